@@ -1,0 +1,89 @@
+"""Cutting tensors of any layout into flat pieces of bounded size.
+
+Kernels and commits work on these pieces, so that the temporary memory of a step is a constant and not a multiple of the
+model, and so that strided, expanded and differently laid out tensors need no code of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+# On a CPU a piece and the scratch beside it should stay in the core's cache (measured with
+# recipes/benchmarks/step_time.py); on an accelerator a piece should fill the device.
+_CPU_ELEMENTS = 1 << 16
+_ACCELERATOR_ELEMENTS = 1 << 24
+
+
+def piece_size(device: torch.device) -> int:
+    """Largest number of elements of one piece on ``device``."""
+    return _CPU_ELEMENTS if device.type == "cpu" else _ACCELERATOR_ELEMENTS
+
+
+def share_dense_layout(tensors: Sequence[Tensor]) -> bool:
+    """Whether all tensors fill their memory without gaps, in one and the same order.
+
+    Such tensors can be walked through as flat memory, which is also what torch's fused kernels assume without checking.
+    """
+    first = tensors[0]
+    if all(tensor.is_contiguous() for tensor in tensors):
+        return True
+    return _is_dense(first) and all(tensor.stride() == first.stride() for tensor in tensors[1:])
+
+
+def flat_pieces(tensors: Sequence[Tensor], max_elements: int) -> Iterator[tuple[Tensor, ...]]:
+    """Yield corresponding flat pieces of tensors of one shape, none of more than ``max_elements`` elements.
+
+    Pieces are views where the memory layout allows it and copies otherwise: read from them, do not write to them.
+
+    Args:
+        tensors: Tensors of one shape.
+        max_elements: Upper bound of a piece, at least 1.
+
+    Yields:
+        One 1-d tensor per input tensor, all of the same length.
+    """
+    if share_dense_layout(tensors):
+        size = tensors[0].numel()
+        flat = [torch.as_strided(tensor, (size,), (1,), tensor.storage_offset()) for tensor in tensors]
+        for start in range(0, size, max_elements):
+            yield tuple(tensor[start : start + max_elements] for tensor in flat)
+        return
+    for blocks in blocks_of(tensors, max_elements):
+        yield tuple(block.reshape(-1) for block in blocks)
+
+
+def blocks_of(tensors: Sequence[Tensor], max_elements: int) -> Iterator[tuple[Tensor, ...]]:
+    """Yield corresponding views of at most ``max_elements`` elements, whatever the strides are.
+
+    Args:
+        tensors: Tensors of one shape.
+        max_elements: Upper bound of a block, at least 1.
+
+    Yields:
+        One view per input tensor, all of the same shape.
+    """
+    shape = tensors[0].shape
+    if tensors[0].numel() <= max_elements:
+        yield tuple(tensors)
+        return
+    longest = max(range(len(shape)), key=shape.__getitem__)
+    rows = max(1, max_elements * shape[longest] // tensors[0].numel())
+    for blocks in zip(*(tensor.split(rows, dim=longest) for tensor in tensors), strict=True):
+        if rows == 1 and blocks[0].numel() > max_elements:
+            yield from blocks_of([block.squeeze(longest) for block in blocks], max_elements)
+        else:
+            yield tuple(blocks)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True

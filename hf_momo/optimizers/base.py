@@ -1,0 +1,328 @@
+"""What Momo and MomoAdam share: one step, written as the algorithm, and the state that survives every checkpoint.
+
+A step measures first and writes afterwards. Until the loss and every inner product are known to be finite, on the device,
+nothing of the model or the optimizer has changed, so a bad batch leaves no trace but a count.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from hf_momo import sharding
+from hf_momo.kernels import Kernel, get_kernel
+from hf_momo.optimizers.checks import check_group, check_same_in_all_groups, resolve_loss
+from hf_momo.step_size import GroupSettings, GroupSums, LossModel, Step, take_step
+
+# The scalars live in every parameter group, all groups the same values: group entries are what torch.save, deepcopy,
+# accelerate's prepare and distributed checkpoints all keep. Attributes and string keys in `state` get lost on some of
+# these ways, and per-parameter state is cast to the parameter's dtype on load.
+SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "skipped_steps")
+
+
+@dataclass(frozen=True)
+class LastStep:
+    """What the last committed step did. Reading it waits for the device.
+
+    Attributes:
+        step_size: Step size of each parameter group, in units of ``lr``.
+        capped: Whether the cap ``lr`` was binding, so that the step was that of SGD or Adam.
+        loss_avg: Running average of the loss (not bias-corrected).
+        lower_bound: Lower bound of the loss after the step.
+        num_steps: Steps committed so far.
+        capped_steps: How many of them were capped.
+        skipped_steps: Steps not taken because the loss or a gradient was not finite.
+    """
+
+    step_size: tuple[float, ...]
+    capped: bool
+    loss_avg: float
+    lower_bound: float
+    num_steps: int
+    capped_steps: int
+    skipped_steps: int
+
+
+@dataclass(frozen=True)
+class GroupTensors:
+    """Local tensors of one parameter group in one step: those that have state, in the order of the group.
+
+    ``grads`` holds a zero (expanded, no memory) where this batch gave no gradient: the loss did not depend on it.
+    """
+
+    params: list[Tensor]
+    grads: list[Tensor]
+    states: list[dict[str, Tensor]]
+
+    def state(self, name: str) -> list[Tensor]:
+        """The state tensors called ``name``, one a parameter."""
+        return [sharding.local_tensor(state[name]) for state in self.states]
+
+    def without_empty(self) -> GroupTensors:
+        """The same without tensors of no elements, which have nothing to add to a sum."""
+        rows = [row for row in zip(self.params, self.grads, self.states, strict=True) if row[0].numel() > 0]
+        return GroupTensors(*(list(column) for column in zip(*rows, strict=True))) if rows else GroupTensors([], [], [])
+
+
+class MomoOptimizer(torch.optim.Optimizer):
+    """Base of the optimizers with MoMo's step size; see ``Momo`` and ``MomoAdam``."""
+
+    _shared_options: tuple[str, ...] = ("initial_lower_bound", "adapt_lower_bound")
+    """Group entries that must agree across groups, since there is one model of the loss."""
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        get_kernel(defaults["kernel"])
+        super().__init__(params, defaults)
+
+    @property
+    def _kernel(self) -> Kernel:
+        return get_kernel(self.defaults["kernel"])
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group, also during training: it joins the model of the loss as it stands.
+
+        Args:
+            param_group: ``{"params": ..., option: value}``; options left out take the optimizer's defaults.
+
+        Raises:
+            ValueError: If an option is out of range, or one that all groups share differs from the others'.
+        """
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        # Which kernel runs is a matter of this machine and not of a checkpoint, which restores what stands in the groups.
+        group.pop("kernel", None)
+        try:
+            group["initial_lower_bound"] = group["lower_bound"]
+            check_group(group)
+            check_same_in_all_groups(self.param_groups, self._shared_options)
+            group["initial_lower_bound"] = float(group["initial_lower_bound"])
+            self._check_devices()
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
+        for name in SCALARS:
+            model = self.param_groups[0].get(name, 0.0) if len(self.param_groups) > 1 else 0.0
+            group[name] = torch.as_tensor(model).detach().clone()
+        if len(self.param_groups) == 1:
+            group["lower_bound"] = torch.tensor(group["initial_lower_bound"])
+        self._place_scalars()
+
+    @torch.no_grad()
+    def step(  # type: ignore[override]
+        self,
+        closure: Callable[[], Any] | None = None,
+        *,
+        loss: Tensor | float | None = None,
+        sample_weight: Tensor | float = 1.0,
+    ) -> Any:
+        """Take one step.
+
+        Args:
+            closure: Computes the loss, calls ``backward`` on it and returns it. Give this or ``loss``.
+            loss: The loss whose gradients stand in ``param.grad``, a real scalar: the sum of what was back-propagated
+                since the gradients were last set to zero.
+            sample_weight: Factor in (0, 1] by which the gradients were scaled after ``backward`` while ``loss`` was not,
+                as gradient clipping does: ``min(1, max_norm / norm)``. Without it clipping makes MoMo *more* aggressive,
+                because the loss seems too large for its gradient.
+
+        Returns:
+            The loss as it was given.
+
+        Raises:
+            ValueError: If no loss is given, or it is not a scalar, or both ``closure`` and ``loss`` are given, or parameters
+                are on several devices.
+            TypeError: If the loss is not a real number.
+            RuntimeError: If a gradient is sparse or complex.
+        """
+        if closure is not None and loss is not None:
+            raise ValueError("loss: got a loss and a closure; give one of them")
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        tensors = [self._group_tensors(group) for group in self.param_groups]
+        if loss is None and all(float(group["lr"]) == 0.0 for group in self.param_groups):
+            # torch's distributed checkpoint calls a bare step() at lr 0 to have the state made before it loads into it.
+            return None
+        self._place_scalars()
+
+        # loss -> measure -> reduce -> rule -> commit
+        value = resolve_loss(loss, like=self._scalar("loss_avg"))
+        sums = torch.stack([self._measure(group, local) for group, local in zip(self.param_groups, tensors, strict=True)])
+        value, sums = sharding.sum_over_ranks(value, sums)
+        step = self._rule(value, sums, sample_weight)
+        self._commit(step, tensors)
+        return loss
+
+    @property
+    def last_step(self) -> LastStep:
+        """What the last committed step did (waits for the device)."""
+        group = self.param_groups[0]
+        return LastStep(
+            step_size=tuple(float(each["step_size"]) for each in self.param_groups),
+            capped=float(group["step_scale"]) >= 1.0,
+            loss_avg=float(group["loss_avg"]),
+            lower_bound=float(group["lower_bound"]),
+            num_steps=int(group["num_steps"]),
+            capped_steps=int(group["capped_steps"]),
+            skipped_steps=int(group["skipped_steps"]),
+        )
+
+    # The parts of the step that differ between the optimizers.
+
+    @abstractmethod
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Names of the per-parameter averages."""
+
+    @abstractmethod
+    def _beta(self, group: dict[str, Any]) -> float:
+        """Weight of the past in the averages of loss and gradient."""
+
+    @abstractmethod
+    def _starts_at_first_sample(self, group: dict[str, Any]) -> bool:
+        """Whether the averages start at the first sample instead of at zero."""
+
+    @abstractmethod
+    def _measure(self, group: dict[str, Any], tensors: GroupTensors) -> Tensor:
+        """``<d, x>``, ``<g, x>`` and the squared norm of the direction over the group, shape ``(3,)``."""
+
+    @abstractmethod
+    def _update(
+        self, group: dict[str, Any], tensors: GroupTensors, lr: Tensor, bias_correction: Tensor, skip: Tensor
+    ) -> None:
+        """Update averages and parameters by a step of ``lr / bias_correction`` with torch's fused kernel.
+
+        Where ``skip`` is 1.0, nothing may be written.
+        """
+
+    def _shrinks_first(self, group: dict[str, Any]) -> bool:
+        """Whether the weight decay comes before the step (``"adamw"``) instead of after it (``"proximal"``)."""
+        return False
+
+    # What they share.
+
+    def _group_tensors(self, group: dict[str, Any]) -> GroupTensors:
+        tensors = GroupTensors([], [], [])
+        for param in group["params"]:
+            state = self.state[param] if param in self.state else {}
+            grad = param.grad
+            if grad is None and not state:
+                continue
+            if grad is not None and (grad.layout != torch.strided or grad.is_complex()):
+                index = next(i for i, each in enumerate(self.param_groups) if each is group)
+                kind = "complex" if grad.is_complex() else "sparse"
+                raise RuntimeError(
+                    f"params: a parameter of shape {tuple(param.shape)} in param_groups[{index}] has a {kind} gradient,"
+                    " which MoMo cannot use; "
+                    + ("use real parameters" if kind == "complex" else "make the layer with sparse=False")
+                )
+            self._make_state(group, param)
+            local = sharding.local_tensor(param.detach())
+            tensors.params.append(local)
+            tensors.grads.append(
+                local.new_zeros(()).expand_as(local) if grad is None else sharding.local_tensor(grad).to(local.dtype)
+            )
+            tensors.states.append(self.state[param])
+        return tensors
+
+    def _make_state(self, group: dict[str, Any], param: Tensor) -> None:
+        state = self.state[param]
+        if "step" not in state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
+            for name in self._state_names(group):
+                state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
+        elif state["step"].device != param.device:
+            # load_state_dict leaves `step` where the checkpoint had it, which torch's fused kernels refuse.
+            state["step"] = state["step"].to(param.device, torch.float32)
+
+    def _rule(self, loss: Tensor, sums: Tensor, sample_weight: Tensor | float) -> Step:
+        first = self.param_groups[0]
+        if isinstance(sample_weight, Tensor):
+            sample_weight = sample_weight.detach().to(loss)
+        model = LossModel(*(self._scalar(name) for name in LossModel._fields))
+        settings = [GroupSettings(group["lr"], group["weight_decay"]) for group in self.param_groups]
+        return take_step(
+            model,
+            loss,
+            GroupSums(*sums.unbind(dim=1)),
+            settings,
+            beta=self._beta(first),
+            sample_weight=sample_weight,
+            start_at_first_sample=self._starts_at_first_sample(first),
+            initial_lower_bound=first["initial_lower_bound"],
+            adapt_lower_bound=first["adapt_lower_bound"],
+        )
+
+    def _commit(self, step: Step, tensors: list[GroupTensors]) -> None:
+        skip = torch.where(step.finite, 0.0, 1.0)
+        for group, local in zip(self.param_groups, tensors, strict=True):
+            keep = GroupSettings(group["lr"], group["weight_decay"]).shrinkage
+            if self._shrinks_first(group):
+                keep = 1.0 - group["lr"] * group["weight_decay"]
+                self._shrink(group, local, keep, step.finite)
+            if local.params:
+                torch._foreach_add_([state["step"] for state in local.states], 1.0 - skip)
+                lr = step.scale.to(self._exact_dtype(skip.device)) * group["lr"]
+                self._update(group, local, lr, step.bias_correction, skip)
+            if not self._shrinks_first(group):
+                self._shrink(group, local, keep, step.finite)
+        self._write_scalars(step)
+
+    @staticmethod
+    def _exact_dtype(device: torch.device) -> torch.dtype:
+        # In float64 a capped step has exactly the user's lr, so it is torch's Adam or SGD to the bit. Accelerators'
+        # fused kernels read a float32 lr.
+        return torch.float64 if device.type == "cpu" else torch.float32
+
+    def _shrink(self, group: dict[str, Any], tensors: GroupTensors, keep: float | Tensor, finite: Tensor) -> None:
+        if not tensors.params or (not isinstance(group["weight_decay"], Tensor) and group["weight_decay"] == 0.0):
+            return
+        factor = torch.as_tensor(keep, dtype=self._exact_dtype(finite.device)).to(finite.device)
+        torch._foreach_mul_(tensors.params, torch.where(finite, factor, 1.0))
+
+    def _write_scalars(self, step: Step) -> None:
+        updates = dict(step.model._asdict())
+        updates["step_scale"] = torch.where(step.finite, step.scale, self._scalar("step_scale"))
+        taken = step.finite.to(step.scale.dtype)
+        updates["capped_steps"] = self._scalar("capped_steps") + taken * (step.scale >= 1.0)
+        updates["skipped_steps"] = self._scalar("skipped_steps") + (1.0 - taken)
+        targets, sources = [], []
+        for group in self.param_groups:
+            updates["step_size"] = torch.where(
+                step.finite, step.scale * group["lr"] / step.bias_correction, group["step_size"]
+            )
+            targets += [group[name] for name in SCALARS]
+            sources += [updates[name] for name in SCALARS]
+        # In place, so that a captured CUDA graph keeps reading and writing the same memory.
+        torch._foreach_copy_(targets, sources)
+
+    def _scalar(self, name: str) -> Tensor:
+        value: Tensor = self.param_groups[0][name]
+        return value
+
+    def _dtype(self) -> torch.dtype:
+        params = (param for group in self.param_groups for param in group["params"])
+        return torch.float64 if any(param.dtype == torch.float64 for param in params) else torch.float32
+
+    def _place_scalars(self) -> None:
+        """Bring the scalars to the parameters' device and dtype, which both may change after construction."""
+        device, dtype = self._check_devices(), self._dtype()
+        for group in self.param_groups:
+            for name in SCALARS:
+                scalar = group[name]
+                if not isinstance(scalar, Tensor) or scalar.device != device or scalar.dtype != dtype:
+                    group[name] = torch.as_tensor(scalar).to(device, dtype)
+
+    def _check_devices(self) -> torch.device:
+        devices = {param.device: None for group in self.param_groups for param in group["params"]}
+        if len(devices) > 1:
+            raise ValueError(
+                f"params: on several devices ({', '.join(map(str, devices))}); one step needs inner products over all of"
+                " them. Put the model on one device, or shard it with FSDP instead of device_map"
+            )
+        return next(iter(devices), torch.device("cpu"))

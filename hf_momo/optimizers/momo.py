@@ -1,0 +1,138 @@
+"""Momo: SGD with momentum and MoMo's adaptive step size (the paper's Algorithm 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from hf_momo.optimizers.base import GroupTensors, MomoOptimizer
+from hf_momo.optimizers.fused import apply_fused
+from hf_momo.step_size import bias_correction as correction_of
+
+
+class Momo(MomoOptimizer):
+    r"""SGD with momentum whose step size is worked out from the loss.
+
+    The direction is that of ``torch.optim.SGD(momentum=beta, dampening=beta)``. The step size is what minimises a model of
+    the loss made of running averages, cut off at ``lower_bound``, and never more than ``lr``. Source: Schaipp et al.,
+    ICML 2024 (arXiv 2305.07583), Algorithm 1; with ``adapt_lower_bound`` its section 4.
+
+    Args:
+        params: Parameters or parameter groups. Groups may differ in ``lr`` and ``weight_decay`` and are solved jointly.
+        lr: Cap on the step size, in [0, inf).
+        beta: Weight of the past in the running averages, in [0, 1). With 0 this is the capped Polyak step.
+        weight_decay: Proximal weight decay (``param / (1 + lr * weight_decay)`` after the step), in [0, inf).
+        lower_bound: Lower bound of the loss, in units of the loss. 0 is right for most losses.
+        adapt_lower_bound: Estimate the bound on the fly (the paper's MoMo*); ``lower_bound`` is then its floor.
+        bias_correction: Start the averages at zero and correct for it, as Adam does, instead of at the first sample.
+        kernel: How the inner products are computed: ``"auto"`` or ``"eager"``.
+
+    Raises:
+        ValueError: If an argument is out of range, parameters are complex or on several devices, or groups disagree in
+            what they must share.
+        TypeError: If an argument is not a number.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> optimizer = Momo([weight], lr=1.0)
+        >>> loss = weight.square().sum()
+        >>> loss.backward()
+        >>> _ = optimizer.step(loss=loss)
+        >>> weight.data  # the Polyak step, loss / ||grad||^2 = 25 / 100, was below the cap
+        tensor([1.5000, 2.0000])
+    """
+
+    _shared_options = (*MomoOptimizer._shared_options, "beta", "bias_correction")
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1.0,
+        *,
+        beta: float = 0.9,
+        weight_decay: float = 0.0,
+        lower_bound: float = 0.0,
+        adapt_lower_bound: bool = False,
+        bias_correction: bool = False,
+        kernel: str = "auto",
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "beta": beta,
+            "weight_decay": weight_decay,
+            "lower_bound": lower_bound,
+            "adapt_lower_bound": adapt_lower_bound,
+            "bias_correction": bias_correction,
+            "kernel": kernel,
+        }
+        super().__init__(params, defaults)
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("exp_avg",) if group["beta"] > 0.0 else ()
+
+    def _beta(self, group: dict[str, Any]) -> float:
+        return float(group["beta"])
+
+    def _starts_at_first_sample(self, group: dict[str, Any]) -> bool:
+        return not group["bias_correction"]
+
+    def _measure(self, group: dict[str, Any], tensors: GroupTensors) -> Tensor:
+        num_steps, beta = self._scalar("num_steps"), self._beta(group)
+        tensors = tensors.without_empty()
+        if not tensors.params:
+            return num_steps.new_zeros(3)
+        weight = torch.full_like(num_steps, 1.0 - beta)
+        rho = correction_of(beta, num_steps + 1)
+        if self._starts_at_first_sample(group):
+            weight = torch.where(num_steps == 0, 1.0, weight)
+            rho = torch.ones_like(rho)
+        sums = self._kernel.measure_identity(
+            tensors.params,
+            tensors.grads,
+            tensors.state("exp_avg") if beta > 0.0 else None,
+            grad_weight=weight,
+            dtype=num_steps.dtype,
+        )
+        return torch.cat([sums[:2], (sums[2] / rho).reshape(1)])
+
+    def _update(
+        self, group: dict[str, Any], tensors: GroupTensors, lr: Tensor, bias_correction: Tensor, skip: Tensor
+    ) -> None:
+        beta, lr = self._beta(group), lr / bias_correction
+
+        def sgd(
+            params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], *, first: bool, skip: Tensor
+        ) -> None:
+            torch._fused_sgd_(
+                params,
+                grads,
+                buffers,
+                weight_decay=0.0,
+                momentum=beta,
+                lr=lr,
+                dampening=beta,
+                nesterov=False,
+                maximize=False,
+                is_first_step=first,
+                found_inf=skip.float(),
+            )
+
+        if beta == 0.0:
+            apply_fused(
+                lambda params, grads: sgd(params, grads, [], first=False, skip=skip),
+                (tensors.params, tensors.grads),
+                read_only=(1,),
+            )
+            return
+        # Which of the two starts applies is known on the device alone (an earlier first step may have been skipped), so
+        # both are launched, each skipping itself where it does not apply.
+        started = self._scalar("num_steps") > 0
+        columns = (tensors.params, tensors.grads, tensors.state("exp_avg"))
+        if self._starts_at_first_sample(group):
+            not_first = torch.where(started, 1.0, skip)
+            apply_fused(lambda p, g, m: sgd(p, g, m, first=True, skip=not_first), columns, read_only=(1,))
+            skip = torch.where(started, skip, 1.0)
+        apply_fused(lambda p, g, m: sgd(p, g, m, first=False, skip=skip), columns, read_only=(1,))

@@ -1,0 +1,139 @@
+"""MomoAdam: Adam with MoMo's adaptive step size (the paper's Algorithm 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from hf_momo.optimizers.base import GroupTensors, MomoOptimizer
+from hf_momo.optimizers.fused import apply_fused
+from hf_momo.step_size import bias_correction as correction_of
+
+
+class MomoAdam(MomoOptimizer):
+    r"""Adam whose step size is worked out from the loss.
+
+    The direction is that of ``torch.optim.Adam``. The step size is what minimises, in Adam's metric, a model of the loss
+    made of running averages, cut off at ``lower_bound``, and never more than ``lr``: while that cap is binding this *is*
+    Adam. Source: Schaipp et al., ICML 2024 (arXiv 2305.07583), Algorithm 2; with ``adapt_lower_bound`` its section 4.
+
+    A parameter that gets its first gradient later than others has its own bias correction, as in ``torch.optim.Adam``.
+
+    Args:
+        params: Parameters or parameter groups. Groups may differ in ``lr``, ``weight_decay`` and ``eps`` and are solved
+            jointly.
+        lr: Cap on the step size, in [0, inf), in the unit of Adam's learning rate.
+        betas: Weights of the past in the averages of loss and gradient, and of the squared gradient, each in [0, 1).
+        eps: Added to the root of the second moment, in [0, inf).
+        weight_decay: Coefficient of the weight decay, in [0, inf).
+        weight_decay_form: ``"proximal"`` (``param / (1 + lr * weight_decay)`` after the step) or ``"adamw"``
+            (``param * (1 - lr * weight_decay)`` before it).
+        lower_bound: Lower bound of the loss, in units of the loss. 0 is right for a cross-entropy without label
+            smoothing.
+        adapt_lower_bound: Estimate the bound on the fly (the paper's MoMo-Adam*); ``lower_bound`` is then its floor.
+        kernel: How the inner products are computed: ``"auto"`` or ``"eager"``.
+
+    Raises:
+        ValueError: If an argument is out of range, parameters are complex or on several devices, or groups disagree in
+            what they must share.
+        TypeError: If an argument is not a number.
+
+    Example:
+        >>> layer = torch.nn.Linear(4, 1)
+        >>> optimizer = MomoAdam(layer.parameters(), lr=1e-2)
+        >>> loss = layer(torch.ones(2, 4)).square().mean()
+        >>> loss.backward()
+        >>> _ = optimizer.step(loss=loss)
+        >>> optimizer.last_step.num_steps
+        1
+    """
+
+    _shared_options = (*MomoOptimizer._shared_options, "betas", "weight_decay_form")
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-2,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        weight_decay_form: str = "proximal",
+        lower_bound: float = 0.0,
+        adapt_lower_bound: bool = False,
+        kernel: str = "auto",
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "weight_decay_form": weight_decay_form,
+            "lower_bound": lower_bound,
+            "adapt_lower_bound": adapt_lower_bound,
+            "kernel": kernel,
+        }
+        super().__init__(params, defaults)
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def _beta(self, group: dict[str, Any]) -> float:
+        return float(group["betas"][0])
+
+    def _starts_at_first_sample(self, group: dict[str, Any]) -> bool:
+        return False
+
+    def _shrinks_first(self, group: dict[str, Any]) -> bool:
+        return bool(group["weight_decay_form"] == "adamw")
+
+    def _measure(self, group: dict[str, Any], tensors: GroupTensors) -> Tensor:
+        dtype = self._scalar("num_steps").dtype
+        tensors = tensors.without_empty()
+        if not tensors.params:
+            return self._scalar("num_steps").new_zeros(3)
+        num_steps = torch.stack(tensors.state("step")).to(dtype) + 1
+        beta1, beta2 = group["betas"]
+        return self._kernel.measure_adam(
+            tensors.params,
+            tensors.grads,
+            tensors.state("exp_avg"),
+            tensors.state("exp_avg_sq"),
+            betas=(beta1, beta2),
+            eps=group["eps"],
+            bias_corrections=(correction_of(beta1, num_steps), correction_of(beta2, num_steps)),
+            dtype=dtype,
+        )
+
+    def _update(
+        self, group: dict[str, Any], tensors: GroupTensors, lr: Tensor, bias_correction: Tensor, skip: Tensor
+    ) -> None:
+        beta1, beta2 = group["betas"]
+
+        def adam(
+            params: list[Tensor], grads: list[Tensor], exp_avgs: list[Tensor], exp_avg_sqs: list[Tensor], steps: list[Tensor]
+        ) -> None:
+            # The kernel divides by the bias correction of each parameter itself: a step of `lr` here is one of
+            # `lr / bias_correction` along exp_avg, which is the step size of the rule.
+            torch._fused_adam_(
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                [],
+                steps,
+                lr=lr,
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=0.0,
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+                found_inf=skip.float(),
+            )
+
+        columns = (tensors.params, tensors.grads, tensors.state("exp_avg"), tensors.state("exp_avg_sq"), tensors.state("step"))
+        apply_fused(adam, columns, read_only=(1, 4))
