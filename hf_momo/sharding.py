@@ -1,8 +1,8 @@
 """From the sums of one rank to those of all: local tensors, replica counts and the one all-reduce of a step.
 
-Every rank contributes its local sums divided by the number of ranks that hold the same piece, and its loss divided by the
-number of ranks; one SUM all-reduce then makes both global, bit-equal on every rank. So far every parameter is taken to be
-held by all ranks, as under DistributedDataParallel.
+Every rank contributes its local sums divided by the number of ranks that hold the same piece, and its loss divided by
+the number of ranks; one SUM all-reduce then makes both global, bit-equal on every rank. So far every parameter is
+taken to be held by all ranks, as under DistributedDataParallel.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def local_tensor(tensor: Tensor) -> Tensor:
     """
     if hasattr(tensor, "to_local"):
         raise NotImplementedError(
-            "params: got a DTensor (FSDP2 or tensor parallelism). Sharded parameters are not supported yet: their inner"
-            " products would be summed wrongly. Train with DistributedDataParallel or on one process."
+            "params: got a DTensor (FSDP2 or tensor parallelism). Sharded parameters are not supported yet: their"
+            " inner products would be summed wrongly. Train with DistributedDataParallel or on one process"
         )
     return tensor
 

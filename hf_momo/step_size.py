@@ -1,15 +1,16 @@
 """The model of the loss, and the step size that minimises it.
 
-One pure rule on 0-d tensors, shared by every optimizer of this package. It knows nothing of parameters, kernels or ranks:
-it is given the loss and three inner products per parameter group, and returns new averages and the step.
+One pure rule on 0-d tensors, shared by every optimizer of this package. It knows nothing of parameters, kernels or
+ranks: it is given the loss and three inner products per parameter group, and returns new averages and the step.
 
 Source: Schaipp, Ohana, Eickenberg, Defazio, Gower, "MoMo: Momentum Models for Adaptive Learning Rates", ICML 2024
 (arXiv 2305.07583): the model of the loss is equation (6), the step size Algorithms 1 and 2, the estimated lower bound
 section 4. The joint solution over parameter groups and the sample weight are this package's own; with one group and no
 clipping they reduce to the paper's.
 
-Legend, paper letter to name: ``f-bar`` ``loss_avg``; ``gamma`` ``grad_dot_param_avg``; ``d`` ``exp_avg``; ``D`` the metric;
-``rho`` ``bias_correction``; ``alpha`` ``lr``; ``lambda`` ``weight_decay``; ``f_*`` ``lower_bound``; ``tau`` ``step_size``.
+Legend, paper letter to name: ``f-bar`` ``loss_avg``; ``gamma`` ``grad_dot_param_avg``; ``d`` ``exp_avg``; ``D`` the
+metric; ``rho`` ``bias_correction``; ``alpha`` ``lr``; ``lambda`` ``weight_decay``; ``f_*`` ``lower_bound``; ``tau``
+``step_size``.
 """
 
 from __future__ import annotations

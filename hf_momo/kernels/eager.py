@@ -1,8 +1,9 @@
 """Inner products of a step by plain torch operations: runs wherever torch does.
 
-Both functions read their tensors and write to none of them, whatever happens after: a step that turns out not to be finite
-has then nothing to undo. Scratch memory is a few pieces (see ``slices.py``), whatever the size of the model. Products are
-formed and summed in ``dtype``, which is at least float32, piece by piece, and the pieces in float64 where the device has it.
+Both functions read their tensors and write to none of them, whatever happens after: a step that turns out not to be
+finite has then nothing to undo. Scratch memory is a few pieces (see ``slices.py``), whatever the size of the model.
+Products are formed and summed in ``dtype``, which is at least float32, piece by piece, and the pieces in float64 where
+the device has it.
 """
 
 from __future__ import annotations
@@ -81,7 +82,13 @@ def measure_adam(
     root2 = bias_corrections[1].sqrt()
     sums = []
     for *tensors, correction, eps_scaled in zip(
-        params, grads, exp_avgs, exp_avg_sqs, (root2 / bias_corrections[0]).unbind(), (eps * root2).unbind(), strict=True
+        params,
+        grads,
+        exp_avgs,
+        exp_avg_sqs,
+        (root2 / bias_corrections[0]).unbind(),
+        (eps * root2).unbind(),
+        strict=True,
     ):
         for pieces in flat_pieces(tensors, scratch.size):
             param, grad, exp_avg, exp_avg_sq = (piece.to(dtype) for piece in pieces)

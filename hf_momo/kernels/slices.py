@@ -1,7 +1,7 @@
 """Cutting tensors of any layout into flat pieces of bounded size.
 
-Kernels and commits work on these pieces, so that the temporary memory of a step is a constant and not a multiple of the
-model, and so that strided, expanded and differently laid out tensors need no code of their own.
+Kernels and commits work on these pieces, so that the temporary memory of a step is a constant and not a multiple of
+the model, and so that strided, expanded and differently laid out tensors need no code of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def piece_size(device: torch.device) -> int:
 def share_dense_layout(tensors: Sequence[Tensor]) -> bool:
     """Whether all tensors fill their memory without gaps, in one and the same order.
 
-    Such tensors can be walked through as flat memory, which is also what torch's fused kernels assume without checking.
+    Such tensors can be walked through as flat memory, which is also what torch's fused kernels assume without
+    checking.
     """
     first = tensors[0]
     if all(tensor.is_contiguous() for tensor in tensors):

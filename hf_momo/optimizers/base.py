@@ -1,14 +1,13 @@
 """What Momo and MomoAdam share: one step, written as the algorithm, and the state that survives every checkpoint.
 
-A step measures first and writes afterwards. Until the loss and every inner product are known to be finite, on the device,
-nothing of the model or the optimizer has changed, so a bad batch leaves no trace but a count.
+A step measures first and writes afterwards. Until the loss and every inner product are known to be finite, on the
+device, nothing of the model or the optimizer has changed, so a bad batch leaves no trace but a count.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,57 +16,14 @@ from torch.optim.optimizer import ParamsT
 
 from hf_momo import sharding
 from hf_momo.kernels import Kernel, get_kernel
-from hf_momo.optimizers.checks import check_group, check_same_in_all_groups, resolve_loss
+from hf_momo.optimizers.checks import check_gradient, check_group, check_same_in_all_groups, resolve_loss
+from hf_momo.optimizers.records import GroupTensors, LastStep
 from hf_momo.step_size import GroupSettings, GroupSums, LossModel, Step, take_step
 
 # The scalars live in every parameter group, all groups the same values: group entries are what torch.save, deepcopy,
 # accelerate's prepare and distributed checkpoints all keep. Attributes and string keys in `state` get lost on some of
 # these ways, and per-parameter state is cast to the parameter's dtype on load.
 SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "skipped_steps")
-
-
-@dataclass(frozen=True)
-class LastStep:
-    """What the last committed step did. Reading it waits for the device.
-
-    Attributes:
-        step_size: Step size of each parameter group, in units of ``lr``.
-        capped: Whether the cap ``lr`` was binding, so that the step was that of SGD or Adam.
-        loss_avg: Running average of the loss (not bias-corrected).
-        lower_bound: Lower bound of the loss after the step.
-        num_steps: Steps committed so far.
-        capped_steps: How many of them were capped.
-        skipped_steps: Steps not taken because the loss or a gradient was not finite.
-    """
-
-    step_size: tuple[float, ...]
-    capped: bool
-    loss_avg: float
-    lower_bound: float
-    num_steps: int
-    capped_steps: int
-    skipped_steps: int
-
-
-@dataclass(frozen=True)
-class GroupTensors:
-    """Local tensors of one parameter group in one step: those that have state, in the order of the group.
-
-    ``grads`` holds a zero (expanded, no memory) where this batch gave no gradient: the loss did not depend on it.
-    """
-
-    params: list[Tensor]
-    grads: list[Tensor]
-    states: list[dict[str, Tensor]]
-
-    def state(self, name: str) -> list[Tensor]:
-        """The state tensors called ``name``, one a parameter."""
-        return [sharding.local_tensor(state[name]) for state in self.states]
-
-    def without_empty(self) -> GroupTensors:
-        """The same without tensors of no elements, which have nothing to add to a sum."""
-        rows = [row for row in zip(self.params, self.grads, self.states, strict=True) if row[0].numel() > 0]
-        return GroupTensors(*(list(column) for column in zip(*rows, strict=True))) if rows else GroupTensors([], [], [])
 
 
 class MomoOptimizer(torch.optim.Optimizer):
@@ -95,7 +51,8 @@ class MomoOptimizer(torch.optim.Optimizer):
         """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        # Which kernel runs is a matter of this machine and not of a checkpoint, which restores what stands in the groups.
+        # Which kernel runs is a matter of this machine and not of a checkpoint, which restores what stands in the
+        # groups.
         group.pop("kernel", None)
         try:
             group["initial_lower_bound"] = group["lower_bound"]
@@ -114,7 +71,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         self._place_scalars()
 
     @torch.no_grad()
-    def step(  # type: ignore[override]
+    def step(
         self,
         closure: Callable[[], Any] | None = None,
         *,
@@ -127,15 +84,16 @@ class MomoOptimizer(torch.optim.Optimizer):
             closure: Computes the loss, calls ``backward`` on it and returns it. Give this or ``loss``.
             loss: The loss whose gradients stand in ``param.grad``, a real scalar: the sum of what was back-propagated
                 since the gradients were last set to zero.
-            sample_weight: Factor in (0, 1] by which the gradients were scaled after ``backward`` while ``loss`` was not,
-                as gradient clipping does: ``min(1, max_norm / norm)``. Without it clipping makes MoMo *more* aggressive,
-                because the loss seems too large for its gradient.
+            sample_weight: Factor in (0, 1] by which the gradients were scaled after ``backward`` while ``loss`` was
+                not, as gradient clipping does: ``min(1, max_norm / norm)``. Without it clipping makes MoMo *more*
+                aggressive, because the loss seems too large for its gradient.
 
         Returns:
             The loss as it was given.
 
         Raises:
-            ValueError: If no loss is given, or it is not a scalar, or both ``closure`` and ``loss`` are given, or parameters
+            ValueError: If no loss is given, or it is not a scalar, or both ``closure`` and ``loss`` are given, or
+            parameters
                 are on several devices.
             TypeError: If the loss is not a real number.
             RuntimeError: If a gradient is sparse or complex.
@@ -147,13 +105,16 @@ class MomoOptimizer(torch.optim.Optimizer):
                 loss = closure()
         tensors = [self._group_tensors(group) for group in self.param_groups]
         if loss is None and all(float(group["lr"]) == 0.0 for group in self.param_groups):
-            # torch's distributed checkpoint calls a bare step() at lr 0 to have the state made before it loads into it.
+            # torch's distributed checkpoint calls a bare step() at lr 0 to have the state made before it loads into
+            # it.
             return None
         self._place_scalars()
 
         # loss -> measure -> reduce -> rule -> commit
         value = resolve_loss(loss, like=self._scalar("loss_avg"))
-        sums = torch.stack([self._measure(group, local) for group, local in zip(self.param_groups, tensors, strict=True)])
+        sums = torch.stack(
+            [self._measure(group, local) for group, local in zip(self.param_groups, tensors, strict=True)]
+        )
         value, sums = sharding.sum_over_ranks(value, sums)
         step = self._rule(value, sums, sample_weight)
         self._commit(step, tensors)
@@ -209,18 +170,12 @@ class MomoOptimizer(torch.optim.Optimizer):
     def _group_tensors(self, group: dict[str, Any]) -> GroupTensors:
         tensors = GroupTensors([], [], [])
         for param in group["params"]:
-            state = self.state[param] if param in self.state else {}
+            state = self.state.get(param, {})
             grad = param.grad
             if grad is None and not state:
                 continue
-            if grad is not None and (grad.layout != torch.strided or grad.is_complex()):
-                index = next(i for i, each in enumerate(self.param_groups) if each is group)
-                kind = "complex" if grad.is_complex() else "sparse"
-                raise RuntimeError(
-                    f"params: a parameter of shape {tuple(param.shape)} in param_groups[{index}] has a {kind} gradient,"
-                    " which MoMo cannot use; "
-                    + ("use real parameters" if kind == "complex" else "make the layer with sparse=False")
-                )
+            if grad is not None:
+                check_gradient(grad, group)
             self._make_state(group, param)
             local = sharding.local_tensor(param.detach())
             tensors.params.append(local)
@@ -322,7 +277,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         devices = {param.device: None for group in self.param_groups for param in group["params"]}
         if len(devices) > 1:
             raise ValueError(
-                f"params: on several devices ({', '.join(map(str, devices))}); one step needs inner products over all of"
-                " them. Put the model on one device, or shard it with FSDP instead of device_map"
+                f"params: on several devices ({', '.join(map(str, devices))}); one step needs inner products over all"
+                " of them. Put the model on one device, or shard it with FSDP instead of device_map"
             )
         return next(iter(devices), torch.device("cpu"))

@@ -56,6 +56,24 @@ def check_same_in_all_groups(groups: Sequence[Mapping[str, Any]], names: Sequenc
             )
 
 
+def check_gradient(grad: Tensor, group: Mapping[str, Any]) -> None:
+    """Refuse gradients that the kernels cannot read.
+
+    Raises:
+        RuntimeError: If the gradient is sparse or complex.
+    """
+    if grad.layout == torch.strided and not grad.is_complex():
+        return
+    kind, remedy = ("complex", "use real parameters")
+    if grad.layout != torch.strided:
+        kind, remedy = ("sparse", "make its layer with sparse=False")
+    name = group.get("name", "a group")
+    raise RuntimeError(
+        f"params: a parameter of shape {tuple(grad.shape)} in {name} of {len(group['params'])} parameters has a {kind}"
+        f" gradient, which MoMo cannot use; {remedy}"
+    )
+
+
 def resolve_loss(loss: Any, like: Tensor) -> Tensor:
     """Bring a loss to a detached 0-d tensor of the dtype and device of ``like``.
 
@@ -66,14 +84,14 @@ def resolve_loss(loss: Any, like: Tensor) -> Tensor:
     if loss is None:
         raise ValueError(
             "loss: got none, but MoMo's step size is worked out from the value of the loss. In your own loop call"
-            " optimizer.step(loss=loss); with the Hugging Face Trainer use hf_momo.MomoTrainer (or add MomoTrainerMixin"
-            " to your trainer class), which passes it; a closure must return it"
+            " optimizer.step(loss=loss); with the Hugging Face Trainer use hf_momo.MomoTrainer (or add"
+            " MomoTrainerMixin to your trainer class), which passes it; a closure must return it"
         )
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
             raise ValueError(
-                f"loss: got a tensor of shape {tuple(loss.shape)}, must be a scalar: the one that backward was called on"
-                " (reduce it with .mean())"
+                f"loss: got a tensor of shape {tuple(loss.shape)}, must be a scalar: the one that backward was called"
+                " on (reduce it with .mean())"
             )
         if not loss.is_floating_point():
             raise TypeError(f"loss: got a tensor of dtype {loss.dtype}, must be of a real floating dtype")

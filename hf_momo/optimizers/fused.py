@@ -13,8 +13,8 @@ from hf_momo.kernels.slices import blocks_of, piece_size, share_dense_layout
 def apply_fused(kernel: Callable[..., None], columns: Sequence[Sequence[Tensor]], *, read_only: Sequence[int]) -> None:
     """Call ``kernel(*lists)`` so that each call gets tensors of one dtype that share a dense layout.
 
-    The fused kernels walk through flat memory without a look at strides. Tensors for which that is wrong are copied block
-    by block, and what the kernel wrote is copied back.
+    The fused kernels walk through flat memory without a look at strides. Tensors for which that is wrong are copied
+    block by block, and what the kernel wrote is copied back.
 
     Args:
         kernel: Takes as many lists as there are columns, writes in place.

@@ -8,20 +8,22 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from hf_momo.optimizers.base import GroupTensors, MomoOptimizer
+from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.fused import apply_fused
+from hf_momo.optimizers.records import GroupTensors
 from hf_momo.step_size import bias_correction as correction_of
 
 
 class Momo(MomoOptimizer):
     r"""SGD with momentum whose step size is worked out from the loss.
 
-    The direction is that of ``torch.optim.SGD(momentum=beta, dampening=beta)``. The step size is what minimises a model of
-    the loss made of running averages, cut off at ``lower_bound``, and never more than ``lr``. Source: Schaipp et al.,
-    ICML 2024 (arXiv 2305.07583), Algorithm 1; with ``adapt_lower_bound`` its section 4.
+    The direction is that of ``torch.optim.SGD(momentum=beta, dampening=beta)``. The step size is what minimises a
+    model of the loss made of running averages, cut off at ``lower_bound``, and never more than ``lr``. Source: Schaipp
+    et al., ICML 2024 (arXiv 2305.07583), Algorithm 1; with ``adapt_lower_bound`` its section 4.
 
     Args:
-        params: Parameters or parameter groups. Groups may differ in ``lr`` and ``weight_decay`` and are solved jointly.
+        params: Parameters or parameter groups. Groups may differ in ``lr`` and ``weight_decay`` and are solved
+            jointly.
         lr: Cap on the step size, in [0, inf).
         beta: Weight of the past in the running averages, in [0, 1). With 0 this is the capped Polyak step.
         weight_decay: Proximal weight decay (``param / (1 + lr * weight_decay)`` after the step), in [0, inf).
@@ -127,8 +129,8 @@ class Momo(MomoOptimizer):
                 read_only=(1,),
             )
             return
-        # Which of the two starts applies is known on the device alone (an earlier first step may have been skipped), so
-        # both are launched, each skipping itself where it does not apply.
+        # Which of the two starts applies is known on the device alone (an earlier first step may have been skipped),
+        # so both are launched, each skipping itself where it does not apply.
         started = self._scalar("num_steps") > 0
         columns = (tensors.params, tensors.grads, tensors.state("exp_avg"))
         if self._starts_at_first_sample(group):

@@ -8,23 +8,25 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from hf_momo.optimizers.base import GroupTensors, MomoOptimizer
+from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.fused import apply_fused
+from hf_momo.optimizers.records import GroupTensors
 from hf_momo.step_size import bias_correction as correction_of
 
 
 class MomoAdam(MomoOptimizer):
     r"""Adam whose step size is worked out from the loss.
 
-    The direction is that of ``torch.optim.Adam``. The step size is what minimises, in Adam's metric, a model of the loss
-    made of running averages, cut off at ``lower_bound``, and never more than ``lr``: while that cap is binding this *is*
-    Adam. Source: Schaipp et al., ICML 2024 (arXiv 2305.07583), Algorithm 2; with ``adapt_lower_bound`` its section 4.
+    The direction is that of ``torch.optim.Adam``. The step size is what minimises, in Adam's metric, a model of the
+    loss made of running averages, cut off at ``lower_bound``, and never more than ``lr``: while that cap is binding
+    this *is* Adam. Source: Schaipp et al., ICML 2024 (arXiv 2305.07583), Algorithm 2; with ``adapt_lower_bound`` its
+    section 4.
 
     A parameter that gets its first gradient later than others has its own bias correction, as in ``torch.optim.Adam``.
 
     Args:
-        params: Parameters or parameter groups. Groups may differ in ``lr``, ``weight_decay`` and ``eps`` and are solved
-            jointly.
+        params: Parameters or parameter groups. Groups may differ in ``lr``, ``weight_decay`` and ``eps`` and are
+            solved jointly.
         lr: Cap on the step size, in [0, inf), in the unit of Adam's learning rate.
         betas: Weights of the past in the averages of loss and gradient, and of the squared gradient, each in [0, 1).
         eps: Added to the root of the second moment, in [0, inf).
@@ -114,7 +116,11 @@ class MomoAdam(MomoOptimizer):
         beta1, beta2 = group["betas"]
 
         def adam(
-            params: list[Tensor], grads: list[Tensor], exp_avgs: list[Tensor], exp_avg_sqs: list[Tensor], steps: list[Tensor]
+            params: list[Tensor],
+            grads: list[Tensor],
+            exp_avgs: list[Tensor],
+            exp_avg_sqs: list[Tensor],
+            steps: list[Tensor],
         ) -> None:
             # The kernel divides by the bias correction of each parameter itself: a step of `lr` here is one of
             # `lr / bias_correction` along exp_avg, which is the step size of the rule.
@@ -135,5 +141,11 @@ class MomoAdam(MomoOptimizer):
                 found_inf=skip.float(),
             )
 
-        columns = (tensors.params, tensors.grads, tensors.state("exp_avg"), tensors.state("exp_avg_sq"), tensors.state("step"))
+        columns = (
+            tensors.params,
+            tensors.grads,
+            tensors.state("exp_avg"),
+            tensors.state("exp_avg_sq"),
+            tensors.state("step"),
+        )
         apply_fused(adam, columns, read_only=(1, 4))

@@ -1,0 +1,211 @@
+"""The Hugging Face Trainer with MoMo: ``optim="momo"`` and ``optim="momo_adam"``.
+
+``MomoTrainerMixin`` goes before any Trainer class; ``MomoTrainer`` and ``MomoSeq2SeqTrainer`` are it on the stock
+ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback, TrainingArguments
+from transformers.training_args import OptimizerNames
+
+from hf_momo.accelerator import tap_accelerator
+from hf_momo.loss_tap import LossTap
+from hf_momo.losses import automatic_lower_bound, correct_loss_scale
+from hf_momo.optimizers import MomoOptimizer
+from hf_momo.registry import get_optimizer_info, list_optimizers, parse_optim_args, unwrap_optimizer
+
+if TYPE_CHECKING:
+    _TrainerBase = Trainer
+    _ArgumentsBase = TrainingArguments
+else:
+    _TrainerBase = _ArgumentsBase = object
+
+logger = logging.getLogger(__name__)
+
+_STOCK_LEARNING_RATE = 5e-5
+_STOCK_OPTIMIZERS = [member.value for member in OptimizerNames]
+
+
+@dataclass
+class _MomoArguments(_ArgumentsBase):
+    """What both argument classes add; a mixin that comes before the stock class."""
+
+    def __post_init__(self) -> None:
+        name = str(getattr(self.optim, "value", self.optim))
+        known = [*list_optimizers(), *_STOCK_OPTIMIZERS]
+        if name not in known:
+            raise ValueError(f"optim: got {name!r}, must be one of {', '.join(known)}")
+        given: float | None = self.learning_rate
+        if given is None:
+            ours = name in list_optimizers()
+            self.learning_rate = get_optimizer_info(name).defaults["lr"] if ours else _STOCK_LEARNING_RATE
+        if name not in list_optimizers():
+            super().__post_init__()
+            return
+        parse_optim_args(name, self.optim_args)
+        # The stock class accepts its own names only.
+        self.optim = OptimizerNames.ADAMW_TORCH
+        super().__post_init__()
+        self.optim = name
+
+    def set_optimizer(self, name: str = "momo_adam", *args: Any, **kwargs: Any) -> Any:
+        """Set the optimizer's arguments, as the stock method does, with the names of this package too.
+
+        Left out, the learning rate is the optimizer's own default.
+        """
+        if name not in list_optimizers():
+            return super().set_optimizer(name, *args, **kwargs)
+        if not args:
+            kwargs.setdefault("learning_rate", get_optimizer_info(name).defaults["lr"])
+        super().set_optimizer(OptimizerNames.ADAMW_TORCH, *args, **kwargs)
+        parse_optim_args(name, self.optim_args)
+        self.optim = name
+        return self
+
+
+_OPTIM_HELP = "The optimizer: momo, momo_adam, or any of the Trainer's own."
+_LEARNING_RATE_HELP = (
+    "Cap on the step size (momo, momo_adam) or the learning rate (others). Left out, the optimizer's own default:"
+    " 1.0 for momo, 0.01 for momo_adam, 5e-5 for the others."
+)
+
+
+@dataclass
+class MomoTrainingArguments(_MomoArguments, TrainingArguments):
+    """``TrainingArguments`` that also take ``optim="momo"`` and ``optim="momo_adam"``.
+
+    Differences from the stock class: ``optim`` defaults to ``"momo_adam"``; ``learning_rate``, where none is given, is
+    the chosen optimizer's own default; ``optim_args`` is checked at once (``"lower_bound=auto"``,
+    ``"adapt_lower_bound=true"``, ...). Momo's ``beta`` is set by ``optim_args``, MomoAdam's betas by ``adam_beta1``
+    and ``adam_beta2``.
+    """
+
+    optim: str = field(default="momo_adam", metadata={"help": _OPTIM_HELP})
+    learning_rate: float | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": _LEARNING_RATE_HELP}
+    )
+
+
+@dataclass
+class MomoSeq2SeqTrainingArguments(_MomoArguments, Seq2SeqTrainingArguments):
+    """``Seq2SeqTrainingArguments`` with the same differences as ``MomoTrainingArguments``."""
+
+    optim: str = field(default="momo_adam", metadata={"help": _OPTIM_HELP})
+    learning_rate: float | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": _LEARNING_RATE_HELP}
+    )
+
+
+class MomoTrainerMixin(_TrainerBase):
+    """Brings the loss to MoMo in any Trainer class: ``class MyTrainer(MomoTrainerMixin, SomeTrainer)``.
+
+    Taps the loss where it is back-propagated, resolves ``momo`` and ``momo_adam``, and adds ``step_size``,
+    ``lower_bound``, ``step_capped`` (share of the steps since the last log in which the cap was binding) and
+    ``skipped_steps`` to the logs. With another optimizer it changes nothing but the loss of models named in
+    ``correct_loss_scale``.
+    """
+
+    loss_tap: LossTap
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._logged_counts = (0, 0)
+        self.add_callback(_WindowCallback(self))
+        correct_loss_scale(self)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Create the accelerator as the Trainer does, and tap it."""
+        super().create_accelerator_and_postprocess()
+        if self.args.optim in list_optimizers():
+            self.loss_tap = tap_accelerator(self.accelerator)
+
+    @classmethod
+    def get_optimizer_cls_and_kwargs(cls, args: Any, model: Any = None) -> tuple[Any, Any]:
+        """Class and arguments of the optimizer that ``args`` name."""
+        if args.optim not in list_optimizers():
+            return super().get_optimizer_cls_and_kwargs(args, model)
+        return momo_cls_and_kwargs(args, model)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Create the optimizer as the Trainer does, and attach the tap to it."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        inner = unwrap_optimizer(optimizer)
+        if isinstance(inner, MomoOptimizer):
+            self.loss_tap = tap_accelerator(self.accelerator)
+            self.loss_tap.attach(inner)
+        return optimizer
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log, with what the optimizer did since the last training log."""
+        optimizer = unwrap_optimizer(self.optimizer)
+        if "loss" in logs and isinstance(optimizer, MomoOptimizer):
+            last = optimizer.last_step
+            taken, capped = last.num_steps - self._logged_counts[0], last.capped_steps - self._logged_counts[1]
+            logs["step_size"] = last.step_size[0]
+            logs["lower_bound"] = last.lower_bound
+            logs["step_capped"] = capped / taken if taken else 0.0
+            logs["skipped_steps"] = last.skipped_steps
+            self._logged_counts = (last.num_steps, last.capped_steps)
+        super().log(logs, *args, **kwargs)
+
+    def start_counting(self) -> None:
+        """Let ``step_capped`` count from here: a resumed optimizer brings its counters with it."""
+        optimizer = unwrap_optimizer(self.optimizer)
+        if isinstance(optimizer, MomoOptimizer):
+            last = optimizer.last_step
+            self._logged_counts = (last.num_steps, last.capped_steps)
+
+
+class MomoTrainer(MomoTrainerMixin, Trainer):
+    """The stock ``Trainer`` with MoMo. Takes the stock arguments; see ``MomoTrainerMixin``."""
+
+
+class MomoSeq2SeqTrainer(MomoTrainerMixin, Seq2SeqTrainer):
+    """The stock ``Seq2SeqTrainer`` with MoMo. Takes the stock arguments; see ``MomoTrainerMixin``."""
+
+
+class _WindowCallback(TrainerCallback):
+    """Opens a window of the tap where the Trainer begins one.
+
+    A batch lost to an out-of-memory retry leaves a window that no step has closed.
+    """
+
+    def __init__(self, trainer: MomoTrainerMixin) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._trainer.start_counting()
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        tap = getattr(self._trainer, "loss_tap", None)
+        if tap is not None:
+            tap.open_window()
+
+
+def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[type[MomoOptimizer], dict[str, Any]]:
+    """Class and arguments of ``momo`` or ``momo_adam`` as training arguments describe it.
+
+    Args:
+        args: Training arguments with ``optim`` one of ``list_optimizers()``.
+        model: The model, needed for ``lower_bound=auto`` with label smoothing.
+    """
+    info = get_optimizer_info(args.optim)
+    options = {"lr": args.learning_rate, **parse_optim_args(args.optim, args.optim_args)}
+    if "betas" in info.defaults:
+        options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+    if options.get("lower_bound") == "auto":
+        options["lower_bound"] = automatic_lower_bound(args.label_smoothing_factor, model)
+        logger.info("lower_bound=auto: %.4f", options["lower_bound"])
+    if args.learning_rate == _STOCK_LEARNING_RATE and not isinstance(args, _MomoArguments):
+        logger.warning(
+            "learning_rate is the Trainer's default 5e-5, which caps %s at steps far below what it would choose; pass"
+            " --learning_rate %g (its own default), or use MomoTrainingArguments",
+            info.name,
+            info.defaults["lr"],
+        )
+    return info.optimizer_cls, options
