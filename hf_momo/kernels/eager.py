@@ -39,11 +39,14 @@ def measure_identity(
     if not params:
         raise ValueError("params: must not be empty")
     device = params[0].device
+    scratch = _Scratch(piece_size(device), dtype, device)
     sums = []
     for tensors in zip(params, grads, *(() if exp_avgs is None else (exp_avgs,)), strict=True):
-        for pieces in flat_pieces(tensors, piece_size(device)):
+        for pieces in flat_pieces(tensors, scratch.size):
             param, grad, *momentum = (piece.to(dtype) for piece in pieces)
-            direction = torch.lerp(momentum[0], grad, grad_weight) if momentum else grad
+            direction = grad
+            if momentum:
+                direction = torch.lerp(momentum[0], grad, grad_weight, out=scratch.first(param.numel()))
             sums += [torch.dot(direction, param), torch.dot(grad, param), torch.dot(direction, direction)]
     return _add_up(sums, dtype)
 
