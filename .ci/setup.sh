@@ -18,7 +18,7 @@ find_python() {
 }
 
 has_gpu() {
-    [ -e /dev/nvidia0 ] || [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || [ -e /dev/kfd ] || [ -d /dev/dri ] ||
+    [ -e /dev/nvidia0 ] || [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || [ -e /dev/kfd ] ||
         command -v nvidia-smi >/dev/null 2>&1
 }
 

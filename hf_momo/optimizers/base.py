@@ -16,7 +16,13 @@ from torch.optim.optimizer import ParamsT
 
 from hf_momo import sharding
 from hf_momo.kernels import Kernel, get_kernel
-from hf_momo.optimizers.checks import check_gradient, check_group, check_same_in_all_groups, resolve_loss
+from hf_momo.optimizers.checks import (
+    check_gradient,
+    check_group,
+    check_same_in_all_groups,
+    check_sample_weight,
+    resolve_loss,
+)
 from hf_momo.optimizers.records import GroupTensors, LastStep
 from hf_momo.step_size import GroupSettings, GroupSums, LossModel, Step, take_step
 
@@ -93,9 +99,8 @@ class MomoOptimizer(torch.optim.Optimizer):
 
         Raises:
             ValueError: If no loss is given, or it is not a scalar, or both ``closure`` and ``loss`` are given, or
-            parameters
-                are on several devices.
-            TypeError: If the loss is not a real number.
+                ``sample_weight`` is out of range, or parameters are on several devices.
+            TypeError: If the loss or the sample weight is not a real number.
             RuntimeError: If a gradient is sparse or complex.
         """
         if closure is not None and loss is not None:
@@ -198,7 +203,9 @@ class MomoOptimizer(torch.optim.Optimizer):
     def _rule(self, loss: Tensor, sums: Tensor, sample_weight: Tensor | float) -> Step:
         first = self.param_groups[0]
         if isinstance(sample_weight, Tensor):
-            sample_weight = sample_weight.detach().to(loss)
+            sample_weight = sample_weight.detach().reshape(()).to(loss)
+        else:
+            check_sample_weight(sample_weight)
         model = LossModel(*(self._scalar(name) for name in LossModel._fields))
         settings = [GroupSettings(group["lr"], group["weight_decay"]) for group in self.param_groups]
         return take_step(
@@ -237,7 +244,8 @@ class MomoOptimizer(torch.optim.Optimizer):
     def _shrink(self, group: dict[str, Any], tensors: GroupTensors, keep: float | Tensor, finite: Tensor) -> None:
         if not tensors.params or (not isinstance(group["weight_decay"], Tensor) and group["weight_decay"] == 0.0):
             return
-        factor = torch.as_tensor(keep, dtype=self._exact_dtype(finite.device)).to(finite.device)
+        # Filled on the device: a copy from the host would wait for it.
+        factor = torch.ones((), dtype=self._exact_dtype(finite.device), device=finite.device) * keep
         torch._foreach_mul_(tensors.params, torch.where(finite, factor, 1.0))
 
     def _write_scalars(self, step: Step) -> None:
@@ -271,7 +279,13 @@ class MomoOptimizer(torch.optim.Optimizer):
             for name in SCALARS:
                 scalar = group[name]
                 if not isinstance(scalar, Tensor) or scalar.device != device or scalar.dtype != dtype:
-                    group[name] = torch.as_tensor(scalar).to(device, dtype)
+                    on_host = not isinstance(scalar, Tensor) or scalar.device.type == "cpu"
+                    # Filled on the device: a copy from the host would wait for it.
+                    group[name] = (
+                        torch.full((), float(scalar), dtype=dtype, device=device)
+                        if on_host
+                        else scalar.to(device, dtype)
+                    )
 
     def _check_devices(self) -> torch.device:
         devices = {param.device: None for group in self.param_groups for param in group["params"]}

@@ -2,10 +2,10 @@
 
     python recipes/benchmarks/step_time.py --output step_time.json
 
-Parameters are those of a 6+6-layer, d 512 encoder-decoder (the IWSLT14 model: 36.7 million in 253 tensors). The optimizers
-take turns, so that a slow spell of the machine hits all of them; medians over the rounds are printed, and their ratio to
-torch's fused AdamW (for the Adam family) or fused SGD in the same process. momo-opt, the authors' package, is timed where it
-is installed.
+Parameters are those of a 6+6-layer, d 512 encoder-decoder (the IWSLT14 model: 36.7 million in 253 tensors). The
+optimizers take turns, so that a slow spell of the machine hits all of them; medians over the rounds are printed, and
+their ratio to torch's fused AdamW (for the Adam family) or fused SGD in the same process. momo-opt, the authors'
+package, is timed where it is installed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def iwslt14_parameters(device: str) -> list[nn.Parameter]:
         decoder_start_token_id=1,
     )
     torch.manual_seed(0)
-    model = MarianMTModel(config).to(device)
+    model: nn.Module = MarianMTModel(config)
+    model = model.to(device)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter) * 1e-3
