@@ -8,7 +8,8 @@ from typing import Any
 
 import datasets
 import evaluate
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 _DESCRIPTION = "Corpus BLEU and chrF by sacreBLEU, with their signatures, on detokenized text."
 

@@ -1,0 +1,116 @@
+"""Settings of a recipe: a YAML file gives the values, the command line wins over it.
+
+Both go through transformers' `HfArgumentParser`: a setting has the same name, type and check in either place. The YAML
+file is turned into flags that stand before the user's own, so argparse converts and checks its values too.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+from common.errors import RecipeError
+
+
+class _RecipeArgumentParser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse would print the usage of some two hundred flags above the one line that matters.
+        raise RecipeError(message)
+
+
+def parse_settings(dataclass_types: Sequence[type], description: str, argv: Sequence[str] | None = None) -> Any:
+    """Parse `--config FILE.yaml` and the command line into instances of the given dataclasses.
+
+    Args:
+        dataclass_types: The dataclasses, in the order in which their instances are returned.
+        description: What `--help` prints first.
+        argv: The command line; `sys.argv[1:]` if None.
+
+    Returns:
+        One instance of each dataclass.
+
+    Raises:
+        RecipeError: A flag, a key or a value that is not known or not legal, with the nearest known name.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Abbreviated flags would let a typo in a long flag pass for a shorter one.
+    types: Any = list(dataclass_types)
+    parser = _RecipeArgumentParser(types, description=description, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE.yaml", help="YAML file of settings; flags win over it")
+    config_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    config_parser.add_argument("--config")
+    config_file = config_parser.parse_known_args(arguments)[0].config
+    if config_file is not None:
+        arguments = _flags_of_yaml(Path(config_file), parser, _field_names(dataclass_types)) + arguments
+    try:
+        *parsed, _, unknown = parser.parse_args_into_dataclasses(
+            arguments, return_remaining_strings=True, look_for_args_file=False
+        )
+    except (ValueError, ImportError) as error:
+        # Checks in the dataclasses themselves, such as those of TrainingArguments.
+        raise RecipeError(str(error)) from error
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        known = [name for action in parser._actions for name in action.option_strings]
+        raise RecipeError(f"{flag} is not a setting{_nearest(flag, known)}; --help lists them")
+    return tuple(parsed)
+
+
+def _field_names(dataclass_types: Iterable[type]) -> list[str]:
+    return [field.name for cls in dataclass_types for field in dataclasses.fields(cls) if field.init]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def _flags_of_yaml(path: Path, parser: HfArgumentParser, known: list[str]) -> list[str]:
+    settings = _in_names_of_version(_read_yaml(path), known)
+    for key in settings:
+        if key not in known:
+            raise RecipeError(f"{path}: {key} is not a setting{_nearest(str(key), known)}; --help lists them")
+    flags = [flag for key, value in settings.items() for flag in _flags_of(key, value)]
+    try:
+        parser.parse_known_args(flags)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
+    return flags
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"--config {path}: {error.strerror or error}; give the path of a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"--config {path} is not YAML: {error}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise RecipeError(f"--config {path} must hold `name: value` lines, not a {type(settings).__name__}")
+    return settings
+
+
+def _in_names_of_version(settings: dict[str, Any], known: list[str]) -> dict[str, Any]:
+    """A recipe says `train_sampling_strategy`, as transformers 5 does; in 4 that was the flag `group_by_length`."""
+    if "train_sampling_strategy" in settings and "train_sampling_strategy" not in known:
+        settings = dict(settings)
+        settings["group_by_length"] = settings.pop("train_sampling_strategy") == "group_by_length"
+    return settings
+
+
+def _flags_of(key: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [f"--{key}", *map(str, value)]
+    # `--key=value` and not two words: argparse would take a value such as -0.5 for a flag of its own.
+    return [f"--{key}={json.dumps(value) if isinstance(value, dict) else value}"]

@@ -1,0 +1,170 @@
+"""Pictures of a run, drawn from the log that the Trainer keeps (`trainer_state.json`, `log_history`)."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+# Okabe and Ito's palette, which people with any form of colour blindness can tell apart; its yellow is left out
+# because it does not show on white.
+ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, BLACK = (
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+    "#000000",
+)
+_RUN_STYLES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, "-"), (SKY, "--"), (BLACK, "-."))
+# 960 pixels wide: a README's column.
+_WIDTH, _DPI = 8.0, 120
+
+# What `draw_run` may leave in a run's folder.
+PICTURE_NAMES = ("loss.png", "bleu.png", "step_size.png")
+
+LogHistory = Sequence[Mapping[str, Any]]
+
+
+def draw_run(history: LogHistory, folder: Path, title: str = "") -> list[str]:
+    """Draw loss.png, step_size.png and, where there are scores, bleu.png into `folder`.
+
+    Args:
+        history: `log_history` of the Trainer.
+        folder: Where the pictures go; older ones are replaced.
+        title: Stands above each picture, e.g. the optimizer's name.
+
+    Returns:
+        The names of the files drawn.
+    """
+    drawn = {"loss.png": _draw_loss(history, title), "step_size.png": _draw_step_size(history, title)}
+    if series(history, "eval_bleu")[0]:
+        drawn["bleu.png"] = _draw_bleu(history, title)
+    for name, figure in drawn.items():
+        _save(figure, folder / name)
+    return list(drawn)
+
+
+def draw_comparison(histories: Mapping[str, LogHistory], path: Path, title: str = "") -> None:
+    """Draw the training loss and the validation BLEU of several runs, one line a run.
+
+    Args:
+        histories: What a run is called in the legend, and its `log_history`.
+        path: The picture.
+        title: Stands above it.
+    """
+    figure, (loss_axes, bleu_axes) = plt.subplots(1, 2, figsize=(_WIDTH, 4.2))
+    for number, (name, history) in enumerate(histories.items()):
+        colour, style = _RUN_STYLES[number % len(_RUN_STYLES)]
+        loss_axes.plot(*series(history, "loss"), color=colour, linestyle=style, label=name)
+        bleu_axes.plot(*series(history, "eval_bleu"), color=colour, linestyle=style, marker="o", markersize=4)
+    _label(loss_axes, "training step", "training loss (nats per token)")
+    _label(bleu_axes, "training step", "validation BLEU (0 to 100)")
+    bleu_axes.set_ylim(bottom=0)
+    # One legend for both panels, outside them: inside it would cover the ends of the lines, which matter most.
+    figure.legend(loc="outside lower center", frameon=False)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def series(history: LogHistory, key: str) -> tuple[list[int], list[float]]:
+    """The steps at which `key` was logged, and its values."""
+    points = [(int(entry["step"]), float(entry[key])) for entry in history if entry.get(key) is not None]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _draw_loss(history: LogHistory, title: str) -> Figure:
+    figure, axes = plt.subplots(figsize=(_WIDTH, 4.2))
+    axes.plot(*series(history, "loss"), color=BLUE, label="training, mean since the last point")
+    if series(history, "eval_loss")[0]:
+        axes.plot(*series(history, "eval_loss"), color=VERMILION, marker="o", linestyle="--", label="validation")
+    _label(axes, "training step", "loss (nats per token)")
+    axes.legend(frameon=False)
+    axes.set_title(title)
+    return figure
+
+
+def _draw_bleu(history: LogHistory, title: str) -> Figure:
+    figure, axes = plt.subplots(figsize=(_WIDTH, 4.2))
+    steps, values = series(history, "eval_bleu")
+    axes.plot(steps, values, color=BLUE, marker="o", label="validation, while training")
+    axes.annotate(f"{values[-1]:.1f}", (steps[-1], values[-1]), textcoords="offset points", xytext=(0, 7), ha="center")
+    _label(axes, "training step", "BLEU (0 to 100)")
+    axes.set_ylim(0, max(5.0, 1.15 * max(values)))
+    axes.legend(frameon=False, loc="lower right")
+    axes.set_title(title)
+    return figure
+
+
+def _draw_step_size(history: LogHistory, title: str) -> Figure:
+    if not series(history, "step_size")[0]:
+        figure, axes = plt.subplots(figsize=(_WIDTH, 4.2))
+        axes.plot(*series(history, "learning_rate"), color=BLACK, label="learning rate")
+        _label(axes, "training step", "learning rate")
+        _log_scale(axes, series(history, "learning_rate")[1])
+        axes.legend(frameon=False)
+        axes.set_title(title)
+        return figure
+    figure, (size_axes, capped_axes, bound_axes) = plt.subplots(
+        3, 1, figsize=(_WIDTH, 7.5), sharex=True, height_ratios=(2.2, 1, 1.6)
+    )
+    # MoMo's bias correction divides step size and cap alike by 1 - beta^k, which matters for some 40 steps.
+    cap = "cap (learning rate, before bias correction)"
+    # Broad and light, so that it still shows where the step size runs along it.
+    size_axes.plot(*series(history, "learning_rate"), color=ORANGE, linewidth=6, alpha=0.5, label=cap)
+    size_axes.plot(*series(history, "step_size"), color=BLUE, label="step size applied")
+    _label(size_axes, "", "step size")
+    _log_scale(size_axes, series(history, "learning_rate")[1] + series(history, "step_size")[1])
+    size_axes.legend(frameon=False)
+    size_axes.set_title(title)
+    capped_axes.plot(*series(history, "step_capped"), color=ORANGE)
+    _label(capped_axes, "", "steps at the cap")
+    capped_axes.set_ylim(-0.05, 1.05)
+    capped_axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    _draw_bound(bound_axes, history)
+    return figure
+
+
+def _draw_bound(axes: Axes, history: LogHistory) -> None:
+    losses = series(history, "loss")[1]
+    steps, bounds = series(history, "lower_bound")
+    axes.plot(*series(history, "loss"), color=BLUE, label="training loss")
+    # A bound such as -1e12, which switches MoMo off, would press the loss into a flat line.
+    if bounds and losses and min(bounds) > -3 * max(map(abs, losses)):
+        axes.plot(steps, bounds, color=VERMILION, linestyle="-.", label="lower bound")
+    elif bounds:
+        axes.plot([], [], color=VERMILION, linestyle="-.", label=f"lower bound: {bounds[-1]:.3g}, far below")
+    _label(axes, "training step", "loss (nats per token)")
+    axes.legend(frameon=False)
+
+
+def _log_scale(axes: Axes, values: Sequence[float]) -> None:
+    # A warm-up starts at 0, which has no place on a log axis; with nothing above 0 there is nothing to scale.
+    if any(value > 0 for value in values):
+        axes.set_yscale("log", nonpositive="mask")
+
+
+def _label(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(left=0)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.set_layout_engine("constrained")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, dpi=_DPI, format="png")
+    plt.close(figure)
+    os.replace(partial, path)

@@ -1,0 +1,97 @@
+"""Set finished translation runs side by side: translations, scores, and a picture.
+
+    python recipes/compare_runs.py runs/demo/momo_adam runs/demo/adamw_torch
+
+Writes comparison.png into the folder that the runs have in common.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.errors import RecipeError, run_recipe
+from common.pictures import PICTURE_NAMES, draw_comparison
+from common.records import read_record
+
+
+def main() -> None:
+    """Print and draw what the records of the runs hold."""
+    parser = argparse.ArgumentParser(description="Set finished translation runs side by side.")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folder of a finished run")
+    folders = parser.parse_args().runs
+    records = {name: read_record(folder) for name, folder in zip(_names(folders), folders, strict=True)}
+    _check_same_test(records)
+    print_translations(records)
+    print_scores(records)
+    picture = Path(os.path.commonpath([folder.resolve().parent for folder in folders])) / "comparison.png"
+    histories = {
+        f"{name}, learning rate {_learning_rate(record)}: BLEU {_test(record)['bleu']:.1f} at the end": [
+            *record["curve"],
+            *record["evaluations"],
+        ]
+        for name, record in records.items()
+    }
+    draw_comparison(histories, picture)
+    print("\nPictures:")
+    for path in (picture, *(folder / name for folder in folders for name in PICTURE_NAMES)):
+        if path.exists():
+            print(f"  {os.path.relpath(path)}")
+
+
+def print_translations(records: Mapping[str, Mapping[str, Any]]) -> None:
+    """The samples, each run's translation below the other's."""
+    width = max(map(len, [*records, "reference"])) + 2
+    for rows in zip(*(record["samples"] for record in records.values()), strict=True):
+        print(f"{'source':{width}}{rows[0]['source']}")
+        print(f"{'reference':{width}}{rows[0]['reference']}")
+        for name, row in zip(records, rows, strict=True):
+            print(f"{name:{width}}{row['translation']}")
+        print()
+
+
+def print_scores(records: Mapping[str, Mapping[str, Any]]) -> None:
+    """One line a run, and the signatures."""
+    width = max(map(len, [*records, "run"])) + 2
+    print(f"{'run':{width}}{'learning rate':>13}{'steps':>8}{'minutes':>9}{'BLEU':>8}{'chrF':>8}{'loss':>8}")
+    for name, record in records.items():
+        scores = _test(record)
+        print(
+            f"{name:{width}}{_learning_rate(record):>13}{record['steps']:>8}{record['train_runtime'] / 60:>9.1f}"
+            f"{scores['bleu']:>8.2f}{scores['chrf']:>8.2f}{scores['loss']:>8.3f}"
+        )
+    scores = _test(next(iter(records.values())))
+    print(f"BLEU {scores['signature']}\nchrF {scores['chrf_signature']}")
+
+
+def _names(folders: list[Path]) -> list[str]:
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"two runs are called the same: {', '.join(names)}; give folders with different names")
+    return names
+
+
+def _check_same_test(records: Mapping[str, Mapping[str, Any]]) -> None:
+    signatures = {name: _test(record)["signature"] for name, record in records.items()}
+    if len(set(signatures.values())) > 1:
+        raise RecipeError(f"the runs were scored differently and cannot be compared: {signatures}")
+    sources = {name: [sample["source"] for sample in record["samples"]] for name, record in records.items()}
+    if any(each != next(iter(sources.values())) for each in sources.values()):
+        raise RecipeError(f"the runs were tested on different sentences: {', '.join(records)}")
+
+
+def _test(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    metrics = record["metrics"]
+    if not metrics:
+        raise RecipeError("a run was not scored; train with --do_predict")
+    scores: Mapping[str, Any] = metrics.get("test") or metrics["validation"]
+    return scores
+
+
+def _learning_rate(record: Mapping[str, Any]) -> str:
+    return f"{record['settings']['training']['learning_rate']:g}"
+
+
+if __name__ == "__main__":
+    run_recipe(main)

@@ -1,0 +1,1 @@
+"""The parts of the translation recipe: data, tokenizer, model, batches, evaluation."""

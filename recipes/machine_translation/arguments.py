@@ -1,0 +1,81 @@
+"""The settings of the translation recipe beside the Trainer's; names as in Hugging Face's run_translation.py."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class ModelArguments:
+    """Which model is trained: a pretrained one, or one from scratch with the sizes given here."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Checkpoint folder or Hub id to fine-tune. Left out: train from scratch."}
+    )
+    model_type: str = field(
+        default="marian",
+        metadata={"help": "From scratch: the architecture, e.g. marian (post-norm) or m2m_100 (pre-norm)."},
+    )
+    vocab_size: int = field(default=8000, metadata={"help": "From scratch: pieces of the joint BPE vocabulary."})
+    d_model: int | None = field(default=None, metadata={"help": "From scratch: width of the model."})
+    encoder_layers: int | None = field(default=None, metadata={"help": "From scratch: layers of the encoder."})
+    decoder_layers: int | None = field(default=None, metadata={"help": "From scratch: layers of the decoder."})
+    encoder_attention_heads: int | None = field(default=None, metadata={"help": "From scratch: heads a layer."})
+    decoder_attention_heads: int | None = field(default=None, metadata={"help": "From scratch: heads a layer."})
+    encoder_ffn_dim: int | None = field(default=None, metadata={"help": "From scratch: feed-forward width."})
+    decoder_ffn_dim: int | None = field(default=None, metadata={"help": "From scratch: feed-forward width."})
+    activation_function: str | None = field(default=None, metadata={"help": "From scratch: relu, gelu, swish, ..."})
+    dropout: float | None = field(default=None, metadata={"help": "Dropout on embeddings and layer outputs."})
+    attention_dropout: float | None = field(default=None, metadata={"help": "Dropout on attention weights."})
+    activation_dropout: float | None = field(default=None, metadata={"help": "Dropout inside the feed-forward."})
+    max_position_embeddings: int | None = field(
+        default=None, metadata={"help": "From scratch: longest sequence, in pieces."}
+    )
+    scale_embedding: bool | None = field(
+        default=None,
+        metadata={"help": "From scratch: multiply embeddings by sqrt(d_model). Post-norm models learn badly without."},
+    )
+
+
+@dataclass
+class DataArguments:
+    """What is translated, how it is cut into batches, and how it is scored."""
+
+    source_lang: str | None = field(default=None, metadata={"help": "Language code translated from, e.g. de."})
+    target_lang: str | None = field(default=None, metadata={"help": "Language code translated to, e.g. en."})
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "`embedded` for the built-in German-English set, or a Hub dataset id."}
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of the Hub dataset."})
+    train_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Training data: text (train.de; its other side train.en is found by the language code), "
+            "JSON lines or CSV; each may end in .gz."
+        },
+    )
+    validation_file: str | None = field(default=None, metadata={"help": "Validation data, as --train_file."})
+    test_file: str | None = field(default=None, metadata={"help": "Test data, as --train_file."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Use only the first N training pairs."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Use only the first N validation pairs."})
+    max_predict_samples: int | None = field(default=None, metadata={"help": "Use only the first N test pairs."})
+    max_source_length: int = field(default=128, metadata={"help": "Sources are cut to this many pieces."})
+    max_target_length: int = field(
+        default=128, metadata={"help": "Training targets are cut to this many pieces; translations end there."}
+    )
+    source_prefix: str | None = field(default=None, metadata={"help": "Put before every source (T5 models)."})
+    forced_bos_token: str | None = field(
+        default=None, metadata={"help": "First token of every translation (multilingual models: the target language)."}
+    )
+    max_tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Batches of at most N padded tokens, counted on the longer side, in place of "
+            "--per_device_train_batch_size sentences."
+        },
+    )
+    num_beams: int | None = field(
+        default=None, metadata={"help": "Beams of the evaluation after training; default --generation_num_beams."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations in a row without a better score."}
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Train although --output_dir holds a finished run."})

@@ -1,0 +1,97 @@
+"""Translations of a split, their BLEU and chrF, and the files that show them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import DatasetDict
+from transformers import EvalPrediction, PreTrainedTokenizerBase
+
+from common.records import write_text
+from hf_momo.metrics import load_bleu
+from machine_translation.arguments import DataArguments
+from machine_translation.corpus import SPLIT_FLAGS
+
+PREDICTIONS_NAME = "generated_predictions.txt"
+
+
+class TranslationScorer:
+    """`compute_metrics` of a Trainer: decodes, and scores against the sentences themselves.
+
+    The references are the text of the corpus, not decoded labels: a tokenizer that does not give back the text exactly
+    would change what is scored against.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, corpus: DatasetDict, arguments: DataArguments) -> None:
+        """Set up for the splits that may be evaluated.
+
+        Args:
+            tokenizer: Decodes the predictions.
+            corpus: The sentence pairs, in the order in which they will be evaluated.
+            arguments: Which language is which.
+        """
+        self.tokenizer = tokenizer
+        self.sources = _side(corpus, arguments.source_lang)
+        self.references = _side(corpus, arguments.target_lang)
+        # Which split the Trainer is about to evaluate; while it trains it is always this one.
+        self.split = "validation"
+        self._metric = load_bleu()
+
+    def decode(self, token_ids: Any, split: str) -> list[str]:
+        """Token ids of a whole split to text, one line each; the -100 with which the Trainer pads is padding."""
+        # With several processes the last batch is filled up with sentences from the beginning.
+        token_ids = token_ids[: len(self.references[split])]
+        token_ids = np.where(token_ids < 0, self.tokenizer.pad_token_id, token_ids)
+        texts = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+        # A line break inside a translation would shift all that follow in the file against their references.
+        return [" ".join(text.splitlines()).strip() for text in texts]
+
+    def score(self, translations: Sequence[str], split: str) -> dict[str, Any]:
+        """All that the metric gives, signatures included."""
+        scores: dict[str, Any] = self._metric.compute(
+            predictions=list(translations), references=list(self.references[split])
+        )
+        return scores
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        """The numbers for the log while the model trains, and the mean length of what was generated."""
+        token_ids = prediction.predictions
+        token_ids = token_ids[0] if isinstance(token_ids, tuple) else token_ids
+        scores = self.score(self.decode(token_ids, self.split), self.split)
+        lengths = np.count_nonzero((token_ids >= 0) & (token_ids != self.tokenizer.pad_token_id), axis=1)
+        return {"bleu": scores["score"], "chrf": scores["chrf"], "gen_len": float(lengths.mean())}
+
+
+def write_predictions(folder: Path, translations: Sequence[str]) -> None:
+    """Write one translation a line."""
+    write_text(folder / PREDICTIONS_NAME, "".join(f"{translation}\n" for translation in translations))
+
+
+def sample_translations(
+    sources: Sequence[str], references: Sequence[str], translations: Sequence[str], count: int = 5
+) -> list[dict[str, str]]:
+    """Examples spread evenly over the split, so that nobody picked them."""
+    step = max(1, len(sources) // count)
+    return [
+        {"source": sources[i], "reference": references[i], "translation": translations[i]}
+        for i in range(0, min(len(sources), step * count), step)
+    ]
+
+
+def describe_corpus(corpus: DatasetDict, arguments: DataArguments) -> dict[str, Any]:
+    """What a record says of the data."""
+    files = {split: getattr(arguments, flag) for split, flag in SPLIT_FLAGS.items() if split in corpus}
+    return {
+        "source_lang": arguments.source_lang,
+        "target_lang": arguments.target_lang,
+        "name": arguments.dataset_name,
+        "files": None if arguments.dataset_name else {split: Path(name).name for split, name in files.items()},
+        "pairs": {split: len(pairs) for split, pairs in corpus.items()},
+    }
+
+
+def _side(corpus: DatasetDict, language: str | None) -> dict[str, list[str]]:
+    return {
+        split: [pair[language] for pair in pairs["translation"]] for split, pairs in corpus.items() if split != "train"
+    }

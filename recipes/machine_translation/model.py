@@ -1,0 +1,129 @@
+"""The model to train: a pretrained checkpoint, or an encoder-decoder from scratch."""
+
+from typing import Any
+
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from common.errors import RecipeError
+from machine_translation.arguments import DataArguments, ModelArguments
+
+_SIZES = (
+    "d_model",
+    "encoder_layers",
+    "decoder_layers",
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
+    "activation_function",
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "max_position_embeddings",
+    "scale_embedding",
+)
+_DROPOUTS = ("dropout", "attention_dropout", "activation_dropout")
+
+
+def create_model(
+    arguments: ModelArguments, data: DataArguments, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel:
+    """Make an encoder-decoder with random weights for a tokenizer.
+
+    Raises:
+        RecipeError: An architecture or a size that it does not have.
+    """
+    config = _scratch_config(arguments, data, tokenizer)
+    try:
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)
+    except ValueError as error:
+        raise RecipeError(f"--model_type {arguments.model_type} with these sizes: {error}") from error
+    model.generation_config = GenerationConfig(
+        max_length=data.max_target_length,
+        num_beams=data.num_beams or 1,
+        pad_token_id=config.pad_token_id,
+        eos_token_id=config.eos_token_id,
+        bos_token_id=config.bos_token_id,
+        decoder_start_token_id=config.decoder_start_token_id,
+    )
+    return model
+
+
+def _scratch_config(arguments: ModelArguments, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Any:
+    if arguments.model_type not in CONFIG_MAPPING:
+        raise RecipeError(
+            f"--model_type {arguments.model_type} is not an architecture of transformers; take e.g. marian or m2m_100"
+        )
+    known = CONFIG_MAPPING[arguments.model_type]()
+    sizes = {name: value for name in _SIZES if (value := getattr(arguments, name)) is not None}
+    if unknown := [name for name in sizes if not hasattr(known, name)]:
+        raise RecipeError(
+            f"--{unknown[0]} is not a setting of --model_type {arguments.model_type}; "
+            "take marian, m2m_100, bart or mbart, or fine-tune with --model_name_or_path"
+        )
+    longest = max(data.max_source_length, data.max_target_length)
+    if longest > sizes.get("max_position_embeddings", longest):
+        raise RecipeError(
+            f"--max_position_embeddings {sizes['max_position_embeddings']} is shorter than the longest sequence, "
+            f"{longest} pieces (--max_source_length, --max_target_length)"
+        )
+    # Marian starts its decoder on the padding token. The others number their positions from the first token that is
+    # not padding, so they need a token of its own there.
+    start = tokenizer.pad_token_id if arguments.model_type == "marian" else tokenizer.bos_token_id
+    layerdrop = {name: 0.0 for name in ("encoder_layerdrop", "decoder_layerdrop") if hasattr(known, name)}
+    return AutoConfig.for_model(
+        arguments.model_type,
+        **sizes,
+        **layerdrop,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        decoder_start_token_id=start,
+        # The defaults of Marian and BART name tokens of their own vocabularies here.
+        forced_bos_token_id=None,
+        forced_eos_token_id=None,
+        tie_word_embeddings=True,
+    )
+
+
+def load_pretrained(arguments: ModelArguments, data: DataArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a checkpoint and its tokenizer, set up for the two languages.
+
+    Raises:
+        RecipeError: A checkpoint that is not there, or not an encoder-decoder.
+    """
+    name = str(arguments.model_name_or_path)
+    try:
+        config = AutoConfig.from_pretrained(name)
+        for dropout in _DROPOUTS:
+            if (value := getattr(arguments, dropout)) is not None and hasattr(config, dropout):
+                setattr(config, dropout, value)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForSeq2SeqLM.from_pretrained(name, config=config)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise RecipeError(
+            f"--model_name_or_path {name} could not be loaded: {first_line} Give the folder of an encoder-decoder "
+            "model with its tokenizer, or a Hub id when there is a network"
+        ) from error
+    if data.source_prefix is not None:
+        # The pipeline of the saved model puts it before every sentence.
+        model.config.prefix = data.source_prefix
+    # The multilingual tokenizers (mBART, NLLB, M2M100) put a language token on each side.
+    if hasattr(tokenizer, "src_lang") and hasattr(tokenizer, "tgt_lang"):
+        tokenizer.src_lang, tokenizer.tgt_lang = data.source_lang, data.target_lang
+    if data.forced_bos_token is not None:
+        token = tokenizer.convert_tokens_to_ids(data.forced_bos_token)
+        if token is None or token == tokenizer.unk_token_id:
+            raise RecipeError(f"--forced_bos_token {data.forced_bos_token} is not a token of {name}")
+        model.generation_config.forced_bos_token_id = token
+    return model, tokenizer

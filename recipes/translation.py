@@ -1,0 +1,246 @@
+r"""Train a translation model with MoMo and score it with BLEU.
+
+From scratch on the built-in German-English sentences, which needs no data and no network:
+
+    python recipes/translation.py --config recipes/configs/demo.yaml --output_dir runs/demo/momo_adam
+
+From scratch on text files of your own, one sentence a line (train.en is found beside train.de; .gz, JSON lines and CSV
+work too):
+
+    python recipes/translation.py --config recipes/configs/multi30k.yaml --output_dir runs/multi30k \
+        --train_file data/train.de.gz --validation_file data/val.de.gz --test_file data/test_2016_flickr.de.gz
+
+Fine-tuning a checkpoint on a data set of the Hub:
+
+    python recipes/translation.py --model_name_or_path Helsinki-NLP/opus-mt-de-en --dataset_name bentrevett/multi30k \
+        --source_lang de --target_lang en --do_train --do_eval --do_predict --learning_rate 1e-4 --max_grad_norm 0 \
+        --num_train_epochs 1 --output_dir runs/opus
+
+Every setting of the YAML file can be given on the command line, where it wins; the names are those of
+`Seq2SeqTrainingArguments` and of Hugging Face's own run_translation.py. `--optim` takes `momo_adam`, `momo` and every
+optimizer of the Trainer; for the first two `--learning_rate` is the cap of the step size. What differs from Hugging
+Face's defaults: `optim` is `momo_adam`, `learning_rate` is the default of the chosen optimizer, the evaluation after
+training always generates text and scores it, and a folder with a finished run is refused unless
+`--overwrite` is given.
+
+A run leaves in `--output_dir`: the model with its tokenizer, loaded by
+`pipeline("translation", model=folder, trust_remote_code=True)`; all_results.json; generated_predictions.txt;
+loss.png, bleu.png and step_size.png; trainer_state.json; and record.json, all of the above in numbers.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+from transformers import (
+    DataCollatorForSeq2Seq,
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    set_seed,
+)
+
+from common.config import parse_settings
+from common.errors import RecipeError, run_recipe
+from common.pictures import draw_run
+from common.records import RECORD_NAME, write_record
+from common.run_record import training_record
+from hf_momo import MomoSeq2SeqTrainingArguments
+from machine_translation.arguments import DataArguments, ModelArguments
+from machine_translation.batching import tokenize
+from machine_translation.corpus import load_corpus
+from machine_translation.evaluation import (
+    PREDICTIONS_NAME,
+    TranslationScorer,
+    describe_corpus,
+    sample_translations,
+    write_predictions,
+)
+from machine_translation.model import create_model, load_pretrained
+from machine_translation.saving import save_for_pipeline
+from machine_translation.tokenizer import train_tokenizer
+from machine_translation.trainer import TranslationTrainer
+
+# Split to the prefix of its numbers in all_results.json, as in run_translation.py.
+_PREFIXES = {"validation": "eval", "test": "predict"}
+
+
+@dataclass
+class Settings:
+    """All settings of a run, in the order in which they are parsed."""
+
+    model: ModelArguments
+    data: DataArguments
+    training: MomoSeq2SeqTrainingArguments
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return Path(str(self.training.output_dir))
+
+
+def main() -> None:
+    """Read the settings, check the input, train, evaluate, record."""
+    types = (ModelArguments, DataArguments, MomoSeq2SeqTrainingArguments)
+    settings = Settings(*parse_settings(types, "Train a translation model and score it with BLEU."))
+    check_settings(settings)
+    corpus = load_corpus(settings.data, needed_splits(settings))
+    set_seed(settings.training.seed)
+    model, tokenizer = prepare_model(settings, corpus)
+    encoded = DatasetDict(
+        {
+            name: tokenize(pairs, tokenizer, settings.data, cut_targets=name == "train")
+            for name, pairs in corpus.items()
+        }
+    )
+    scorer = TranslationScorer(tokenizer, corpus, settings.data)
+    trainer = prepare_trainer(settings, encoded, model, tokenizer, scorer)
+    if settings.training.do_train:
+        train(trainer, settings)
+    results = evaluate(trainer, scorer, settings, encoded)
+    if settings.training.do_train and trainer.is_world_process_zero():
+        record = training_record(trainer, {"model": settings.model, "data": settings.data})
+        record |= {"task": "translation", "data": describe_corpus(corpus, settings.data), **results}
+        write_record(record, settings.folder)
+        print(f"model, scores and pictures are in {settings.folder}")
+
+
+def needed_splits(settings: Settings) -> list[str]:
+    """The splits that the run will use."""
+    training = settings.training
+    during = training.do_train and training.eval_strategy != "no"
+    wanted = {"train": training.do_train, "validation": training.do_eval or during, "test": training.do_predict}
+    splits = [split for split, needed in wanted.items() if needed]
+    if not splits:
+        raise RecipeError("nothing to do: give --do_train, --do_eval or --do_predict, or a --config that does")
+    return splits
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse what would fail only after the first epoch, and training over a finished run."""
+    training, folder = settings.training, settings.folder
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"--output_dir {folder} is a file; give a folder")
+    if training.do_train and (folder / RECORD_NAME).exists() and not settings.data.overwrite:
+        raise RecipeError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
+    if settings.data.max_tokens_per_batch is not None and training.world_size > 1:
+        raise RecipeError(
+            f"--max_tokens_per_batch {settings.data.max_tokens_per_batch} works in one process only; with several use "
+            "--per_device_train_batch_size"
+        )
+    best = (training.metric_for_best_model or "").removeprefix("eval_")
+    if best in ("bleu", "chrf") and not training.predict_with_generate:
+        raise RecipeError(f"--metric_for_best_model {best} needs translations; add --predict_with_generate")
+    if settings.data.early_stopping_patience is not None and not (best and training.load_best_model_at_end):
+        raise RecipeError(
+            f"--early_stopping_patience {settings.data.early_stopping_patience} needs a score to watch; add "
+            "--load_best_model_at_end --metric_for_best_model bleu --predict_with_generate, and equal --eval_strategy "
+            "and --save_strategy"
+        )
+    # Pinned memory is for copies to a GPU; without one torch only warns about it.
+    training.dataloader_pin_memory = training.dataloader_pin_memory and training.device.type == "cuda"
+    if training.generation_max_length is None:
+        training.generation_max_length = settings.data.max_target_length
+
+
+def prepare_model(settings: Settings, corpus: DatasetDict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A pretrained model, or a new one with a vocabulary learned from the training sentences of both languages."""
+    if settings.model.model_name_or_path is not None:
+        return load_pretrained(settings.model, settings.data)
+    if "train" not in corpus:
+        raise RecipeError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
+    sentences = (sentence for pair in corpus["train"]["translation"] for sentence in pair.values())
+    tokenizer = train_tokenizer(sentences, settings.model.vocab_size)
+    return create_model(settings.model, settings.data, tokenizer), tokenizer
+
+
+def prepare_trainer(
+    settings: Settings,
+    encoded: DatasetDict,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    scorer: TranslationScorer,
+) -> TranslationTrainer:
+    """The Trainer, with the callbacks that were asked for."""
+    callbacks: list[TrainerCallback] = []
+    if settings.data.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.data.early_stopping_patience))
+    return TranslationTrainer(
+        model=model,
+        args=settings.training,
+        train_dataset=encoded.get("train"),
+        eval_dataset=encoded.get("validation"),
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        processing_class=tokenizer,
+        compute_metrics=scorer if settings.training.predict_with_generate else None,
+        callbacks=callbacks,
+        max_tokens_per_batch=settings.data.max_tokens_per_batch,
+    )
+
+
+def train(trainer: TranslationTrainer, settings: Settings) -> None:
+    """Train, and save all that training gave before anything else can fail."""
+    model: Any = trainer.model
+    checkpoint: Any = settings.training.resume_from_checkpoint
+    if str(checkpoint).lower() in ("true", "false"):
+        checkpoint = str(checkpoint).lower() == "true"
+    generation_config = copy.deepcopy(model.generation_config)
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.is_world_process_zero():
+        # The results of an overwritten run stay until here, and no longer: all_results.json is added to, not replaced.
+        for name in ("all_results.json", "eval_results.json", "predict_results.json", PREDICTIONS_NAME, RECORD_NAME):
+            (settings.folder / name).unlink(missing_ok=True)
+    save_for_pipeline(trainer, generation_config)
+    trainer.log_metrics("train", result.metrics)
+    trainer.save_metrics("train", result.metrics)
+    trainer.save_state()
+    if trainer.is_world_process_zero():
+        title = f"{settings.training.optim}, learning rate {settings.training.learning_rate:g}"
+        draw_run(trainer.state.log_history, settings.folder, title)
+
+
+def evaluate(
+    trainer: TranslationTrainer, scorer: TranslationScorer, settings: Settings, encoded: DatasetDict
+) -> dict[str, Any]:
+    """Translate validation and test with beam search, score them, and show a few.
+
+    Returns:
+        `metrics` by split, and `samples` of the last split.
+    """
+    settings.training.predict_with_generate = True
+    trainer.compute_metrics = scorer
+    wanted = {"validation": settings.training.do_eval, "test": settings.training.do_predict}
+    results: dict[str, Any] = {"metrics": {}}
+    for split in (split for split, needed in wanted.items() if needed):
+        translations, loss = translate(trainer, scorer, settings, encoded[split], split)
+        scores = scorer.score(translations, split)
+        results["metrics"][split] = {"bleu": scores.pop("score"), "loss": loss, **scores}
+        results["samples"] = sample_translations(scorer.sources[split], scorer.references[split], translations)
+        if trainer.is_world_process_zero():
+            write_predictions(settings.folder, translations)
+            for sample in results["samples"]:
+                print("\n".join(f"{name:12}{sentence}" for name, sentence in sample.items()) + "\n")
+            final = results["metrics"][split]
+            print(f"{split}: BLEU {final['bleu']:.2f}  {final['signature']}")
+            print(f"{split}: chrF {final['chrf']:.2f}  {final['chrf_signature']}")
+    return results
+
+
+def translate(
+    trainer: TranslationTrainer, scorer: TranslationScorer, settings: Settings, dataset: Dataset, split: str
+) -> tuple[list[str], float]:
+    """The translations of a split and its loss."""
+    scorer.split, prefix = split, _PREFIXES[split]
+    beams = settings.data.num_beams or settings.training.generation_num_beams or 1
+    # predict and not evaluate: it stays out of the log, whose scores are those while training.
+    output: Any = trainer.predict(dataset, metric_key_prefix=prefix, num_beams=beams)
+    trainer.log_metrics(prefix, output.metrics)
+    trainer.save_metrics(prefix, output.metrics)
+    return scorer.decode(output.predictions, split), output.metrics[f"{prefix}_loss"]
+
+
+if __name__ == "__main__":
+    run_recipe(main)

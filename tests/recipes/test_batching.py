@@ -1,0 +1,87 @@
+"""Batches by tokens, and their order under accelerate and resume."""
+
+import pytest
+import torch
+from accelerate import Accelerator, skip_first_batches
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+from recipe_runs import PAIRS
+from torch.utils.data import DataLoader
+
+from machine_translation.arguments import DataArguments
+from machine_translation.batching import TokenBatchSampler, tokenize
+from machine_translation.tokenizer import train_tokenizer
+
+lengths_and_bounds = st.tuples(st.lists(st.integers(1, 60), max_size=80), st.integers(1, 200), st.integers(0, 5))
+
+
+@given(lengths_and_bounds)
+def test_an_epoch_has_every_sentence_once_within_the_bound(case: tuple[list[int], int, int]) -> None:
+    lengths, max_tokens, epoch = case
+    sampler = TokenBatchSampler(lengths, max_tokens, seed=3)
+    sampler.set_epoch(epoch)
+    batches = list(sampler)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert len(batches) == len(sampler)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= max_tokens
+
+
+def test_batches_are_full_and_of_like_length() -> None:
+    lengths = torch.randint(5, 60, (2000,), generator=torch.Generator().manual_seed(0)).tolist()
+    batches = list(TokenBatchSampler(lengths, 1000, seed=0))
+    padded = sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
+    assert sum(lengths) / padded > 0.97
+    assert sum(lengths) / len(batches) > 0.9 * 1000
+
+
+def test_order_depends_on_seed_and_epoch_only() -> None:
+    lengths = list(range(5, 45)) * 3
+
+    def batches(seed: int, epoch: int) -> list[list[int]]:
+        sampler = TokenBatchSampler(lengths, 100, seed)
+        sampler.set_epoch(epoch)
+        torch.rand(7)
+        return list(sampler)
+
+    assert batches(0, 1) == batches(0, 1)
+    assert batches(0, 1) != batches(0, 2)
+    assert batches(0, 1) != batches(1, 1)
+
+
+def test_a_prepared_loader_skips_to_where_a_run_stopped() -> None:
+    lengths = [3 + index % 11 for index in range(60)]
+    dataset = [torch.tensor([index]) for index in range(60)]
+
+    def loader() -> DataLoader:
+        prepared: DataLoader = Accelerator(cpu=True).prepare(
+            DataLoader(dataset, batch_sampler=TokenBatchSampler(lengths, 40, seed=1), collate_fn=torch.cat)  # type: ignore[arg-type]
+        )
+        prepared.set_epoch(2)  # type: ignore[attr-defined]
+        return prepared
+
+    unbroken = [batch.tolist() for batch in loader()]
+    resumed = [batch.tolist() for batch in skip_first_batches(loader(), 4)]
+    assert resumed == unbroken[4:]
+    assert len(unbroken) > 6
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1])
+def test_a_bound_below_one_is_refused(max_tokens: int) -> None:
+    with pytest.raises(ValueError, match="max_tokens must be at least 1"):
+        TokenBatchSampler([1], max_tokens, seed=0)
+
+
+def test_targets_are_cut_for_training_only() -> None:
+    pairs = Dataset.from_dict({"translation": [{"de": german, "en": english} for german, english in PAIRS]})
+    tokenizer = train_tokenizer([text for pair in PAIRS for text in pair], 300)
+    arguments = DataArguments(source_lang="de", target_lang="en", max_source_length=5, max_target_length=6)
+    cut = tokenize(pairs, tokenizer, arguments, cut_targets=True)
+    whole = tokenize(pairs, tokenizer, arguments, cut_targets=False)
+    assert {len(ids) for ids in cut["input_ids"]} == {5}
+    assert {len(ids) for ids in cut["labels"]} == {6}
+    assert min(len(ids) for ids in whole["labels"]) > 6
+    # A cut sentence still ends: the model must not learn that sentences stop anywhere.
+    assert all(ids[-1] == tokenizer.eos_token_id for ids in [*cut["input_ids"], *cut["labels"]])
+    assert whole["length"] == [len(ids) for ids in whole["labels"]]

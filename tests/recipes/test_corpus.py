@@ -1,0 +1,204 @@
+"""Sentence pairs from every kind of source, and bad input in one line."""
+
+import csv
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from recipe_runs import PAIRS, ROOT, write_json_lines, write_sides, write_text
+
+from common.errors import RecipeError
+from machine_translation.arguments import DataArguments
+from machine_translation.corpus import load_corpus
+
+
+def write_csv(folder: Path) -> Path:
+    path = folder / "train.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("de", "en"), *PAIRS])
+    return path
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: write_sides(folder, "train"),
+        lambda folder: write_sides(folder, "train", ".gz"),
+        lambda folder: write_sides(folder, "train").with_suffix(".en"),
+        lambda folder: write_json_lines(folder, "train.jsonl"),
+        lambda folder: write_json_lines(folder, "train.json.gz"),
+        write_csv,
+    ],
+    ids=["text", "gzip", "the other side's name", "jsonl", "json.gz", "csv"],
+)
+def test_every_format_gives_the_same_pairs(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    arguments = DataArguments(source_lang="de", target_lang="en", train_file=str(write(tmp_path)))
+    corpus = load_corpus(arguments, ["train"])
+    assert corpus["train"]["translation"][:] == [{"de": german, "en": english} for german, english in PAIRS]
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    write_text(tmp_path, "x.de", ["eins\u2028zwei", "drei\x0bvier"])
+    source = write_text(tmp_path, "x.en", ["one two", "three four"])
+    arguments = DataArguments(source_lang="de", target_lang="en", train_file=str(source))
+    assert load_corpus(arguments, ["train"])["train"].num_rows == 2
+
+
+def test_limits_take_the_first_pairs(tmp_path: Path) -> None:
+    file = str(write_sides(tmp_path, "train"))
+    arguments = DataArguments(
+        source_lang="en", target_lang="de", train_file=file, test_file=file, max_train_samples=1, max_predict_samples=9
+    )
+    corpus = load_corpus(arguments, ["train", "test"])
+    assert {split: len(pairs) for split, pairs in corpus.items()} == {"train": 1, "test": len(PAIRS)}
+
+
+def test_embedded_splits_are_disjoint() -> None:
+    arguments = DataArguments(source_lang="de", target_lang="en", dataset_name="embedded")
+    corpus = load_corpus(arguments, ["train", "validation", "test"])
+    german = {split: {pair["de"] for pair in pairs["translation"]} for split, pairs in corpus.items()}
+    assert len(german["train"]) > 15_000
+    assert not german["test"] & german["train"]
+    assert not german["test"] & german["validation"]
+
+
+def finished_run(folder: Path) -> list[str]:
+    (folder / "finished").mkdir()
+    (folder / "finished" / "record.json").write_text("{}")
+    return ["--dataset_name", "embedded", "--output_dir", str(folder / "finished")]
+
+
+def unequal(folder: Path) -> list[str]:
+    write_text(folder, "bad.en", ["one"])
+    return ["--train_file", str(write_text(folder, "bad.de", ["eins", "zwei"]))]
+
+
+def empty_side(folder: Path) -> list[str]:
+    write_text(folder, "bad.en", [])
+    return ["--train_file", str(write_text(folder, "bad.de", ["eins"]))]
+
+
+def empty_line(folder: Path) -> list[str]:
+    write_text(folder, "bad.en", ["one", "  ", "three"])
+    return ["--train_file", str(write_text(folder, "bad.de", ["eins", "zwei", "drei"]))]
+
+
+def not_utf8(folder: Path) -> list[str]:
+    write_text(folder, "bad.en", ["one", "two"])
+    (folder / "bad.de").write_bytes("eins\nzw\xf6lf\n".encode("latin-1"))
+    return ["--train_file", str(folder / "bad.de")]
+
+
+def csv_not_utf8(folder: Path) -> list[str]:
+    (folder / "bad.csv").write_bytes("de,en\nzw\xf6lf,twelve\n".encode("latin-1"))
+    return ["--train_file", str(folder / "bad.csv")]
+
+
+def not_packed(folder: Path) -> list[str]:
+    write_text(folder, "bad.en.gz", ["one"])
+    (folder / "bad.de.gz").write_bytes(b"eins\n")
+    return ["--train_file", str(folder / "bad.de.gz")]
+
+
+def other_columns(folder: Path) -> list[str]:
+    return ["--train_file", str(write_text(folder, "bad.csv", ["german,english", "eins,one"]))]
+
+
+def no_json(folder: Path) -> list[str]:
+    return ["--train_file", str(write_text(folder, "bad.jsonl", ["{eins: one"]))]
+
+
+def empty_json_side(folder: Path) -> list[str]:
+    lines = ['{"translation": {"de": "eins", "en": "one"}}', '{"translation": {"de": "zwei", "en": ""}}']
+    return ["--train_file", str(write_text(folder, "bad.jsonl", lines))]
+
+
+def flat_translation(folder: Path) -> list[str]:
+    return ["--train_file", str(write_text(folder, "bad.jsonl", ['{"translation": "eins"}']))]
+
+
+BAD_INPUT: list[tuple[str, Callable[[Path], list[str]], list[str]]] = [
+    ("unequal", unequal, ["bad.de has 2 lines", "bad.en has 1"]),
+    ("empty side", empty_side, ["bad.en is empty"]),
+    ("empty line", empty_line, ["line 2", "bad.en is empty"]),
+    ("missing file", lambda _: ["--train_file", "no.de"], ["--train_file no.de", "does not exist"]),
+    (
+        "missing side",
+        lambda folder: ["--train_file", str(write_text(folder, "lone.de", ["eins"]))],
+        ["lone.en", "does not exist"],
+    ),
+    ("missing table", lambda _: ["--train_file", "no.jsonl"], ["--train_file no.jsonl", "does not exist"]),
+    ("no file", lambda _: [], ["--train_file is not set"]),
+    ("not UTF-8", not_utf8, ["line 2", "bad.de is not UTF-8"]),
+    ("CSV not UTF-8", csv_not_utf8, ["bad.csv", "UTF-8"]),
+    ("not gzip", not_packed, ["bad.de.gz cannot be read"]),
+    ("not JSON", no_json, ["bad.jsonl", "JSON"]),
+    ("missing column", other_columns, ["bad.csv", '"translation"', "german, english"]),
+    ("flat column", flat_translation, ["bad.jsonl", '"translation" must hold']),
+    ("empty JSON side", empty_json_side, ["bad.jsonl", "the en side of pair 2 is empty"]),
+    (
+        "wrong language",
+        lambda folder: ["--train_file", str(write_json_lines(folder, "x.jsonl")), "--target_lang", "fr"],
+        ["'fr'", "--target_lang", "de, en"],
+    ),
+    (
+        "wrong language of text",
+        lambda folder: ["--train_file", str(write_sides(folder, "x")), "--source_lang", "fr", "--target_lang", "es"],
+        [".fr or .es"],
+    ),
+    ("same language", lambda _: ["--target_lang", "de"], ["are both de"]),
+    ("embedded has no fr", lambda _: ["--dataset_name", "embedded", "--source_lang", "fr"], ["embedded", "'fr'"]),
+    (
+        "no network",
+        lambda _: ["--dataset_name", "some/where"],
+        ["--dataset_name some/where could not be loaded", "network"],
+    ),
+    ("a typo", lambda _: ["--learning_rat", "1"], ["--learning_rat is not a setting", "--learning_rate"]),
+    ("an optimizer that is none", lambda _: ["--optim", "momoo"], ["momoo", "momo_adam"]),
+    ("no such model", lambda _: ["--dataset_name", "embedded", "--model_name_or_path", "no/model"], ["no/model"]),
+    ("no such architecture", lambda _: ["--dataset_name", "embedded", "--model_type", "marain"], ["marain", "marian"]),
+    (
+        "a size the architecture lacks",
+        lambda _: ["--dataset_name", "embedded", "--model_type", "t5", "--encoder_ffn_dim", "8"],
+        ["--encoder_ffn_dim", "t5"],
+    ),
+    ("a finished run", finished_run, ["finished holds a finished run", "--overwrite"]),
+    ("BLEU without translations", lambda _: ["--metric_for_best_model", "bleu"], ["--predict_with_generate"]),
+    ("early stopping without a score", lambda _: ["--early_stopping_patience", "1"], ["--metric_for_best_model"]),
+]
+
+
+@pytest.mark.parametrize(("write", "named"), [case[1:] for case in BAD_INPUT], ids=[case[0] for case in BAD_INPUT])
+def test_bad_input_gets_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    write: Callable[[Path], list[str]],
+    named: list[str],
+) -> None:
+    output = tmp_path / "out"
+    common = ["--do_train", "--output_dir", str(output), "--source_lang", "de", "--target_lang", "en", "--use_cpu"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(sys, "argv", ["recipes/translation.py", *common, *write(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "recipes" / "translation.py"), run_name="__main__")
+    assert ended.value.code == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.strip() and "examples/s" not in line]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in lines[0]
+    assert all(each in lines[0] for each in named), lines[0]
+    assert not output.exists()
+
+
+def test_a_hub_dataset_without_a_split_is_named(tmp_path: Path) -> None:
+    write_json_lines(tmp_path, "train.jsonl")
+    arguments = DataArguments(source_lang="de", target_lang="en", dataset_name=str(tmp_path))
+    assert load_corpus(arguments, ["train"])["train"].num_rows == len(PAIRS)
+    with pytest.raises(RecipeError, match="has no split test; it has train"):
+        load_corpus(arguments, ["test"])

@@ -1,0 +1,52 @@
+"""The joint vocabulary gives back what it was given."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recipe_runs import PAIRS
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from machine_translation.tokenizer import train_tokenizer
+
+SENTENCES = [text for pair in PAIRS for text in pair]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_tokenizer(SENTENCES, 320)
+
+
+@pytest.mark.parametrize("text", [*SENTENCES, "Ça va? Übergrößenträger, naïve 日本語 🙂 . , ' s n't", "two  spaces"])
+def test_round_trip(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    ids = tokenizer(text)["input_ids"]
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_round_trip_of_any_text(text: str) -> None:
+    whole = train_tokenizer(SENTENCES, 280)
+    # What looks like a special token is one.
+    if not any(token in text for token in whole.all_special_tokens):
+        assert whole.decode(whole(text)["input_ids"], skip_special_tokens=True).strip() == text.strip()
+
+
+def test_size_and_case(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert len(tokenizer) == 320
+    assert tokenizer("Hund")["input_ids"] != tokenizer("hund")["input_ids"]
+    assert len({tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id}) == 4
+
+
+def test_targets_are_encoded_as_sources(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert tokenizer(text_target=SENTENCES[0])["input_ids"] == tokenizer(SENTENCES[0])["input_ids"]
+
+
+def test_saved_and_loaded(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    for text in SENTENCES:
+        assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
+        assert loaded.decode(loaded(text)["input_ids"], skip_special_tokens=True) == text

@@ -1,0 +1,150 @@
+"""A model card says what its record says."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hf_momo.model_card import render_model_card, summarize, write_model_card
+
+CARDS = sorted((Path(__file__).parents[1] / "model_cards").glob("*/README.md"))
+SIGNATURE, CHRF_SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a", "nrefs:1|case:mixed|eff:yes|nc:6"
+
+
+def entry(step: int, size: float, capped: float, bound: float) -> dict[str, Any]:
+    return {
+        "step": step,
+        "loss": 3.0,
+        "learning_rate": 0.002,
+        "step_size": size,
+        "step_capped": capped,
+        "lower_bound": bound,
+        "skipped_steps": 0,
+    }
+
+
+@pytest.fixture
+def record() -> dict[str, Any]:
+    training = {"optim": "momo_adam", "optim_args": "adapt_lower_bound=true", "learning_rate": 0.002, "seed": 7}
+    return {
+        "name": "some-model",
+        "task": "translation",
+        "command": "python recipes/translation.py --seed 7",
+        "settings": {
+            "model": {"model_name_or_path": None, "model_type": "marian", "d_model": 96},
+            "data": {"num_beams": 4},
+            "training": training,
+        },
+        "optimizer": {"name": "MomoAdam", "betas": [0.9, 0.98]},
+        "model": {"type": "marian", "parameters": 1234567},
+        "steps": 400,
+        "epochs": 2.5,
+        "train_runtime": 660.0,
+        "seed": 7,
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+        "hardware": {"processes": 1, "device": "A CPU", "cpu_count": 2, "threads": 1},
+        "curve": [entry(100, 0.002, 1.0, 0.0), entry(300, 0.002, 0.75, 0.0), entry(400, 0.0004, 0.25, 0.6)],
+        "evaluations": [{"step": 400, "eval_loss": 2.0, "eval_bleu": 20.0}],
+        "metrics": {
+            "test": {
+                "bleu": 21.987,
+                "chrf": 43.214,
+                "loss": 2.3456,
+                "signature": SIGNATURE,
+                "chrf_signature": CHRF_SIGNATURE,
+            }
+        },
+        "samples": [{"source": "Ein | Hund.", "reference": "A dog.", "translation": "A dog."}],
+        "data": {
+            "source_lang": "de",
+            "target_lang": "en",
+            "name": None,
+            "files": {"train": "train.de", "test": "test.de"},
+            "pairs": {"train": 5000, "test": 1},
+        },
+        "pictures": ["loss.png"],
+    }
+
+
+def test_metadata_is_valid_and_holds_the_scores(record: dict[str, Any]) -> None:
+    data = ModelCard(render_model_card(record)).data
+    assert (data.library_name, data.language, data.pipeline_tag) == ("transformers", ["de", "en"], "translation")
+    assert {"hf_momo", "momo_adam"} <= set(data.tags)
+    assert data.model_name == "some-model"
+    results = {result.metric_type: result for result in data.eval_results}
+    assert {kind: result.metric_value for kind, result in results.items()} == {"bleu": 21.99, "chrf": 43.21}
+    assert results["bleu"].metric_args == {"signature": SIGNATURE}
+    assert results["bleu"].dataset_name == "test.de"
+
+
+def test_what_the_step_size_did(record: dict[str, Any]) -> None:
+    card = render_model_card(record)
+    # (100 * 1 + 200 * 0.75 + 100 * 0.25) / 400
+    assert "binding in 68.8% of the 400 logged steps: in 100.0% of the first quarter and 25.0% of the last" in card
+    assert "the step size ran from 0.0004 to 0.002" in card
+    assert "The lower bound of the loss began at 0 and ended at 0.6" in card
+    assert "No step was skipped" in card
+
+
+def test_other_optimizers_have_no_step_size(record: dict[str, Any]) -> None:
+    record["curve"] = [{"step": 1, "loss": 3.0, "learning_rate": 0.002}]
+    record["settings"]["training"]["optim"] = "adamw_torch"
+    card = render_model_card(record)
+    assert "the cap" not in card
+    assert "adaptive step size" not in card
+
+
+def test_comparisons_stand_in_the_table(record: dict[str, Any]) -> None:
+    other = copy.deepcopy(record)
+    other["settings"]["training"] |= {"optim": "adamw_torch", "optim_args": None, "learning_rate": 3e-4}
+    other["metrics"]["test"]["bleu"] = 19.5
+    record["comparisons"] = [summarize(other)]
+    card = render_model_card(record)
+    assert "| `momo_adam` with `adapt_lower_bound=true` | 0.002 | 400 | 7 | 21.99 | 43.21 | 2.346 | 11 min |" in card
+    assert "| `adamw_torch` | 0.0003 | 400 | 7 | 19.50 | 43.21 | 2.346 | 11 min |" in card
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        (("metrics", "test", "bleu"), 33.333, "33.33"),
+        (("metrics", "test", "signature"), "tok:zh", "tok:zh"),
+        (("model", "parameters"), 7654321, "7,654,321"),
+        (("data", "pairs", "train"), 4242, "4,242 sentence pairs"),
+        (("steps",), 999, "999 steps"),
+        (("seed",), 11, "with seed 11"),
+        (("command",), "python other.py", "python other.py"),
+        (("versions", "torch"), "9.9.9", "torch 9.9.9"),
+        (("hardware", "device"), "A GPU", "A GPU, 1 process"),
+        (("settings", "model", "d_model"), 321, "| d_model | 321 |"),
+        (("optimizer", "betas"), [0.1, 0.2], "betas [0.1, 0.2]"),
+    ],
+)
+def test_everything_comes_from_the_record(
+    record: dict[str, Any], path: tuple[str, ...], value: Any, shown: str
+) -> None:
+    assert shown not in render_model_card(record)
+    place = record
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert shown in render_model_card(record)
+
+
+def test_a_written_card_is_the_render_of_its_record(tmp_path: Path, record: dict[str, Any]) -> None:
+    write_model_card(record, tmp_path / "card")
+    assert {path.name for path in (tmp_path / "card").iterdir()} == {"README.md", "record.json"}
+    written = json.loads((tmp_path / "card" / "record.json").read_text(encoding="utf-8"))
+    assert written == record
+    assert (tmp_path / "card" / "README.md").read_text(encoding="utf-8") == render_model_card(written)
+    assert "Ein \\| Hund." in render_model_card(written)
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.parent.name)
+def test_published_cards_are_the_render_of_their_records(card: Path) -> None:
+    record = json.loads((card.parent / "record.json").read_text(encoding="utf-8"))
+    assert card.read_text(encoding="utf-8") == render_model_card(record)
+    assert all((card.parent / picture).exists() for picture in record["pictures"])
