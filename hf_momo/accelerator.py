@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import torch
@@ -48,14 +49,19 @@ def tap_accelerator(accelerator: Accelerator) -> LossTap:
     # Before the call, because DeepSpeed's engine steps the optimizer inside of it.
     @functools.wraps(backward)
     def tapped_backward(loss: Tensor, **kwargs: Any) -> Any:
-        tap.record(_as_back_propagated(accelerator, loss), ends_window=accelerator.sync_gradients)
+        tap.record(
+            _as_back_propagated(accelerator, loss),
+            ends_window=accelerator.sync_gradients,
+            step_was_skipped=accelerator.optimizer_step_was_skipped,
+        )
         return backward(loss, **kwargs)
 
     @functools.wraps(clip_grad_norm_)
     def tapped_clip_grad_norm_(parameters: Any, max_norm: float, *args: Any, **kwargs: Any) -> Any:
         norm = clip_grad_norm_(parameters, max_norm, *args, **kwargs)
-        # Without synchronised gradients accelerate does not clip: there is nothing to step yet.
-        if norm is not None and accelerator.sync_gradients:
+        # Without synchronised gradients there is nothing to step yet. An infinite bound asks for the norm alone: the
+        # Trainer logs it.
+        if norm is not None and accelerator.sync_gradients and not math.isinf(max_norm):
             tap.record_clipping(torch.as_tensor(norm), float(max_norm))
         return norm
 

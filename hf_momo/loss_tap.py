@@ -58,16 +58,19 @@ class LossTap:
             handle.remove()
         self._handles.clear()
 
-    def record(self, loss: Tensor, *, ends_window: bool) -> None:
+    def record(self, loss: Tensor, *, ends_window: bool, step_was_skipped: bool = False) -> None:
         """Add a micro-batch, before its backward pass.
 
         Args:
             loss: Detached, 0-d: the loss as scaled for the gradient.
-            ends_window: Whether the optimizer steps after this micro-batch. The next one then begins a new window even
-                if that step never came (a gradient scaler that skipped it, a batch lost to an out-of-memory retry):
-                the sum would otherwise hold two windows.
+            ends_window: Whether the optimizer may step after this micro-batch. The next one then begins a new window
+                where the gradients are gone, even if that step never came (a gradient scaler that skipped it, a batch
+                lost to an out-of-memory retry): the sum would otherwise hold two windows. Where gradients still stand
+                (a loop that accumulates by hand, or has two losses) it adds to them, and so does its loss.
+            step_was_skipped: Whether a gradient scaler skipped the last step. Gradients that were then zeroed in place
+                are gone too.
         """
-        if self._window_ended:
+        if self._window_ended and self._gradients_are_gone(or_zero=step_was_skipped):
             self.open_window()
         self._loss = loss if self._loss is None else self._loss + loss
         self._window_ended = ends_window
@@ -86,11 +89,20 @@ class LossTap:
         self._sample_weight = 1.0
         self._window_ended = False
 
+    def _gradients_are_gone(self, *, or_zero: bool) -> bool:
+        # Looking for zeros waits for the device, as the scaler that skipped a step did.
+        optimizers = [optimizer for optimizer, _ in self._handles.values()]
+        grads = (param.grad for each in optimizers for group in each.param_groups for param in group["params"])
+        return all(grad is None or (or_zero and not grad.any()) for grad in grads)
+
     def _before_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         given = kwargs.get("loss") is not None or any(argument is not None for argument in args[1:])
-        if given or kwargs.get("closure") is not None or self._loss is None:
+        if given or kwargs.get("closure") is not None:
+            self.open_window()
+            return None
+        if self._loss is None:
             return None
         kwargs = {**kwargs, "loss": self._loss, "sample_weight": self._sample_weight}
         self.open_window()

@@ -69,10 +69,12 @@ def render_model_card(record: Record) -> str:
 
 def summarize(record: Record) -> dict[str, Any]:
     """What the card of another run says about this one in its table."""
-    keys = ("optimizer", "steps", "epochs", "seed", "train_runtime", "metrics")
+    keys = ("command", "model", "optimizer", "steps", "epochs", "seed", "versions", "hardware", "metrics")
     training = record["settings"]["training"]
-    chosen = {key: training[key] for key in ("optim", "optim_args", "learning_rate")}
-    return chosen | {key: record[key] for key in keys}
+    chosen = {key: training[key] for key in ("optim", "optim_args", "learning_rate", "lr_scheduler_type")}
+    curve = [entry for entry in record["curve"] if "step_size" in entry]
+    capped = _capped_share(curve, 0.0, 1.0) if curve else None
+    return chosen | {key: record[key] for key in keys} | {"capped": capped}
 
 
 def _metadata(record: Record) -> str:
@@ -147,15 +149,17 @@ def _results(record: Record) -> str:
     rows = [summarize(record), *record.get("comparisons", [])]
     split, metrics = _scored_split(record["metrics"])
     lines = [
-        f"| optimizer | learning rate | steps | seed | {split} BLEU | {split} chrF | {split} loss | training time |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| optimizer | model | schedule | learning rate | steps | seed | capped steps | {split} BLEU | {split} chrF "
+        f"| {split} loss |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         scores = row["metrics"][split]
         lines.append(
-            f"| {_optimizer_cell(row)} | {row['learning_rate']:g} | {row['steps']:,} | {row['seed']} "
-            f"| {scores['bleu']:.2f} | {scores['chrf']:.2f} | {scores['loss']:.3f} "
-            f"| {row['train_runtime'] / 60:.0f} min |"
+            f"| {_optimizer_cell(row)} | {row['model']['type']} | {row['lr_scheduler_type']} "
+            f"| {row['learning_rate']:g} | {row['steps']:,} | {row['seed']} "
+            f"| {'' if row['capped'] is None else format(row['capped'], '.1%')} "
+            f"| {scores['bleu']:.2f} | {scores['chrf']:.2f} | {scores['loss']:.3f} |"
         )
     settings = record["settings"]
     beams = settings["data"]["num_beams"] or settings["training"].get("generation_num_beams") or 1
@@ -234,8 +238,8 @@ def _training(record: Record) -> str:
     lines = [
         f"```\n{record['command']}\n```",
         "",
-        f"{record['steps']:,} steps, {record['epochs']:.2f} epochs, {record['train_runtime'] / 60:.0f} minutes on "
-        f"{where}; {', '.join(f'{name} {number}' for name, number in versions.items())}.",
+        f"{record['steps']:,} steps, {record['epochs']:.2f} epochs on {where}; "
+        f"{', '.join(f'{name} {number}' for name, number in versions.items())}.",
         "",
         "| setting | value |",
         "|---|---|",

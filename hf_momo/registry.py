@@ -127,7 +127,8 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str,
         model: Its parameters with ``requires_grad`` are taken.
         weight_decay: Of the first group.
     """
-    exempt = re.compile(r"(^|\.)bias$|layernorm|rmsnorm|(^|[._])norm($|\.)", re.IGNORECASE)
+    # The patterns of Trainer.get_decay_parameter_names; "bias" anywhere takes in T5's relative_attention_bias.weight.
+    exempt = re.compile(r"bias|layernorm|rmsnorm|(^|[._])norm($|\.)", re.IGNORECASE)
     norms = {id(p) for module in model.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()}
     named = [(name, param) for name, param in model.named_parameters() if param.requires_grad]
     decayed = [param for name, param in named if id(param) not in norms and not exempt.search(name)]

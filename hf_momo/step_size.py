@@ -72,7 +72,7 @@ class Step(NamedTuple):
     bias_correction: Tensor
     """``rho``: the step size of a group is ``scale * lr / bias_correction``."""
     finite: Tensor
-    """0-d bool: whether loss and sums were all finite, so the step may be committed."""
+    """0-d bool: whether loss, sums and the new model were all finite, so the step may be committed."""
 
 
 def bias_correction(beta: float, num_steps: Tensor) -> Tensor:
@@ -109,8 +109,8 @@ def take_step(
 ) -> Step:
     """Average the new sample into the model of the loss and find the step that minimises it.
 
-    The step is the exact minimiser of ``max(model / weight, lower_bound)`` plus, for every group, the proximal terms
-    ``||x_i - x_i^k||^2_D / (2 lr_i) + weight_decay_i / 2 * ||x_i||^2_D``.
+    The step is the exact minimiser of ``max(model, weight_avg * lower_bound) / bias_correction`` plus, for every
+    group, the proximal terms ``||x_i - x_i^k||^2_D / (2 lr_i) + weight_decay_i / 2 * ||x_i||^2_D``.
 
     Args:
         model: State before the step.
@@ -128,10 +128,6 @@ def take_step(
     Returns:
         The new model of the loss, the share of the cap, the bias correction, and whether the step is finite.
     """
-    finite = torch.isfinite(loss) & torch.isfinite(torch.stack(sums)).all()
-    if isinstance(sample_weight, Tensor):
-        finite = finite & torch.isfinite(sample_weight)
-
     num_steps = model.num_steps + 1
     first = (model.num_steps == 0) if start_at_first_sample else None
     loss_avg = _running_average(model.loss_avg, loss * sample_weight, beta, first)
@@ -159,6 +155,9 @@ def take_step(
         lower_bound = ((model_value - 0.5 * decrease) / weight_avg).clamp(min=initial_lower_bound)
 
     proposed = LossModel(num_steps, loss_avg, grad_dot_param_avg, weight_avg, lower_bound)
+    # Finite sums of the groups can still overflow in their total, which only shows in what is worked out from them.
+    results = [loss, loss_avg, grad_dot_param_avg, weight_avg, scale, *([lower_bound] if adapt_lower_bound else [])]
+    finite = torch.isfinite(torch.cat([torch.cat(sums), torch.stack(results)])).all()
     kept = LossModel(*(torch.where(finite, new, old) for new, old in zip(proposed, model, strict=True)))
     return Step(kept, scale, rho, finite)
 

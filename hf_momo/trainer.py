@@ -31,15 +31,20 @@ _STOCK_LEARNING_RATE = 5e-5
 _STOCK_OPTIMIZERS = [member.value for member in OptimizerNames]
 
 
+def _checked_name(optim: Any) -> str:
+    name = str(getattr(optim, "value", optim))
+    known = [*list_optimizers(), *_STOCK_OPTIMIZERS]
+    if name not in known:
+        raise ValueError(f"optim: got {name!r}, must be one of {', '.join(known)}")
+    return name
+
+
 @dataclass
 class _MomoArguments(_ArgumentsBase):
     """What both argument classes add; a mixin that comes before the stock class."""
 
     def __post_init__(self) -> None:
-        name = str(getattr(self.optim, "value", self.optim))
-        known = [*list_optimizers(), *_STOCK_OPTIMIZERS]
-        if name not in known:
-            raise ValueError(f"optim: got {name!r}, must be one of {', '.join(known)}")
+        name = _checked_name(self.optim)
         given: float | None = self.learning_rate
         if given is None:
             ours = name in list_optimizers()
@@ -58,6 +63,7 @@ class _MomoArguments(_ArgumentsBase):
 
         Left out, the learning rate is the optimizer's own default.
         """
+        name = _checked_name(name)
         if name not in list_optimizers():
             return super().set_optimizer(name, *args, **kwargs)
         if not args:
@@ -170,9 +176,10 @@ class MomoSeq2SeqTrainer(MomoTrainerMixin, Seq2SeqTrainer):
 
 
 class _WindowCallback(TrainerCallback):
-    """Opens a window of the tap where the Trainer begins one.
+    """Opens a window of the tap where the Trainer zeroes the gradients before it trains.
 
-    A batch lost to an out-of-memory retry leaves a window that no step has closed.
+    A batch lost to an out-of-memory retry leaves a window that no step has closed. A step begun is no such place: at
+    the end of a stream of unknown length the Trainer leaves the gradients of a started window to the next one.
     """
 
     def __init__(self, trainer: MomoTrainerMixin) -> None:
@@ -180,8 +187,6 @@ class _WindowCallback(TrainerCallback):
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         self._trainer.start_counting()
-
-    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         tap = getattr(self._trainer, "loss_tap", None)
         if tap is not None:
             tap.open_window()

@@ -73,7 +73,7 @@ class MomoOptimizer(torch.optim.Optimizer):
             model = self.param_groups[0].get(name, 0.0) if len(self.param_groups) > 1 else 0.0
             group[name] = torch.as_tensor(model).detach().clone()
         if len(self.param_groups) == 1:
-            group["lower_bound"] = torch.tensor(group["initial_lower_bound"])
+            group["lower_bound"] = torch.tensor(group["initial_lower_bound"], dtype=torch.float64)
         self._place_scalars()
 
     @torch.no_grad()
@@ -228,7 +228,8 @@ class MomoOptimizer(torch.optim.Optimizer):
                 keep = 1.0 - group["lr"] * group["weight_decay"]
                 self._shrink(group, local, keep, step.finite)
             if local.params:
-                torch._foreach_add_([state["step"] for state in local.states], 1.0 - skip)
+                # Without alpha the 0-d tensor would be taken for a Python number: a read that waits for the device.
+                torch._foreach_add_([state["step"] for state in local.states], 1.0 - skip, alpha=1)
                 lr = step.scale.to(self._exact_dtype(skip.device)) * group["lr"]
                 self._update(group, local, lr, step.bias_correction, skip)
             if not self._shrinks_first(group):
@@ -246,7 +247,8 @@ class MomoOptimizer(torch.optim.Optimizer):
             return
         # Filled on the device: a copy from the host would wait for it.
         factor = torch.ones((), dtype=self._exact_dtype(finite.device), device=finite.device) * keep
-        torch._foreach_mul_(tensors.params, torch.where(finite, factor, 1.0))
+        # The overload by name: torch._foreach_mul_ would read a 0-d tensor as a Python number and wait for the device.
+        torch.ops.aten._foreach_mul_.Tensor(tensors.params, torch.where(finite, factor, 1.0))
 
     def _write_scalars(self, step: Step) -> None:
         updates = dict(step.model._asdict())

@@ -74,6 +74,19 @@ def check_gradient(grad: Tensor, group: Mapping[str, Any]) -> None:
     )
 
 
+def check_sample_weight(weight: Any) -> None:
+    """Check a sample weight given as a plain number; a tensor is not looked at, which would wait for the device.
+
+    Raises:
+        ValueError: If it is out of range.
+        TypeError: If it is not a real number.
+    """
+    if isinstance(weight, bool) or not isinstance(weight, Real):
+        raise TypeError(f"sample_weight: got {weight!r}, must be a 0-d tensor or a number in (0, 1]")
+    if not 0.0 < float(weight) <= 1.0:
+        raise ValueError(f"sample_weight: got {weight!r}, must be in (0, 1]: min(1, max_norm / norm) of the clipping")
+
+
 def resolve_loss(loss: Any, like: Tensor) -> Tensor:
     """Bring a loss to a detached 0-d tensor of the dtype and device of ``like``.
 

@@ -1,0 +1,174 @@
+"""Trainings that ``accelerate launch`` runs on two processes; every rank writes down what it saw.
+
+    ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 tests/trainer/two_ranks.py OUTPUT_FOLDER
+
+``test_two_ranks.py`` launches it and judges.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import nn
+from torch.utils.data import DataLoader
+from trainer.tiny import (
+    ALWAYS_CAPPED,
+    Classifier,
+    Examples,
+    LinearLoss,
+    LinearLossOverWindow,
+    Probe,
+    ProbedSeq2SeqTrainer,
+    ProbedTrainer,
+    arguments,
+    class_examples,
+    marian,
+    scalars_of,
+    score_examples,
+    score_loss_func,
+    seq2seq_arguments,
+    text_examples,
+    training_logs,
+)
+
+from hf_momo import MomoAdam
+from hf_momo.accelerator import tap_accelerator
+from hf_momo.registry import unwrap_optimizer
+
+EULER: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+    "plain": (LinearLoss, {}),
+    "momo_adam": (LinearLoss, {"optim": "momo_adam"}),
+    "accumulation": (LinearLoss, {"gradient_accumulation_steps": 3}),
+    "num-items": (LinearLossOverWindow, {"gradient_accumulation_steps": 3}),
+    "num-items-no-averaging": (
+        LinearLossOverWindow,
+        {"gradient_accumulation_steps": 3, "average_tokens_across_devices": False},
+    ),
+    "compute-loss-func": (LinearLoss, {"gradient_accumulation_steps": 3, "compute_loss_func": score_loss_func}),
+    "compute-loss-func-no-averaging": (
+        LinearLossOverWindow,
+        {
+            "gradient_accumulation_steps": 3,
+            "compute_loss_func": score_loss_func,
+            "average_tokens_across_devices": False,
+        },
+    ),
+    "clipping": (LinearLoss, {"gradient_accumulation_steps": 2, "max_grad_norm": 0.2}),
+    "uneven-window": (LinearLoss, {"gradient_accumulation_steps": 2, "examples": 40}),
+    "uneven-batch": (LinearLoss, {"examples": 19}),
+}
+
+# Each is compared with one process on the whole batch.
+TRAJECTORIES: dict[str, dict[str, Any]] = {
+    "momo": {"optim": "momo", "learning_rate": 2.0},
+    "momo_adam": {"optim": "momo_adam", "learning_rate": 0.1},
+    "estimated-bound": {"optim": "momo_adam", "learning_rate": 0.1, "optim_args": "adapt_lower_bound=true"},
+    "weight-decay": {"optim": "momo", "learning_rate": 2.0, "weight_decay": 0.1},
+    "clipped": {"optim": "momo_adam", "learning_rate": 0.1, "max_grad_norm": 0.3},
+}
+TRAJECTORY_STEPS = 6
+BAD_EXAMPLE = 13  # in the second batch of the second rank, so the second step is bad on one rank alone
+
+
+def euler(name: str, folder: str) -> ProbedTrainer:
+    model_class, options = EULER[name]
+    options = dict(options)
+    compute_loss_func, count = options.pop("compute_loss_func", None), options.pop("examples", 48)
+    return ProbedTrainer(
+        model=model_class(),
+        args=arguments(folder, ddp_backend="gloo", **(ALWAYS_CAPPED | options)),
+        train_dataset=score_examples(count),
+        compute_loss_func=compute_loss_func,
+    )
+
+
+def trajectory(name: str, folder: str) -> ProbedTrainer:
+    return ProbedTrainer(
+        model=Classifier(),
+        args=arguments(folder, ddp_backend="gloo", max_steps=TRAJECTORY_STEPS, **TRAJECTORIES[name]),
+        train_dataset=class_examples(),
+    )
+
+
+def translation(folder: str) -> ProbedSeq2SeqTrainer:
+    return ProbedSeq2SeqTrainer(
+        model=marian(),
+        args=seq2seq_arguments(folder, ddp_backend="gloo", gradient_accumulation_steps=3, max_steps=1),
+        train_dataset=text_examples(),
+    )
+
+
+def bad_batch_on_one_rank(folder: str) -> ProbedTrainer:
+    examples = [dict(example) for example in class_examples().examples]
+    examples[BAD_EXAMPLE]["features"] = torch.full_like(examples[BAD_EXAMPLE]["features"], torch.nan)
+    return ProbedTrainer(
+        model=Classifier(),
+        args=arguments(folder, ddp_backend="gloo", learning_rate=0.1, max_steps=4),
+        train_dataset=Examples(examples),
+    )
+
+
+def train(trainer: Any) -> dict[str, Any]:
+    trainer.train()
+    return {
+        "steps": trainer.probe.steps,
+        "logs": training_logs(trainer),
+        **final(trainer.model, unwrap_optimizer(trainer.optimizer)),
+    }
+
+
+def final(model: nn.Module, optimizer: Any) -> dict[str, Any]:
+    """What must be the same on every rank, to the bit."""
+    return {
+        "scalars": [{name: value.hex() for name, value in group.items()} for group in scalars_of(optimizer)],
+        "weights": [param.flatten().tolist() for param in model.parameters()],
+    }
+
+
+def accelerate_loop() -> dict[str, Any]:
+    """A loop of accelerate: accumulation, an uneven last window, clipping, unlike losses on the ranks."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model = LinearLoss()
+    optimizer, probe = MomoAdam(model.parameters(), lr=1e-3, lower_bound=-1e6), Probe()
+    tap_accelerator(accelerator).attach(optimizer)
+    probe.attach(optimizer)
+    prepared, wrapped, loader = accelerator.prepare(model, optimizer, DataLoader(score_examples(40), batch_size=4))
+    for batch in loader:
+        with accelerator.accumulate(prepared):
+            accelerator.backward(prepared(**batch)["loss"])
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(prepared.parameters(), 0.3)
+            wrapped.step()
+            wrapped.zero_grad()
+    return {"steps": probe.steps, **final(model, optimizer)}
+
+
+def main(folder: Path) -> None:
+    rank = int(os.environ["RANK"])
+    gc.freeze()  # every train() collects garbage, over all that was imported
+    runs: dict[str, Callable[[], dict[str, Any]]] = {}
+    work = str(folder / "work")
+    for name in EULER:
+        runs[f"euler/{name}"] = lambda name=name: train(euler(name, work))
+    for name in TRAJECTORIES:
+        runs[f"trajectory/{name}"] = lambda name=name: train(trajectory(name, work))
+    runs["translation"] = lambda: train(translation(work))
+    runs["bad-batch"] = lambda: train(bad_batch_on_one_rank(work))
+    results = {name: run() for name, run in runs.items()}
+    AcceleratorState._reset_state()
+    results["accelerate-loop"] = accelerate_loop()
+    (folder / f"rank{rank}.json").write_text(json.dumps(results))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
