@@ -54,11 +54,11 @@ def print_translations(records: Mapping[str, Mapping[str, Any]]) -> None:
 def print_scores(records: Mapping[str, Mapping[str, Any]]) -> None:
     """One line a run, and the signatures."""
     width = max(map(len, [*records, "run"])) + 2
-    print(f"{'run':{width}}{'learning rate':>13}{'steps':>8}{'minutes':>9}{'BLEU':>8}{'chrF':>8}{'loss':>8}")
+    print(f"{'run':{width}}{'learning rate':>13}{'steps':>8}{'BLEU':>8}{'chrF':>8}{'loss':>8}")
     for name, record in records.items():
         scores = _test(record)
         print(
-            f"{name:{width}}{_learning_rate(record):>13}{record['steps']:>8}{record['train_runtime'] / 60:>9.1f}"
+            f"{name:{width}}{_learning_rate(record):>13}{record['steps']:>8}"
             f"{scores['bleu']:>8.2f}{scores['chrf']:>8.2f}{scores['loss']:>8.3f}"
         )
     scores = _test(next(iter(records.values())))

@@ -28,7 +28,13 @@ def entry(step: int, size: float, capped: float, bound: float) -> dict[str, Any]
 
 @pytest.fixture
 def record() -> dict[str, Any]:
-    training = {"optim": "momo_adam", "optim_args": "adapt_lower_bound=true", "learning_rate": 0.002, "seed": 7}
+    training = {
+        "optim": "momo_adam",
+        "optim_args": "adapt_lower_bound=true",
+        "learning_rate": 0.002,
+        "lr_scheduler_type": "linear",
+        "seed": 7,
+    }
     return {
         "name": "some-model",
         "task": "translation",
@@ -101,10 +107,12 @@ def test_comparisons_stand_in_the_table(record: dict[str, Any]) -> None:
     other = copy.deepcopy(record)
     other["settings"]["training"] |= {"optim": "adamw_torch", "optim_args": None, "learning_rate": 3e-4}
     other["metrics"]["test"]["bleu"] = 19.5
+    other["curve"] = [{"step": 1, "loss": 3.0, "learning_rate": 3e-4}]
     record["comparisons"] = [summarize(other)]
     card = render_model_card(record)
-    assert "| `momo_adam` with `adapt_lower_bound=true` | 0.002 | 400 | 7 | 21.99 | 43.21 | 2.346 | 11 min |" in card
-    assert "| `adamw_torch` | 0.0003 | 400 | 7 | 19.50 | 43.21 | 2.346 | 11 min |" in card
+    ours = "| `momo_adam` with `adapt_lower_bound=true` | marian | linear | 0.002 | 400 | 7 | 68.8% | 21.99 | 43.21 |"
+    assert ours in card
+    assert "| `adamw_torch` | marian | linear | 0.0003 | 400 | 7 |  | 19.50 | 43.21 | 2.346 |" in card
 
 
 @pytest.mark.parametrize(
