@@ -1,0 +1,160 @@
+"""Random problems, the table of option sets, and the comparison with the oracle, shared by the optimizer tests."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from oracle import Oracle
+from torch import Tensor, nn
+
+from hf_momo import Momo, MomoAdam
+from hf_momo.optimizers import MomoOptimizer
+
+SHAPES = ((3, 4), (5,), (), (2, 1, 3))
+
+# Every option set runs on both starts of Momo and both decay forms of MomoAdam; caps below and above the loss's own
+# step sizes, so that steps are capped, not capped, and reset.
+VARIANTS: dict[str, tuple[type[MomoOptimizer], dict[str, Any]]] = {
+    "momo": (Momo, {"lr": 0.3}),
+    "momo-start-at-zero": (Momo, {"lr": 0.3, "bias_correction": True}),
+    "momo-beta-0": (Momo, {"lr": 0.3, "beta": 0.0}),
+    "adam-proximal": (MomoAdam, {"lr": 0.3}),
+    "adam-adamw": (MomoAdam, {"lr": 0.3, "weight_decay_form": "adamw"}),
+}
+OPTION_SETS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "decay": {"weight_decay": 0.2},
+    "bound": {"lower_bound": 0.3},
+    "estimated": {"adapt_lower_bound": True},
+    "estimated-decay": {"adapt_lower_bound": True, "weight_decay": 0.2, "lower_bound": -1.1},
+}
+CASES = [
+    (cls, {**variant, **options}, f"{name}-{option_name}")
+    for (name, (cls, variant)), (option_name, options) in itertools.product(VARIANTS.items(), OPTION_SETS.items())
+]
+
+
+def make_params(dtype: torch.dtype = torch.float64, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[nn.Parameter]:
+    """Parameters of the global random state, in size about 1."""
+    return [nn.Parameter(torch.randn(shape, dtype=torch.float64).to(dtype)) for shape in shapes]
+
+
+def random_loss(params: Sequence[Tensor], generator: torch.Generator, rows: int = 4) -> Tensor:
+    """A mean of squares of random linear forms of the parameters: convex, noisy from step to step, above 0.1."""
+    flat = torch.cat([p.double().reshape(-1) for p in params])
+    matrix = torch.randn(rows, flat.numel(), generator=generator, dtype=torch.float64)
+    target = torch.randn(rows, generator=generator, dtype=torch.float64)
+    return (matrix @ flat - target).square().mean() / flat.numel() + 0.1
+
+
+def backward(
+    params: Sequence[nn.Parameter], generator: torch.Generator, active: Sequence[int] | None = None
+) -> Tensor:
+    """Set the gradients of the ``active`` parameters (all of them by default), none elsewhere; return the loss."""
+    for p in params:
+        p.grad = None
+    loss = random_loss([params[i] for i in (active if active is not None else range(len(params)))], generator)
+    loss.backward()
+    return loss.detach()
+
+
+def gradients(optimizer: MomoOptimizer) -> list[list[Tensor | None]]:
+    return [[p.grad for p in group["params"]] for group in optimizer.param_groups]
+
+
+def oracle_group(group: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "params": list(group["params"]),
+        "lr": float(group["lr"]),
+        "weight_decay": group["weight_decay"],
+        "eps": group.get("eps", 0.0),
+    }
+
+
+def make_oracle(optimizer: MomoOptimizer) -> Oracle:
+    """The oracle with the settings and the present parameters of an optimizer that has not stepped yet."""
+    first = optimizer.param_groups[0]
+    adam = isinstance(optimizer, MomoAdam)
+    beta, beta2 = first["betas"] if adam else (first["beta"], 0.0)
+    return Oracle(
+        [oracle_group(group) for group in optimizer.param_groups],
+        adam=adam,
+        beta=beta,
+        beta2=beta2,
+        lower_bound=first["initial_lower_bound"],
+        adapt_lower_bound=first["adapt_lower_bound"],
+        bias_correction=first.get("bias_correction", False),
+        decay_first=first.get("weight_decay_form") == "adamw",
+    )
+
+
+def assert_scalars_match(optimizer: MomoOptimizer, oracle: Oracle, tolerance: float) -> None:
+    """Averages, bound, step sizes and counters of every group."""
+    expected = {
+        "num_steps": oracle.k,
+        "loss_avg": oracle.loss_avg,
+        "grad_dot_param_avg": oracle.gamma,
+        "weight_avg": oracle.weight_avg,
+        "lower_bound": oracle.lower_bound,
+        "step_scale": oracle.t,
+        "skipped_steps": oracle.skipped,
+    }
+    for group, oracle_group_ in zip(optimizer.param_groups, oracle.groups, strict=True):
+        for name, value in {**expected, "step_size": oracle_group_.step_size}.items():
+            assert_near(group[name], value, tolerance, name)
+
+
+def assert_tensors_match(optimizer: MomoOptimizer, oracle: Oracle, tolerance: float) -> None:
+    """Parameters, both averages and step counters; a parameter without a gradient so far has no state."""
+    for group, oracle_group_ in zip(optimizer.param_groups, oracle.groups, strict=True):
+        for param, p in zip(group["params"], oracle_group_.params, strict=True):
+            assert_near(param, p.x, tolerance, "parameter")
+            state = optimizer.state.get(param, {})
+            assert bool(state) == p.seen
+            expected = {"step": p.steps, "exp_avg": p.d, "exp_avg_sq": p.v}
+            for name, tensor in state.items():
+                assert_near(tensor, expected[name], tolerance, name)
+
+
+def assert_matches(optimizer: MomoOptimizer, oracle: Oracle, tolerance: float) -> None:
+    assert_scalars_match(optimizer, oracle, tolerance)
+    assert_tensors_match(optimizer, oracle, tolerance)
+
+
+def assert_near(actual: Tensor, expected: Tensor | float, tolerance: float, name: str) -> None:
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    actual = actual.detach().double()
+    if actual.shape == expected.shape and bool(((actual - expected).abs() <= tolerance * (1 + expected.abs())).all()):
+        return  # assert_close is ten times slower, and only its message is wanted
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance, msg=lambda text: f"{name}: {text}")
+
+
+def snapshot(optimizer: MomoOptimizer) -> dict[str, Tensor | float]:
+    """Copies of every tensor of model and optimizer, and of the plain settings, by where it stands."""
+    copies: dict[str, Any] = {}
+    for i, group in enumerate(optimizer.param_groups):
+        for j, param in enumerate(group["params"]):
+            copies[f"groups[{i}].params[{j}]"] = param.detach().clone()
+            for name, tensor in optimizer.state.get(param, {}).items():
+                copies[f"groups[{i}].params[{j}].{name}"] = tensor.clone()
+        for name, value in group.items():
+            if name != "params":
+                copies[f"groups[{i}].{name}"] = value.clone() if isinstance(value, Tensor) else value
+    return copies
+
+
+def assert_bit_equal(actual: dict[str, Any], expected: dict[str, Any], *, but: Sequence[str] = ()) -> None:
+    """Same names, dtypes and bits (NaN equals NaN), except for entries that end in one of ``but``."""
+    actual, expected = ({k: v for k, v in d.items() if not k.endswith(tuple(but))} for d in (actual, expected))
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, Tensor):
+            if value.dtype != actual[name].dtype or not torch.equal(actual[name], value):
+                torch.testing.assert_close(
+                    actual[name], value, rtol=0, atol=0, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}"
+                )
+        else:
+            assert actual[name] == value, name

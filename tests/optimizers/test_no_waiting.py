@@ -1,0 +1,147 @@
+"""A step never reads a number back from the device, and its scratch memory does not grow with the model."""
+
+import pytest
+import torch
+from optimizer_cases import VARIANTS, backward, make_params
+from torch import nn
+
+from hf_momo import Momo, MomoAdam
+
+by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
+
+READS = {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero"}
+
+
+def events_of(step):
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        step()
+    return profile.events()
+
+
+def within_a_fused_kernel(event):
+    while event is not None:
+        if event.name.startswith("aten::_fused_"):
+            return True
+        event = event.cpu_parent
+    return False
+
+
+@by_variant
+@pytest.mark.parametrize("options_more", [{}, {"adapt_lower_bound": True, "weight_decay": 0.1}], ids=["plain", "all"])
+def test_no_host_synchronisation(cls, options, options_more):
+    """No number of a tensor becomes a Python number, on which an accelerator would have to be waited for.
+
+    torch's fused kernels for the CPU are let off: there is nothing to wait for, and they read the 0-d ``lr`` they are
+    given and Adam's counters. Their CUDA twins take these as pointers.
+    """
+    params = [*make_params(torch.float32), *make_params(torch.bfloat16), nn.Parameter(torch.randn(8, 6)[:, ::2])]
+    groups = [{"params": params[:3]}, {"params": params[3:], "lr": 0.02}]
+    optimizer = cls(groups, **{**options, **options_more})
+    weight = torch.tensor(0.5)
+    for k in range(3):  # the first step, and steps that read the state made by it
+        loss = backward(params, torch.Generator().manual_seed(k))
+        params[0].grad = None if k == 2 else params[0].grad
+        events = events_of(lambda loss=loss: optimizer.step(loss=loss, sample_weight=weight))
+        assert any(event.name.startswith("aten::_fused_") for event in events)
+        assert [e.name for e in events if e.name in READS and not within_a_fused_kernel(e)] == []
+
+
+def test_trace_sees_a_read():
+    """The check above is worth something: a number read in a step is found."""
+    loss = torch.tensor(1.0)
+    assert any(event.name in READS for event in events_of(lambda: float(loss)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@by_variant
+def test_no_synchronisation_on_cuda(cls, options):
+    """CUDA itself raises where a call waits for the device."""
+    params = [nn.Parameter(p.detach().cuda()) for p in make_params(torch.float32)]
+    optimizer = cls([{"params": params[:2]}, {"params": params[2:], "weight_decay": 0.1}], **options)
+    loss, weight = torch.tensor(1.5, device="cuda"), torch.tensor(0.5, device="cuda")
+    for _ in range(3):
+        for p in params:
+            p.grad = torch.randn_like(p)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            optimizer.step(loss=loss, sample_weight=weight)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert optimizer.last_step.num_steps == 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@by_variant
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_cuda_equals_cpu(cls, options, dtype):
+    """The same steps on both devices, to the rounding of the dtype; a bad batch is skipped on both."""
+    ends = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        params = [nn.Parameter(p.detach().to(device)) for p in make_params(dtype)]
+        optimizer = cls(params, **{"weight_decay": 0.1, **options})
+        generator = torch.Generator().manual_seed(1)
+        for loss in (2.0, float("nan"), 1.5, 3.0):
+            for p in params:
+                p.grad = torch.randn(p.shape, generator=generator).to(p)
+            optimizer.step(loss=loss)
+        assert optimizer.last_step.skipped_steps == 1
+        ends.append(torch.cat([p.detach().cpu().double().reshape(-1) for p in params]))
+    tolerance = 8 * max(torch.finfo(dtype).eps, 1e-6)
+    torch.testing.assert_close(ends[1], ends[0], rtol=tolerance, atol=tolerance)
+
+
+def peak_memory(step):
+    """Largest number of bytes held at one time by what ``step`` allocates and frees."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    records = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for record in sorted(records, key=lambda record: record.start_ns()):
+        held += record.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def model_of(elements, layout, dtype):
+    """One large matrix, and its gradient, laid out differently."""
+    shape = (elements // 1024, 1024)
+    if layout == "contiguous":
+        param, grad = torch.ones(shape, dtype=dtype), torch.ones(shape, dtype=dtype)
+    elif layout == "expanded gradient":
+        param, grad = torch.ones(shape, dtype=dtype), torch.ones((), dtype=dtype).expand(shape)
+    else:
+        param, grad = torch.ones(shape[0], 2048, dtype=dtype)[:, ::2], torch.ones(shape[::-1], dtype=dtype).t()
+    param = nn.Parameter(param)
+    param.grad = grad
+    return param
+
+
+@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [
+        ("contiguous", torch.float32),
+        ("contiguous", torch.bfloat16),
+        ("expanded gradient", torch.float32),
+        ("strided", torch.float32),
+    ],
+    ids=str,
+)
+def test_scratch_memory_is_a_constant(cls, layout, dtype):
+    """The peak of a step over its start is the same for 1 and for 4 million elements, and a few MB."""
+    peaks = []
+    for elements in (1 << 20, 4 << 20):
+        param = model_of(elements, layout, dtype)
+        optimizer = cls([param], weight_decay=0.1)
+        optimizer.step(loss=1.0)
+        peaks.append(peak_memory(lambda optimizer=optimizer: optimizer.step(loss=1.0)))
+    assert 0 < peaks[0] < 12 << 20
+    assert abs(peaks[1] - peaks[0]) < 64 << 10
+
+
+def test_memory_is_measured():
+    """A temporary copy of the model would be seen."""
+    assert peak_memory(lambda: torch.ones(1 << 20).mul(2.0).sum()) >= 8 << 20
