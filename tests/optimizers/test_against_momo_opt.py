@@ -13,8 +13,8 @@ from torch import nn
 
 from hf_momo import Momo, MomoAdam
 
-# The issue asks for 1e-5; this is what holds in float64 over STEPS steps.
-TOLERANCE = 1e-9
+# Largest deviation in float64 over STEPS steps with shared gradients; 1e-14 was measured.
+TOLERANCE = 1e-11
 STEPS = 10
 
 
