@@ -35,7 +35,6 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 from transformers import (
-    DataCollatorForSeq2Seq,
     EarlyStoppingCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -50,7 +49,7 @@ from common.records import RECORD_NAME, write_record
 from common.run_record import training_record
 from hf_momo import MomoSeq2SeqTrainingArguments
 from machine_translation.arguments import DataArguments, ModelArguments
-from machine_translation.batching import tokenize
+from machine_translation.batching import TranslationCollator, tokenize
 from machine_translation.corpus import load_corpus
 from machine_translation.evaluation import (
     PREDICTIONS_NAME,
@@ -173,7 +172,7 @@ def prepare_trainer(
         args=settings.training,
         train_dataset=encoded.get("train"),
         eval_dataset=encoded.get("validation"),
-        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        data_collator=TranslationCollator(tokenizer, model=model),
         processing_class=tokenizer,
         compute_metrics=scorer if settings.training.predict_with_generate else None,
         callbacks=callbacks,

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch.utils.data import BatchSampler
-from transformers import PreTrainedTokenizerBase
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
+from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from machine_translation.arguments import DataArguments
 
@@ -39,6 +40,25 @@ def tokenize(
         }
 
     return pairs.map(convert, batched=True, remove_columns=pairs.column_names)
+
+
+class TranslationCollator(DataCollatorForSeq2Seq):
+    """`DataCollatorForSeq2Seq` that always gives the decoder its input.
+
+    Some architectures (M2M100) make it from the labels in their forward only, where label smoothing has taken the
+    labels away.
+    """
+
+    def __call__(self, features: list[dict[str, Any]], return_tensors: str | None = None) -> Any:
+        """Pad the examples to a batch."""
+        batch = super().__call__(features, return_tensors)
+        model: Any = self.model
+        config = model.config
+        if "decoder_input_ids" not in batch and config.model_type == "m2m_100":
+            batch["decoder_input_ids"] = shift_tokens_right(
+                batch["labels"], config.pad_token_id, config.decoder_start_token_id
+            )
+        return batch
 
 
 class TokenBatchSampler(BatchSampler):

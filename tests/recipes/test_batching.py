@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recipe_runs import PAIRS
 from torch.utils.data import DataLoader
+from transformers import M2M100Config, M2M100ForConditionalGeneration
 
 from machine_translation.arguments import DataArguments
-from machine_translation.batching import TokenBatchSampler, tokenize
+from machine_translation.batching import TokenBatchSampler, TranslationCollator, tokenize
 from machine_translation.tokenizer import train_tokenizer
 
 lengths_and_bounds = st.tuples(st.lists(st.integers(1, 60), max_size=80), st.integers(1, 200), st.integers(0, 5))
@@ -85,3 +86,18 @@ def test_targets_are_cut_for_training_only() -> None:
     # A cut sentence still ends: the model must not learn that sentences stop anywhere.
     assert all(ids[-1] == tokenizer.eos_token_id for ids in [*cut["input_ids"], *cut["labels"]])
     assert whole["length"] == [len(ids) for ids in whole["labels"]]
+
+
+def test_m2m_100_gets_its_decoder_input_also_when_label_smoothing_takes_the_labels() -> None:
+    """Fine-tuning the demo's pre-norm model with label smoothing died in its first step: the decoder had no input."""
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = M2M100Config(vocab_size=20, d_model=8, encoder_layers=1, decoder_layers=1, **heads)
+    config.decoder_start_token_id = 2
+    tokenizer = train_tokenizer(["ein Hund", "a dog"], 270)
+    model = M2M100ForConditionalGeneration(config)
+    batch = TranslationCollator(tokenizer, model=model)(
+        [{"input_ids": [5, 6], "labels": [7, 8, 9]}, {"input_ids": [5], "labels": [7]}]
+    )
+    pad = config.pad_token_id
+    assert batch["labels"].tolist() == [[7, 8, 9], [7, -100, -100]]
+    assert batch["decoder_input_ids"].tolist() == [[2, 7, 8], [2, 7, pad]]

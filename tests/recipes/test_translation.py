@@ -82,7 +82,7 @@ def test_record_holds_the_run_and_no_path_of_the_machine(workplace: Path) -> Non
     assert str(ROOT) not in text
     record = json.loads(text)
     assert record["command"].startswith("python recipes/translation.py --config configs/demo.yaml --d_model 32 ")
-    assert (record["steps"], record["seed"], record["model"]["type"]) == (6, 42, "marian")
+    assert (record["steps"], record["seed"], record["model"]["type"]) == (6, 42, "m2m_100")
     assert record["settings"]["training"]["optim"] == "momo_adam"
     assert record["settings"]["data"]["max_train_samples"] == record["data"]["pairs"]["train"] == 400
     assert record["optimizer"] | {"name": "MomoAdam", "betas": [0.9, 0.98], "lower_bound": 0.0} == record["optimizer"]
