@@ -71,7 +71,9 @@ def summarize(record: Record) -> dict[str, Any]:
     """What the card of another run says about this one in its table."""
     keys = ("command", "model", "optimizer", "steps", "epochs", "seed", "versions", "hardware", "metrics")
     training = record["settings"]["training"]
-    chosen = {key: training[key] for key in ("optim", "optim_args", "learning_rate", "lr_scheduler_type")}
+    chosen = {
+        key: training[key] for key in ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "max_grad_norm")
+    }
     curve = [entry for entry in record["curve"] if "step_size" in entry]
     capped = _capped_share(curve, 0.0, 1.0) if curve else None
     return chosen | {key: record[key] for key in keys} | {"capped": capped}
@@ -149,14 +151,15 @@ def _results(record: Record) -> str:
     rows = [summarize(record), *record.get("comparisons", [])]
     split, metrics = _scored_split(record["metrics"])
     lines = [
-        f"| optimizer | model | schedule | learning rate | steps | seed | capped steps | {split} BLEU | {split} chrF "
-        f"| {split} loss |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| optimizer | betas | clipped at | model | schedule | learning rate | steps | seed | capped steps "
+        f"| {split} BLEU | {split} chrF | {split} loss |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         scores = row["metrics"][split]
         lines.append(
-            f"| {_optimizer_cell(row)} | {row['model']['type']} | {row['lr_scheduler_type']} "
+            f"| {_optimizer_cell(row)} | {_cell(row['optimizer'].get('betas', ''))} | {row['max_grad_norm'] or ''} "
+            f"| {row['model']['type']} | {row['lr_scheduler_type']} "
             f"| {row['learning_rate']:g} | {row['steps']:,} | {row['seed']} "
             f"| {'' if row['capped'] is None else format(row['capped'], '.1%')} "
             f"| {scores['bleu']:.2f} | {scores['chrf']:.2f} | {scores['loss']:.3f} |"

@@ -33,6 +33,7 @@ def record() -> dict[str, Any]:
         "optim_args": "adapt_lower_bound=true",
         "learning_rate": 0.002,
         "lr_scheduler_type": "linear",
+        "max_grad_norm": 0.5,
         "seed": 7,
     }
     return {
@@ -110,9 +111,10 @@ def test_comparisons_stand_in_the_table(record: dict[str, Any]) -> None:
     other["curve"] = [{"step": 1, "loss": 3.0, "learning_rate": 3e-4}]
     record["comparisons"] = [summarize(other)]
     card = render_model_card(record)
-    ours = "| `momo_adam` with `adapt_lower_bound=true` | marian | linear | 0.002 | 400 | 7 | 68.8% | 21.99 | 43.21 |"
+    settings = "[0.9, 0.98] | 0.5 | marian | linear"
+    ours = f"| `momo_adam` with `adapt_lower_bound=true` | {settings} | 0.002 | 400 | 7 | 68.8% | 21.99 | 43.21 |"
     assert ours in card
-    assert "| `adamw_torch` | marian | linear | 0.0003 | 400 | 7 |  | 19.50 | 43.21 | 2.346 |" in card
+    assert f"| `adamw_torch` | {settings} | 0.0003 | 400 | 7 |  | 19.50 | 43.21 | 2.346 |" in card
 
 
 @pytest.mark.parametrize(
