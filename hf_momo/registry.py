@@ -20,6 +20,8 @@ _TRAINER_ARGUMENTS = {
     "betas": "--adam_beta1 and --adam_beta2",
     "eps": "--adam_epsilon",
     "weight_decay": "--weight_decay",
+    "process_group": "the way the job is launched",
+    "sharded": "the way the job is launched",
 }
 
 

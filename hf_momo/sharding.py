@@ -1,44 +1,118 @@
 """From the sums of one rank to those of all: local tensors, replica counts and the one all-reduce of a step.
 
 Every rank contributes its local sums divided by the number of ranks that hold the same piece, and its loss divided by
-the number of ranks; one SUM all-reduce then makes both global, bit-equal on every rank. So far every parameter is
-taken to be held by all ranks, as under DistributedDataParallel.
+the number of ranks; one SUM all-reduce then makes both global, bit-equal on every rank. Plain tensors are held by all
+ranks (DistributedDataParallel), unless they are said to be pieces of a partition (FSDP1's flat parameters, ZeRO); a
+DTensor's placements say how often each of its pieces is held (FSDP2, HSDP, tensor parallelism, any mesh).
 """
 
 from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+ProcessGroup: TypeAlias = "dist.ProcessGroup | Literal['self'] | None"
+"""Ranks that train one model together: ``None`` for all of the job, a group of them, or this rank by itself."""
 
-def local_tensor(tensor: Tensor) -> Tensor:
-    """The piece of ``tensor`` that this rank holds.
+
+def check_process_group(process_group: Any) -> ProcessGroup:
+    """Check the ``process_group`` of an optimizer.
 
     Raises:
-        NotImplementedError: For a sharded tensor (FSDP2, tensor parallelism).
+        TypeError: If it is neither ``None``, ``"self"`` nor a ``torch.distributed.ProcessGroup``.
+        ValueError: If this rank is not in the group.
     """
-    if hasattr(tensor, "to_local"):
-        raise NotImplementedError(
-            "params: got a DTensor (FSDP2 or tensor parallelism). Sharded parameters are not supported yet: their"
-            " inner products would be summed wrongly. Train with DistributedDataParallel or on one process"
+    if process_group is None or process_group == "self":
+        return "self" if process_group else None
+    if dist.is_available() and dist.is_initialized() and process_group is dist.GroupMember.NON_GROUP_MEMBER:
+        raise ValueError(
+            f"process_group: got torch.distributed's mark for a group that rank {dist.get_rank()} is not in; make the"
+            " optimizer on the ranks of the group only"
         )
-    return tensor
+    if not dist.is_available() or not isinstance(process_group, dist.ProcessGroup):
+        raise TypeError(
+            f"process_group: got {process_group!r}, must be None (all ranks), a torch.distributed.ProcessGroup, or"
+            " 'self' for an optimizer whose model is trained on this rank alone"
+        )
+    return process_group
 
 
-def sum_over_ranks(loss: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of the losses and global inner products, by one all-reduce where there are several ranks.
+def num_ranks(process_group: ProcessGroup) -> int:
+    """Number of ranks that train together, 1 where ``torch.distributed`` is not in use."""
+    if process_group == "self" or not (dist.is_available() and dist.is_initialized()):
+        return 1
+    return dist.get_world_size(process_group)
+
+
+def num_replicas(param: Tensor, process_group: ProcessGroup, *, sharded: bool) -> int:
+    """Number of ranks that hold the same piece of ``param`` as this one.
+
+    Args:
+        param: A plain tensor or a DTensor on a mesh of any dimension.
+        process_group: The ranks that train together; a mesh smaller than that is taken to be repeated over them.
+        sharded: Whether plain tensors are pieces of a partition, held by one rank each.
+
+    Raises:
+        ValueError: If the ranks are not a multiple of the DTensor's mesh, or a placement is neither sharded nor
+            replicated.
+    """
+    ranks = num_ranks(process_group)
+    if not _is_dtensor(param):
+        return 1 if sharded else ranks
+    mesh: Any = param.device_mesh  # type: ignore[attr-defined]
+    placements: Any = param.placements  # type: ignore[attr-defined]
+    if ranks % mesh.size():
+        raise ValueError(
+            f"process_group: has {ranks} rank(s), but a parameter of shape {tuple(param.shape)} is a DTensor on a mesh"
+            f" of {mesh.size()}; leave process_group=None, or give the group of all ranks that train the model"
+        )
+    replicas = ranks // mesh.size()
+    for dim, placement in enumerate(placements):
+        if placement.is_replicate():
+            replicas *= mesh.size(dim)
+        elif placement.is_partial():
+            raise ValueError(
+                f"params: a parameter of shape {tuple(param.shape)} is a DTensor with placement {placement}; its"
+                " pieces are terms of a sum and not values. Redistribute it to Shard or Replicate"
+            )
+    return int(replicas)
+
+
+def local_tensor(tensor: Tensor) -> Tensor:
+    """The piece of ``tensor`` that this rank holds: itself, or a DTensor's local tensor (which may be empty)."""
+    return tensor.to_local() if _is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def local_grad(grad: Tensor, param: Tensor) -> Tensor:
+    """The piece of ``grad`` that belongs to this rank's piece of ``param``."""
+    if _is_dtensor(grad) and grad.placements != param.placements:  # type: ignore[attr-defined]
+        # Tensor parallelism may leave the gradient of a replicated parameter as terms of a sum.
+        grad = grad.redistribute(placements=param.placements)  # type: ignore[attr-defined]
+    return local_tensor(grad)
+
+
+def sum_over_ranks(loss: Tensor, sums: Tensor, process_group: ProcessGroup = None) -> tuple[Tensor, Tensor]:
+    """Mean of the losses and sum of the shares, by one all-reduce where there are several ranks.
 
     Args:
         loss: 0-d, the loss of this rank.
-        sums: Inner products of this rank, any shape, parameters being replicated on every rank.
+        sums: This rank's shares of the inner products, any shape: each divided by the number of replicas.
+        process_group: The ranks that train together.
 
     Returns:
         The mean of ``loss`` over ranks and the reduced ``sums``, bit-equal on every rank.
     """
-    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    ranks = num_ranks(process_group)
     if ranks == 1:
         return loss, sums
-    message = torch.cat([loss.reshape(1), sums.reshape(-1)]) / ranks
-    dist.all_reduce(message)
+    message = torch.cat([loss.reshape(1) / ranks, sums.reshape(-1)])
+    dist.all_reduce(message, group=None if isinstance(process_group, str) else process_group)
     return message[0], message[1:].view_as(sums)
+
+
+def _is_dtensor(tensor: Tensor) -> bool:
+    # By its method: importing torch.distributed.tensor would load it for everybody.
+    return hasattr(tensor, "to_local")

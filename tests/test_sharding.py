@@ -1,6 +1,9 @@
-"""Several ranks: two real processes under DistributedDataParallel, and what is refused so far."""
+"""Several ranks: two real processes under DistributedDataParallel, and the shares of sharded parameters."""
 
+import copy
+import math
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from ddp_worker import CASES, STEPS, train
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from hf_momo import Momo, sharding
 from hf_momo.optimizers.base import SCALARS
@@ -82,12 +88,12 @@ def test_one_all_reduce_a_step(monkeypatch):
     """Of 1 + 3 G numbers for G groups; the loss becomes the mean, replicated sums stay what they are."""
     messages = []
 
-    def all_reduce(message):
+    def all_reduce(message, group=None):
         messages.append(message.clone())
         message.mul_(4)
 
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(dist, "get_world_size", lambda: 4)
+    monkeypatch.setattr(dist, "get_world_size", lambda group=None: 4)
     monkeypatch.setattr(dist, "all_reduce", all_reduce)
     params = [torch.nn.Parameter(torch.tensor([3.0, 4.0])), torch.nn.Parameter(torch.ones(2))]
     optimizer = Momo([{"params": [params[0]]}, {"params": [params[1]]}])
@@ -104,18 +110,110 @@ def test_local_tensor_of_a_plain_tensor():
     assert sharding.local_tensor(tensor) is tensor
 
 
-def test_sharded_parameters_are_refused(tmp_path):
-    """A DTensor's local sums would be those of a part; the message says what to use."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Shard, distribute_tensor
+@pytest.fixture
+def fake_ranks():
+    """This process as rank 0 of 8, whose collectives do nothing: for what is worked out without them."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=8)
+    yield 8
+    dist.destroy_process_group()
 
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
-        mesh = init_device_mesh("cpu", (1,))
-        param = torch.nn.Parameter(distribute_tensor(torch.ones(4), mesh, [Shard(0)]))
-        optimizer = Momo([param])
-        param.grad = torch.ones_like(param)
-        with pytest.raises(NotImplementedError, match=r"params: got a DTensor.*Train with DistributedDataParallel"):
-            optimizer.step(loss=1.0)
-    finally:
-        dist.destroy_process_group()
+
+R, S = Replicate(), Shard(0)
+REPLICAS = {
+    "fsdp2": ((8,), (S,), 1),
+    "replicated": ((8,), (R,), 8),
+    "hsdp": ((2, 4), (R, S), 2),
+    "fsdp-and-tp": ((4, 2), (S, Shard(1)), 1),
+    "norm-under-tp": ((4, 2), (S, R), 2),
+    "tp-alone": ((2,), (Shard(1),), 4),
+    "replicated-on-part": ((2,), (R,), 8),
+    "three-dims": ((2, 2, 2), (R, S, R), 4),
+}
+
+
+@pytest.mark.parametrize(("mesh", "placements", "replicas"), REPLICAS.values(), ids=REPLICAS)
+def test_replicas_of_a_dtensor(fake_ranks, mesh, placements, replicas):
+    """The product over replicated mesh dimensions, and over the ranks that a smaller mesh is repeated on."""
+    whole = init_device_mesh("cpu", (8 // math.prod(mesh), *mesh))
+    names = [f"d{i}" for i in range(len(mesh) + 1)]
+    whole = init_device_mesh("cpu", tuple(whole.shape), mesh_dim_names=tuple(names))
+    param = DTensor.from_local(torch.ones(4, 4), whole[tuple(names[1:])], placements, run_check=False)
+    for sharded in (False, True):
+        assert sharding.num_replicas(param, None, sharded=sharded) == replicas
+
+
+def test_replicas_of_a_plain_tensor(fake_ranks):
+    """What a plain tensor is cannot be seen: the integration says whether it is a piece of a partition."""
+    assert sharding.num_replicas(torch.ones(2), None, sharded=False) == 8
+    assert sharding.num_replicas(torch.ones(2), None, sharded=True) == 1
+    assert sharding.num_replicas(torch.ones(2), dist.new_group([0, 3]), sharded=False) == 2
+    assert sharding.num_replicas(torch.ones(2), "self", sharded=False) == 1
+
+
+def test_terms_of_a_sum_are_refused(fake_ranks):
+    param = DTensor.from_local(torch.ones(4), init_device_mesh("cpu", (8,)), [Partial()], run_check=False)
+    with pytest.raises(ValueError, match=r"params: .*shape \(4,\) is a DTensor with placement P.*Redistribute"):
+        sharding.num_replicas(param, None, sharded=False)
+
+
+def test_a_mesh_larger_than_the_group_is_refused(fake_ranks):
+    param = DTensor.from_local(torch.ones(4), init_device_mesh("cpu", (8,)), [S], run_check=False)
+    with pytest.raises(ValueError, match=r"process_group: has 1 rank.*mesh of 8; leave process_group=None"):
+        sharding.num_replicas(param, "self", sharded=False)
+
+
+def test_a_rank_outside_of_the_group_is_refused(fake_ranks):
+    with pytest.raises(ValueError, match=r"process_group: .*a group that rank 0 is not in"):
+        Momo([torch.nn.Parameter(torch.ones(1))], process_group=dist.new_group([1, 2]))
+
+
+@pytest.mark.parametrize("value", ["world", 0, object()])
+def test_what_is_no_process_group_is_refused(value):
+    with pytest.raises(TypeError, match=r"process_group: got .*None \(all ranks\), a torch.distributed.ProcessGroup"):
+        Momo([torch.nn.Parameter(torch.ones(1))], process_group=value)
+
+
+def test_sharded_must_be_a_bool():
+    with pytest.raises(TypeError, match="sharded: got 1, must be True or False"):
+        Momo([torch.nn.Parameter(torch.ones(1))], sharded=1)
+
+
+def test_parts_with_different_replicas_make_one_sum(fake_ranks, monkeypatch):
+    """One group of a plain and a sharded parameter, as expert parallelism makes them; alone, and in two groups."""
+    messages = []
+    monkeypatch.setattr(dist, "all_reduce", lambda message, group=None: messages.append(message.clone()))
+    piece = DTensor.from_local(torch.full((2,), 3.0), init_device_mesh("cpu", (8,)), [S], run_check=False)
+    params = [torch.nn.Parameter(torch.tensor([4.0])), torch.nn.Parameter(piece)]
+    params[0].grad = torch.tensor([2.0])
+    params[1].grad = DTensor.from_local(torch.full((2,), 1.0), piece.device_mesh, [S], run_check=False)
+    Momo(params, lr=1e-9).step(loss=8.0)
+    Momo([{"params": params[:1]}, {"params": params[1:]}], lr=1e-9).step(loss=8.0)
+    expected = [1.0, 2 * 4 / 8 + 6, 2 * 4 / 8 + 6, 4 / 8 + 2]
+    assert messages[0].tolist() == pytest.approx(expected)
+    assert (messages[1][1:4] + messages[1][4:]).tolist() == pytest.approx(expected[1:])
+
+
+def test_copies_keep_what_they_know_of_the_job():
+    """Torch's own Optimizer pickles nothing but defaults, state and groups."""
+    optimizer = Momo([torch.nn.Parameter(torch.ones(1))], process_group="self", sharded=True)
+    for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert (copied.process_group, copied.sharded) == ("self", True)
+
+
+def test_a_process_group_cannot_be_copied(fake_ranks):
+    optimizer = Momo([torch.nn.Parameter(torch.ones(1))], process_group=dist.new_group([0, 1]))
+    with pytest.raises(TypeError, match=r"process_group: .*save optimizer.state_dict\(\) instead"):
+        copy.deepcopy(optimizer)
+    assert optimizer.state_dict()["param_groups"][0].keys().isdisjoint({"process_group", "sharded"})
+
+
+def test_averages_that_did_not_come_along_are_noticed():
+    """FSDP1 restores the groups and an empty state from a sharded checkpoint, and training went on from nothing."""
+    param = torch.nn.Parameter(torch.ones(2))
+    optimizer = Momo([param])
+    param.grad = torch.ones(2)
+    optimizer.step(loss=1.0)
+    saved = optimizer.state_dict()
+    Momo([param]).load_state_dict(saved)
+    with pytest.raises(RuntimeError, match=r"state_dict: holds 1 steps but no running averages.*use FSDP2"):
+        Momo([param]).load_state_dict({**saved, "state": {}})

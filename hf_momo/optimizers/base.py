@@ -24,6 +24,7 @@ from hf_momo.optimizers.checks import (
     resolve_loss,
 )
 from hf_momo.optimizers.records import GroupTensors, LastStep
+from hf_momo.sharding import ProcessGroup
 from hf_momo.step_size import GroupSettings, GroupSums, LossModel, Step, take_step
 
 # The scalars live in every parameter group, all groups the same values: group entries are what torch.save, deepcopy,
@@ -38,9 +39,62 @@ class MomoOptimizer(torch.optim.Optimizer):
     _shared_options: tuple[str, ...] = ("initial_lower_bound", "adapt_lower_bound")
     """Group entries that must agree across groups, since there is one model of the loss."""
 
-    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+    # Facts of this job and not of a checkpoint, so they stand outside of the parameter groups.
+    _process_group: ProcessGroup = None
+    _sharded = False
+
+    def __init__(
+        self, params: ParamsT, defaults: dict[str, Any], *, process_group: ProcessGroup, sharded: bool
+    ) -> None:
         get_kernel(defaults["kernel"])
+        self._process_group = sharding.check_process_group(process_group)
+        self.sharded = sharded
         super().__init__(params, defaults)
+
+    @property
+    def process_group(self) -> ProcessGroup:
+        """The ranks that train the model together: ``None`` for all, a group, or ``"self"``."""
+        return self._process_group
+
+    @property
+    def sharded(self) -> bool:
+        """Whether plain parameters are pieces of a partition (FSDP1, ZeRO), held by one rank each.
+
+        Set by the integration, which knows how the model was prepared; DTensors need no saying.
+        """
+        return self._sharded
+
+    @sharded.setter
+    def sharded(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise TypeError(f"sharded: got {value!r}, must be True or False")
+        self._sharded = value
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not (self._process_group is None or isinstance(self._process_group, str)):
+            raise TypeError(
+                "process_group: an optimizer with a process group of its own cannot be copied or pickled, because the"
+                " group belongs to this process; save optimizer.state_dict() instead"
+            )
+        own = {"_process_group": self._process_group, "_sharded": self._sharded}
+        return {**super().__getstate__(), **own}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what ``state_dict`` gave.
+
+        Raises:
+            RuntimeError: If the model of the loss is there but every running average is missing, as in a sharded
+                optimizer checkpoint of FSDP1.
+            ValueError: If the parameter groups do not fit.
+        """
+        steps = max((float(group.get("num_steps", 0.0)) for group in state_dict["param_groups"]), default=0.0)
+        if steps > 0 and not state_dict["state"] and any(len(group["params"]) for group in self.param_groups):
+            raise RuntimeError(
+                f"state_dict: holds {steps:g} steps but no running averages (exp_avg), so training would go on from"
+                " nothing. FSDP version 1 saves no optimizer state in sharded checkpoints: use FSDP2"
+                " (fsdp_version: 2), or start anew from the saved weights"
+            )
+        super().load_state_dict(state_dict)
 
     @property
     def _kernel(self) -> Kernel:
@@ -117,10 +171,8 @@ class MomoOptimizer(torch.optim.Optimizer):
 
         # loss -> measure -> reduce -> rule -> commit
         value = resolve_loss(loss, like=self._scalar("loss_avg"))
-        sums = torch.stack(
-            [self._measure(group, local) for group, local in zip(self.param_groups, tensors, strict=True)]
-        )
-        value, sums = sharding.sum_over_ranks(value, sums)
+        shares = [self._measure_share(group, local) for group, local in zip(self.param_groups, tensors, strict=True)]
+        value, sums = sharding.sum_over_ranks(value, torch.stack(shares), self._process_group)
         step = self._rule(value, sums, sample_weight)
         self._commit(step, tensors)
         return loss
@@ -172,8 +224,13 @@ class MomoOptimizer(torch.optim.Optimizer):
 
     # What they share.
 
+    def _measure_share(self, group: dict[str, Any], tensors: GroupTensors) -> Tensor:
+        """This rank's share of the sums of a group: each piece's over the number of ranks that hold it."""
+        shares = [self._measure(group, part) / replicas for replicas, part in tensors.by_replicas().items()]
+        return shares[0] if len(shares) == 1 else torch.stack(shares).sum(dim=0)
+
     def _group_tensors(self, group: dict[str, Any]) -> GroupTensors:
-        tensors = GroupTensors([], [], [])
+        tensors = GroupTensors([], [], [], [])
         for param in group["params"]:
             state = self.state.get(param, {})
             grad = param.grad
@@ -185,9 +242,12 @@ class MomoOptimizer(torch.optim.Optimizer):
             local = sharding.local_tensor(param.detach())
             tensors.params.append(local)
             tensors.grads.append(
-                local.new_zeros(()).expand_as(local) if grad is None else sharding.local_tensor(grad).to(local.dtype)
+                local.new_zeros(()).expand_as(local)
+                if grad is None
+                else sharding.local_grad(grad, param).to(local.dtype)
             )
             tensors.states.append(self.state[param])
+            tensors.replicas.append(sharding.num_replicas(param, self._process_group, sharded=self._sharded))
         return tensors
 
     def _make_state(self, group: dict[str, Any], param: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch.optim.optimizer import ParamsT
 from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.records import GroupTensors
+from hf_momo.sharding import ProcessGroup
 from hf_momo.step_size import bias_correction as correction_of
 
 
@@ -37,6 +38,10 @@ class MomoAdam(MomoOptimizer):
             smoothing.
         adapt_lower_bound: Estimate the bound on the fly (the paper's MoMo-Adam*); ``lower_bound`` is then its floor.
         kernel: How the inner products are computed: ``"auto"`` or ``"eager"``.
+        process_group: The ranks that train the model together: ``None`` for all ranks of the job, a
+            ``torch.distributed.ProcessGroup``, or ``"self"`` for an optimizer on one rank that is not data-parallel.
+        sharded: Whether plain parameters are pieces of a partition, held by one rank each (FSDP1's flat parameters,
+            ZeRO's partitions). The integrations set it; DTensors (FSDP2, tensor parallelism) say it themselves.
 
     Raises:
         ValueError: If an argument is out of range, parameters are complex or on several devices, or groups disagree in
@@ -67,6 +72,8 @@ class MomoAdam(MomoOptimizer):
         lower_bound: float = 0.0,
         adapt_lower_bound: bool = False,
         kernel: str = "auto",
+        process_group: ProcessGroup = None,
+        sharded: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -78,7 +85,7 @@ class MomoAdam(MomoOptimizer):
             "adapt_lower_bound": adapt_lower_bound,
             "kernel": kernel,
         }
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, process_group=process_group, sharded=sharded)
 
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")

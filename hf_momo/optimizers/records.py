@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 
 from torch import Tensor
 
@@ -37,11 +38,13 @@ class GroupTensors:
     """Local tensors of one parameter group in one step: those that have state, in the order of the group.
 
     ``grads`` holds a zero (expanded, no memory) where this batch gave no gradient: the loss did not depend on it.
+    ``replicas`` says how many ranks hold the same piece of a parameter.
     """
 
     params: list[Tensor]
     grads: list[Tensor]
     states: list[dict[str, Tensor]]
+    replicas: list[int]
 
     def state(self, name: str) -> list[Tensor]:
         """The state tensors called ``name``, one a parameter."""
@@ -49,7 +52,19 @@ class GroupTensors:
 
     def without_empty(self) -> GroupTensors:
         """The same without tensors of no elements, which have nothing to add to a sum."""
-        rows = [row for row in zip(self.params, self.grads, self.states, strict=True) if row[0].numel() > 0]
-        return (
-            GroupTensors(*(list(column) for column in zip(*rows, strict=True))) if rows else GroupTensors([], [], [])
+        return self._where([param.numel() > 0 for param in self.params])
+
+    def by_replicas(self) -> dict[int, GroupTensors]:
+        """The same, split by the number of replicas; at least one part, which may be empty."""
+        counts = dict.fromkeys(self.replicas) or {1: None}
+        if len(counts) == 1:
+            return dict.fromkeys(counts, self)
+        return {count: self._where([replicas == count for replicas in self.replicas]) for count in counts}
+
+    def _where(self, chosen: list[bool]) -> GroupTensors:
+        return GroupTensors(
+            list(compress(self.params, chosen)),
+            list(compress(self.grads, chosen)),
+            list(compress(self.states, chosen)),
+            list(compress(self.replicas, chosen)),
         )
