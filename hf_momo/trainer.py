@@ -14,6 +14,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, Trai
 from transformers.training_args import OptimizerNames
 
 from hf_momo.accelerator import tap_accelerator
+from hf_momo.checkpoints import CheckpointMixin
 from hf_momo.loss_tap import LossTap
 from hf_momo.losses import automatic_lower_bound, correct_loss_scale
 from hf_momo.optimizers import MomoOptimizer
@@ -107,7 +108,7 @@ class MomoSeq2SeqTrainingArguments(_MomoArguments, Seq2SeqTrainingArguments):
     )
 
 
-class MomoTrainerMixin(_TrainerBase):
+class MomoTrainerMixin(CheckpointMixin, _TrainerBase):
     """Brings the loss to MoMo in any Trainer class: ``class MyTrainer(MomoTrainerMixin, SomeTrainer)``.
 
     Taps the loss where it is back-propagated, resolves ``momo`` and ``momo_adam``, and adds ``step_size``,

@@ -25,6 +25,7 @@ LAYERS = {
     "loss_tap.py": 3,
     "losses.py": 3,
     "accelerator.py": 4,
+    "checkpoints.py": 4,
     "trainer.py": 4,
     "metrics/__init__.py": 4,
     "metrics/bleu/bleu.py": 4,
@@ -32,11 +33,12 @@ LAYERS = {
     "__init__.py": 6,
 }
 # Within a layer: the files of one folder import each other, and these.
-WITHIN = {("trainer.py", "accelerator.py")}
+WITHIN = {("trainer.py", "accelerator.py"), ("trainer.py", "checkpoints.py")}
 # What may be imported besides the standard library, by layer, and by file beyond it.
 THIRD_PARTY = {0: {"torch"}, 1: {"torch"}, 2: {"torch"}, 3: {"torch"}, 4: {"torch"}, 6: {"torch"}}
 THIRD_PARTY_OF_FILE = {
     "accelerator.py": {"accelerate"},
+    "checkpoints.py": {"transformers"},
     "trainer.py": {"transformers"},
     "metrics/__init__.py": {"evaluate"},
     "metrics/bleu/bleu.py": {"datasets", "evaluate", "sacrebleu"},
