@@ -6,11 +6,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hf_momo.accelerator import connect
+from hf_momo.factory import create_optimizer
 from hf_momo.loss_tap import LossTap
-from hf_momo.optimizers import LastStep, Momo, MomoAdam
-from hf_momo.registry import OptimizerInfo, create_optimizer, get_optimizer_info, list_optimizers
+from hf_momo.optimizers import LastStep, Momo, MomoAdam, adamw_state_dict, load_adamw_state_dict
+from hf_momo.registry import OptimizerInfo, get_optimizer_info, list_optimizers
 
 if TYPE_CHECKING:
+    from hf_momo.checkpoints import last_complete_checkpoint
     from hf_momo.trainer import (
         MomoSeq2SeqTrainer,
         MomoSeq2SeqTrainingArguments,
@@ -27,6 +30,7 @@ _LAZY = {
     "MomoTrainer": "hf_momo.trainer",
     "MomoTrainerMixin": "hf_momo.trainer",
     "MomoTrainingArguments": "hf_momo.trainer",
+    "last_complete_checkpoint": "hf_momo.checkpoints",
 }
 
 __all__ = [
@@ -40,9 +44,12 @@ __all__ = [
     "MomoTrainerMixin",
     "MomoTrainingArguments",
     "OptimizerInfo",
+    "connect",
     "create_optimizer",
     "get_optimizer_info",
+    "last_complete_checkpoint",
     "list_optimizers",
+    "load_adamw_state_dict",
 ]
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
 
-from hf_momo.optimizers import Momo, MomoAdam, MomoOptimizer
+from hf_momo.optimizers import Momo, MomoAdam
 
 # The Trainer has arguments of its own for these.
 _TRAINER_ARGUMENTS = {
@@ -86,59 +84,6 @@ def get_optimizer_info(name: str) -> OptimizerInfo:
     if name not in _OPTIMIZERS:
         raise ValueError(f"name: got {name!r}, must be one of {', '.join(map(repr, _OPTIMIZERS))}")
     return _OPTIMIZERS[name]
-
-
-def create_optimizer(
-    name: str, model_or_params: nn.Module | Iterable[Any], *, weight_decay: float = 0.0, **options: Any
-) -> MomoOptimizer:
-    """Make an optimizer for a model or for parameters.
-
-    For a model with weight decay, biases and the parameters of normalization layers are left undecayed, as the Hugging
-    Face Trainer does; parameters or groups are taken as they are.
-
-    Args:
-        name: One of ``list_optimizers()``.
-        model_or_params: A module, parameters, or parameter groups.
-        weight_decay: Coefficient of the weight decay, in [0, inf).
-        **options: Other arguments of the optimizer's constructor.
-
-    Raises:
-        ValueError: If there is no such optimizer, or an option is out of range.
-        TypeError: If there is no such option.
-
-    Example:
-        >>> create_optimizer("momo_adam", nn.Linear(2, 1), lr=1e-3).defaults["lr"]
-        0.001
-    """
-    info = get_optimizer_info(name)
-    unknown = [option for option in options if option not in info.defaults]
-    if unknown:
-        raise TypeError(f"{unknown[0]}: {name} has no such option; it has {', '.join(info.defaults)}")
-    if not isinstance(model_or_params, nn.Module):
-        return info.optimizer_cls(model_or_params, weight_decay=weight_decay, **options)
-    parameters: Any = [param for param in model_or_params.parameters() if param.requires_grad]
-    if weight_decay != 0.0:
-        parameters = weight_decay_groups(model_or_params, weight_decay)
-    return info.optimizer_cls(parameters, **options)
-
-
-def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two parameter groups: decayed weights, and the biases and normalization parameters that are not.
-
-    Args:
-        model: Its parameters with ``requires_grad`` are taken.
-        weight_decay: Of the first group.
-    """
-    # The patterns of Trainer.get_decay_parameter_names; "bias" anywhere takes in T5's relative_attention_bias.weight.
-    exempt = re.compile(r"bias|layernorm|rmsnorm|(^|[._])norm($|\.)", re.IGNORECASE)
-    norms = {id(p) for module in model.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()}
-    named = [(name, param) for name, param in model.named_parameters() if param.requires_grad]
-    decayed = [param for name, param in named if id(param) not in norms and not exempt.search(name)]
-    chosen = {id(param) for param in decayed}
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": [param for _, param in named if id(param) not in chosen], "weight_decay": 0.0},
-    ]
 
 
 def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:

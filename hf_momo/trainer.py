@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback, TrainingArguments
 from transformers.training_args import OptimizerNames
 
-from hf_momo.accelerator import tap_accelerator
+from hf_momo.accelerator import connect, tap_accelerator
 from hf_momo.checkpoints import CheckpointMixin
 from hf_momo.loss_tap import LossTap
 from hf_momo.losses import automatic_lower_bound, correct_loss_scale
@@ -140,12 +140,24 @@ class MomoTrainerMixin(CheckpointMixin, _TrainerBase):
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Create the optimizer as the Trainer does, and attach the tap to it."""
+        made_here = self.optimizer is None
         optimizer = super().create_optimizer(*args, **kwargs)
         inner = unwrap_optimizer(optimizer)
         if isinstance(inner, MomoOptimizer):
-            self.loss_tap = tap_accelerator(self.accelerator)
-            self.loss_tap.attach(inner)
+            if made_here and self.is_deepspeed_enabled:
+                self._decay_all_alike(inner)
+            self.loss_tap = connect(self.accelerator, inner)
         return optimizer
+
+    def _decay_all_alike(self, optimizer: MomoOptimizer) -> None:
+        if self.args.weight_decay:
+            logger.warning(
+                "weight_decay=%g is applied to biases and normalization layers too: DeepSpeed steps every parameter"
+                " group by itself, so there is one",
+                self.args.weight_decay,
+            )
+        for group in optimizer.param_groups:
+            group["weight_decay"] = self.args.weight_decay
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log, with what the optimizer did since the last training log."""

@@ -161,6 +161,9 @@ def test_detaching() -> None:
     with pytest.raises(ValueError, match="loss: got none"):
         loop.optimizer.step()
     loop.tap.attach(loop.optimizer)
+    with pytest.raises(ValueError, match="loss: got none"):
+        loop.optimizer.step()  # what came by while nobody listened is not made up
+    loop.backward(ends_window=True)
     loop.optimizer.step()
     assert loop.optimizer.last_step.num_steps == 1
 

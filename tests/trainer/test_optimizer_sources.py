@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.utils import DistributedType
 from torch import Tensor
 from trainer.tiny import (
     ALWAYS_CAPPED,
@@ -32,7 +31,6 @@ from trainer.tiny import (
 from transformers import Trainer, TrainingArguments
 
 from hf_momo import Momo, MomoAdam, MomoSeq2SeqTrainer, MomoTrainer, MomoTrainerMixin
-from hf_momo.accelerator import check_supported
 from hf_momo.registry import unwrap_optimizer
 from hf_momo.trainer import momo_cls_and_kwargs
 
@@ -212,18 +210,6 @@ def test_the_automatic_bound_needs_to_know_the_classes(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"lower_bound: got 'auto'.*pass the bound as a number"):
         trainer.train()
-
-
-@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA"])
-def test_sharding_backends_are_refused(kind: str) -> None:
-    """Their parameters look like whole ones, so that the inner products would silently be those of one rank."""
-    with pytest.raises(NotImplementedError, match=rf"distributed_type is {kind}.*use one process or Distributed"):
-        check_supported(SimpleNamespace(distributed_type=DistributedType(kind)))
-
-
-@pytest.mark.parametrize("kind", ["NO", "MULTI_CPU", "MULTI_GPU"])
-def test_replicating_backends_are_not(kind: str) -> None:
-    check_supported(SimpleNamespace(distributed_type=DistributedType(kind)))
 
 
 def test_train_evaluate_predict_save(tmp_path: Path) -> None:
