@@ -97,8 +97,10 @@ def resolve_loss(loss: Any, like: Tensor) -> Tensor:
     if loss is None:
         raise ValueError(
             "loss: got none, but MoMo's step size is worked out from the value of the loss. In your own loop call"
-            " optimizer.step(loss=loss); with the Hugging Face Trainer use hf_momo.MomoTrainer (or add"
-            " MomoTrainerMixin to your trainer class), which passes it; a closure must return it"
+            " optimizer.step(loss=loss); with accelerate make the optimizer by"
+            " hf_momo.create_optimizer(..., accelerator=accelerator), or add"
+            " hf_momo.connect(accelerator, optimizer); with the Hugging Face Trainer use hf_momo.MomoTrainer (or add"
+            " MomoTrainerMixin to your trainer class); a closure must return it"
         )
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
