@@ -44,6 +44,7 @@ __all__ = [
     "MomoTrainerMixin",
     "MomoTrainingArguments",
     "OptimizerInfo",
+    "adamw_state_dict",
     "connect",
     "create_optimizer",
     "get_optimizer_info",
