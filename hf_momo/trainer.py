@@ -7,6 +7,7 @@ ones.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +149,13 @@ class MomoTrainerMixin(CheckpointMixin, _TrainerBase):
                 self._decay_all_alike(inner)
             self.loss_tap = connect(self.accelerator, inner)
         return optimizer
+
+    def _mixed_mesh_grad_norm(self, model: Any, max_norm: float) -> Any:
+        # With gradients on several device meshes (expert parallelism) the Trainer clips past the accelerator.
+        norm = super()._mixed_mesh_grad_norm(model, max_norm)
+        if isinstance(unwrap_optimizer(self.optimizer), MomoOptimizer) and not math.isinf(max_norm):
+            self.loss_tap.record_clipping(norm, max_norm)
+        return norm
 
     def _decay_all_alike(self, optimizer: MomoOptimizer) -> None:
         if self.args.weight_decay:

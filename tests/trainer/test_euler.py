@@ -145,6 +145,23 @@ def test_clipping_is_told_as_a_sample_weight(tmp_path: Path, accumulation: int, 
         assert handed.sample_weight < 1.0
 
 
+def test_clipping_past_the_accelerator(tmp_path: Path) -> None:
+    """With gradients on several device meshes the Trainer clips by itself, and the factor did not reach the optimizer.
+
+    The Trainer's private ``_mixed_mesh_grad_norm`` is relied on; it is made to run here on plain gradients.
+    """
+    trainer = ProbedTrainer(
+        model=LinearLoss(),
+        args=arguments(tmp_path, **(ALWAYS_CAPPED | {"max_grad_norm": 0.2})),
+        train_dataset=score_examples(),
+    )
+    assert trainer._mixed_mesh_grads is None
+    trainer._mixed_mesh_grads = True
+    trainer.train()
+    trainer.probe.check_euler(4)
+    assert all(handed.sample_weight < 1.0 for handed in trainer.probe.steps)
+
+
 def test_clipping_that_does_not_bind(tmp_path: Path) -> None:
     trainer = run(tmp_path, LinearLoss(), max_grad_norm=1e6)
     trainer.probe.check_euler(4)
