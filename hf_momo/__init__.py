@@ -15,6 +15,7 @@ from hf_momo.registry import OptimizerInfo, get_optimizer_info, list_optimizers
 if TYPE_CHECKING:
     from hf_momo.checkpoints import last_complete_checkpoint
     from hf_momo.trainer import (
+        MomoArgumentsMixin,
         MomoSeq2SeqTrainer,
         MomoSeq2SeqTrainingArguments,
         MomoTrainer,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "MomoArgumentsMixin": "hf_momo.trainer",
     "MomoSeq2SeqTrainer": "hf_momo.trainer",
     "MomoSeq2SeqTrainingArguments": "hf_momo.trainer",
     "MomoTrainer": "hf_momo.trainer",
@@ -38,6 +40,7 @@ __all__ = [
     "LossTap",
     "Momo",
     "MomoAdam",
+    "MomoArgumentsMixin",
     "MomoSeq2SeqTrainer",
     "MomoSeq2SeqTrainingArguments",
     "MomoTrainer",

@@ -41,17 +41,57 @@ def _checked_name(optim: Any) -> str:
     return name
 
 
-@dataclass
-class _MomoArguments(_ArgumentsBase):
-    """What both argument classes add; a mixin that comes before the stock class."""
+_OPTIM_HELP = "The optimizer: momo, momo_adam, or any of the Trainer's own."
+_LEARNING_RATE_HELP = (
+    "Cap on the step size (momo, momo_adam) or the learning rate (others). Left out, the optimizer's own default:"
+    " 1.0 for momo, 0.01 for momo_adam, the Trainer's (5e-5) for the others."
+)
+
+
+@dataclass(init=False)
+class MomoArgumentsMixin(_ArgumentsBase):
+    """Teaches any class of training arguments ``optim="momo"`` and ``optim="momo_adam"``.
+
+    It comes first, and the class is a dataclass without fields of its own:
+
+        @dataclass
+        class MomoSFTConfig(MomoArgumentsMixin, SFTConfig):
+            pass
+
+    Differences from the other class: ``optim`` defaults to ``"momo_adam"``; ``learning_rate``, where none is given, is
+    the chosen optimizer's own default; ``optim_args`` is checked at once.
+
+    Raises:
+        TypeError: If it does not come first, or the class is not decorated with ``@dataclass``.
+    """
+
+    optim: str = field(default="momo_adam", metadata={"help": _OPTIM_HELP})
+    learning_rate: float | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": _LEARNING_RATE_HELP}
+    )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if TrainingArguments in order and order.index(TrainingArguments) < order.index(MomoArgumentsMixin):
+            raise TypeError(
+                f"{cls.__name__}: MomoArgumentsMixin must come before the class that it extends:"
+                f" class {cls.__name__}(MomoArgumentsMixin, {cls.__bases__[0].__name__})"
+            )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # What @dataclass generates takes its place.
+        name = type(self).__name__
+        raise TypeError(f"{name}: decorate the class with @dataclass, which gives it the fields of MomoArgumentsMixin")
 
     def __post_init__(self) -> None:
         name = _checked_name(self.optim)
+        ours = name in list_optimizers()
         given: float | None = self.learning_rate
         if given is None:
-            ours = name in list_optimizers()
-            self.learning_rate = get_optimizer_info(name).defaults["lr"] if ours else _STOCK_LEARNING_RATE
-        if name not in list_optimizers():
+            default = get_optimizer_info(name).defaults["lr"] if ours else _extended_learning_rate(type(self))
+            self.learning_rate = default
+        if not ours:
             super().__post_init__()
             return
         parse_optim_args(name, self.optim_args)
@@ -76,15 +116,15 @@ class _MomoArguments(_ArgumentsBase):
         return self
 
 
-_OPTIM_HELP = "The optimizer: momo, momo_adam, or any of the Trainer's own."
-_LEARNING_RATE_HELP = (
-    "Cap on the step size (momo, momo_adam) or the learning rate (others). Left out, the optimizer's own default:"
-    " 1.0 for momo, 0.01 for momo_adam, 5e-5 for the others."
-)
+def _extended_learning_rate(cls: type[MomoArgumentsMixin]) -> float:
+    """Default of the class that the mixin extends."""
+    others = (base for base in cls.__mro__ if not issubclass(base, MomoArgumentsMixin))
+    fields = next(vars(base)["__dataclass_fields__"] for base in others if "__dataclass_fields__" in vars(base))
+    return fields["learning_rate"].default  # type: ignore[no-any-return]
 
 
 @dataclass
-class MomoTrainingArguments(_MomoArguments, TrainingArguments):
+class MomoTrainingArguments(MomoArgumentsMixin, TrainingArguments):
     """``TrainingArguments`` that also take ``optim="momo"`` and ``optim="momo_adam"``.
 
     Differences from the stock class: ``optim`` defaults to ``"momo_adam"``; ``learning_rate``, where none is given, is
@@ -93,20 +133,10 @@ class MomoTrainingArguments(_MomoArguments, TrainingArguments):
     and ``adam_beta2``.
     """
 
-    optim: str = field(default="momo_adam", metadata={"help": _OPTIM_HELP})
-    learning_rate: float | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": _LEARNING_RATE_HELP}
-    )
-
 
 @dataclass
-class MomoSeq2SeqTrainingArguments(_MomoArguments, Seq2SeqTrainingArguments):
+class MomoSeq2SeqTrainingArguments(MomoArgumentsMixin, Seq2SeqTrainingArguments):
     """``Seq2SeqTrainingArguments`` with the same differences as ``MomoTrainingArguments``."""
-
-    optim: str = field(default="momo_adam", metadata={"help": _OPTIM_HELP})
-    learning_rate: float | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": _LEARNING_RATE_HELP}
-    )
 
 
 class MomoTrainerMixin(CheckpointMixin, _TrainerBase):
@@ -227,7 +257,7 @@ def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[typ
     if options.get("lower_bound") == "auto":
         options["lower_bound"] = automatic_lower_bound(args.label_smoothing_factor, model)
         logger.info("lower_bound=auto: %.4f", options["lower_bound"])
-    if args.learning_rate == _STOCK_LEARNING_RATE and not isinstance(args, _MomoArguments):
+    if args.learning_rate == _STOCK_LEARNING_RATE and not isinstance(args, MomoArgumentsMixin):
         logger.warning(
             "learning_rate is the Trainer's default 5e-5, which caps %s at steps far below what it would choose; pass"
             " --learning_rate %g (its own default), or use MomoTrainingArguments",
