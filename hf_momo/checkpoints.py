@@ -151,6 +151,14 @@ class CheckpointMixin(_TrainerBase):
             )
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        # A run killed after its last step has nothing left to do: the Trainer takes one step more, in the middle of an
+        # epoch. (Up to transformers 4 an epoch is no method of its own, and it still does.)
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return None
+        return super()._run_epoch(*args, **kwargs)
+
     def _save_checkpoint(self, model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
         # A folder written anew holds whole files of the old checkpoint until the last of them is replaced.
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -200,15 +208,14 @@ def _problems(folder: Path, save_on_each_node: bool) -> Iterator[str]:
     elif not any(map(_WEIGHTS.fullmatch, names)) and not any(folder.glob("*/adapter_model.*")):
         yield "there are no model weights"
     yield from _training_state_problems(names)
-    for where in (folder, *(path for path in folder.rglob("*") if path.is_dir() and not _is_hidden(path, folder))):
-        files = [path for path in where.iterdir() if path.is_file()]
-        yield from _rank_problems([path.name for path in files], save_on_each_node)
-        if any(path.suffix == ".distcp" for path in files):
-            yield from _distributed_problems(where)
-        for path in files:
-            problem = file_problem(path)
-            if problem is not None:
-                yield f"{path.relative_to(folder)} {problem}"
+    files = [path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder)]
+    yield from _rank_problems(files, save_on_each_node)
+    for where in dict.fromkeys(path.parent for path in folder.rglob("*") if _is_distributed(path)):
+        yield from _distributed_problems(where)
+    for path in files:
+        problem = file_problem(path)
+        if problem is not None:
+            yield f"{path.relative_to(folder)} {problem}"
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
@@ -231,24 +238,37 @@ def _training_state_problems(names: set[str]) -> Iterator[str]:
 
 def _deepspeed_problems(folder: Path) -> Iterator[str]:
     latest = folder / "latest"
-    if not latest.is_file():
-        yield "latest is missing, which DeepSpeed writes last"
-    elif not (folder / latest.read_text().strip()).is_dir():
-        yield f"latest names {latest.read_text().strip()!r}, which is missing"
+    tag = latest.read_text().strip() if latest.is_file() else ""
+    if not tag or not (folder / tag).is_dir():
+        yield f"latest {f'names {tag!r}, which' if tag else ''} is missing; DeepSpeed writes it last"
+        return
+    for kind in ("model_states", "optim_states"):
+        if not any((folder / tag).glob(f"*{kind}.pt")):
+            yield f"{tag} has no {kind} file"
 
 
-def _rank_problems(names: list[str], save_on_each_node: bool) -> Iterator[str]:
-    series: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-    for name in names:
-        match = _OF_RANK.search(name)
+def _rank_problems(files: list[Path], save_on_each_node: bool) -> Iterator[str]:
+    """Files that every process writes: of none of them may there be fewer than there were processes."""
+    series: defaultdict[tuple[Path, str, str], set[int]] = defaultdict(set)
+    for path in files:
+        match = _OF_RANK.search(path.name)
         if match is not None:
-            series[name[: match.start(2)], name[match.end(2) :]].add(int(match[2]))
-    for (before, after), ranks in series.items():
-        expected = set(range(min(ranks), max(ranks))) if save_on_each_node else set(range(max(ranks)))
-        # A single process writes rng_state.pth, so rng_state_0.pth is never alone.
-        if before == "rng_state_" and not save_on_each_node:
-            expected.add(1)
+            before, after = path.name[: match.start(2)], path.name[match.end(2) :]
+            series[path.parent, before, after].add(int(match[2]))
+    written = {rank for (_, before, _), ranks in series.items() if before == "rng_state_" for rank in ranks}
+    # A single process writes rng_state.pth, so rng_state_0.pth is never alone.
+    processes = written if save_on_each_node or not written else {*range(max(written) + 1), 1}
+    # With tensor parallelism inside of DeepSpeed each file of a data-parallel rank stands there once for each part.
+    comparable = all("_mp_rank_" not in after or "_mp_rank_00" in after for _, _, after in series)
+    for (_, before, after), ranks in series.items():
+        expected = set(range(min(ranks) if save_on_each_node else 0, max(ranks)))
+        if comparable:
+            expected |= processes
         yield from (f"{before}{rank}{after} is missing" for rank in sorted(expected - ranks))
+
+
+def _is_distributed(path: Path) -> bool:
+    return path.suffix == ".distcp" or path.name == ".metadata"
 
 
 def _distributed_problems(folder: Path) -> Iterator[str]:
@@ -265,7 +285,7 @@ def _distributed_problems(folder: Path) -> Iterator[str]:
     except (EOFError, pickle.UnpicklingError):
         yield f"{folder.name}/.metadata is cut short"
     except AttributeError:
-        return  # the format of another version
+        return  # a format of another version
     else:
         for name, size in sizes.items():
             path = folder / name
