@@ -14,6 +14,7 @@ from hf_momo.registry import OptimizerInfo, get_optimizer_info, list_optimizers
 
 if TYPE_CHECKING:
     from hf_momo.checkpoints import last_complete_checkpoint
+    from hf_momo.integration import integrate
     from hf_momo.trainer import (
         MomoArgumentsMixin,
         MomoSeq2SeqTrainer,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "integrate": "hf_momo.integration",
     "MomoArgumentsMixin": "hf_momo.trainer",
     "MomoSeq2SeqTrainer": "hf_momo.trainer",
     "MomoSeq2SeqTrainingArguments": "hf_momo.trainer",
@@ -51,6 +53,7 @@ __all__ = [
     "connect",
     "create_optimizer",
     "get_optimizer_info",
+    "integrate",
     "last_complete_checkpoint",
     "list_optimizers",
     "load_adamw_state_dict",

@@ -33,6 +33,11 @@ _STOCK_LEARNING_RATE = 5e-5
 _STOCK_OPTIMIZERS = [member.value for member in OptimizerNames]
 
 
+def is_momo(optim: Any) -> bool:
+    """Whether training arguments' ``optim``, a string or an enum's member, names an optimizer of this package."""
+    return str(getattr(optim, "value", optim)) in list_optimizers()
+
+
 def _checked_name(optim: Any) -> str:
     name = str(getattr(optim, "value", optim))
     known = [*list_optimizers(), *_STOCK_OPTIMIZERS]
@@ -152,6 +157,10 @@ class MomoTrainerMixin(CheckpointMixin, _TrainerBase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.set_up_momo()
+
+    def set_up_momo(self) -> None:
+        """What the constructor adds to that of the Trainer."""
         self._logged_counts = (0, 0)
         self.add_callback(_WindowCallback(self))
         correct_loss_scale(self)
@@ -159,13 +168,13 @@ class MomoTrainerMixin(CheckpointMixin, _TrainerBase):
     def create_accelerator_and_postprocess(self) -> None:
         """Create the accelerator as the Trainer does, and tap it."""
         super().create_accelerator_and_postprocess()
-        if self.args.optim in list_optimizers():
+        if is_momo(self.args.optim):
             self.loss_tap = tap_accelerator(self.accelerator)
 
     @classmethod
     def get_optimizer_cls_and_kwargs(cls, args: Any, model: Any = None) -> tuple[Any, Any]:
         """Class and arguments of the optimizer that ``args`` name."""
-        if args.optim not in list_optimizers():
+        if not is_momo(args.optim):
             return super().get_optimizer_cls_and_kwargs(args, model)
         return momo_cls_and_kwargs(args, model)
 
@@ -250,8 +259,8 @@ def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[typ
         args: Training arguments with ``optim`` one of ``list_optimizers()``.
         model: The model, needed for ``lower_bound=auto`` with label smoothing.
     """
-    info = get_optimizer_info(args.optim)
-    options = {"lr": args.learning_rate, **parse_optim_args(args.optim, args.optim_args)}
+    info = get_optimizer_info(str(getattr(args.optim, "value", args.optim)))
+    options = {"lr": args.learning_rate, **parse_optim_args(info.name, args.optim_args)}
     if "betas" in info.defaults:
         options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
     if options.get("lower_bound") == "auto":
