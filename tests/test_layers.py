@@ -36,6 +36,18 @@ LAYERS = {
     "metrics/__init__.py": 6,
     "metrics/bleu/bleu.py": 6,
     "model_card.py": 6,
+    "sweep/__init__.py": 7,
+    "sweep/cli.py": 7,
+    "sweep/files.py": 7,
+    "sweep/grid.py": 7,
+    "sweep/guard.py": 7,
+    "sweep/pictures.py": 7,
+    "sweep/processes.py": 7,
+    "sweep/records.py": 7,
+    "sweep/report.py": 7,
+    "sweep/runs.py": 7,
+    "sweep/settings.py": 7,
+    "sweep/tables.py": 7,
     "__init__.py": 9,
 }
 # Within a layer the files of one folder import each other.
@@ -50,6 +62,8 @@ THIRD_PARTY_OF_FILE = {
     "metrics/__init__.py": {"evaluate"},
     "metrics/bleu/bleu.py": {"datasets", "evaluate", "sacrebleu"},
     "model_card.py": {"huggingface_hub"},
+    "sweep/pictures.py": {"matplotlib"},
+    "sweep/runs.py": {"tqdm"},
 }
 
 

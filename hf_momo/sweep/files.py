@@ -1,0 +1,47 @@
+"""Files of a sweep: written whole or not at all, read with an error that names them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from hf_momo.sweep.grid import SweepError
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file such that a kill in the middle leaves what stood there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write strict JSON: what is not finite is written as ``null``."""
+    write_whole(path, json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a file of the sweep.
+
+    Raises:
+        SweepError: If it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SweepError(f"{path} is not JSON ({error}); it was changed by hand, or is no file of a sweep") from None
+
+
+def _strict(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(key): _strict(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_strict(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
