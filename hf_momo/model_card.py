@@ -75,8 +75,11 @@ def summarize(record: Record) -> dict[str, Any]:
         key: training[key] for key in ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "max_grad_norm")
     }
     curve = [entry for entry in record["curve"] if "step_size" in entry]
-    capped = _capped_share(curve, 0.0, 1.0) if curve else None
-    return chosen | {key: record[key] for key in keys} | {"capped": capped}
+    capped = {
+        "capped": _capped_share(curve, 0.0, 1.0) if curve else None,
+        "capped_by_quarter": [_capped_share(curve, k / 4, (k + 1) / 4) for k in range(4)] if curve else None,
+    }
+    return chosen | {key: record[key] for key in keys} | capped
 
 
 def _metadata(record: Record) -> str:
@@ -151,8 +154,8 @@ def _results(record: Record) -> str:
     rows = [summarize(record), *record.get("comparisons", [])]
     split, metrics = _scored_split(record["metrics"])
     lines = [
-        f"| optimizer | betas | clipped at | model | schedule | learning rate | steps | seed | capped steps "
-        f"| {split} BLEU | {split} chrF | {split} loss |",
+        f"| optimizer | betas | clipped at | model | schedule | learning rate | steps | seed "
+        f"| capped steps (by quarter of the run) | {split} BLEU | {split} chrF | {split} loss |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -161,7 +164,7 @@ def _results(record: Record) -> str:
             f"| {_optimizer_cell(row)} | {_cell(row['optimizer'].get('betas', ''))} | {row['max_grad_norm'] or ''} "
             f"| {row['model']['type']} | {row['lr_scheduler_type']} "
             f"| {row['learning_rate']:g} | {row['steps']:,} | {row['seed']} "
-            f"| {'' if row['capped'] is None else format(row['capped'], '.1%')} "
+            f"| {_capped_cell(row)} "
             f"| {scores['bleu']:.2f} | {scores['chrf']:.2f} | {scores['loss']:.3f} |"
         )
     settings = record["settings"]
@@ -175,6 +178,14 @@ def _results(record: Record) -> str:
 
 def _optimizer_cell(row: Record) -> str:
     return f"`{row['optim']}`" + (f" with `{row['optim_args']}`" if row["optim_args"] else "")
+
+
+def _capped_cell(row: Record) -> str:
+    if row["capped"] is None:
+        return ""
+    # Rows of cards made before quarters were counted have none.
+    quarters = ", ".join(format(share, ".0%") for share in row.get("capped_by_quarter") or [])
+    return format(row["capped"], ".1%") + (f" ({quarters})" if quarters else "")
 
 
 def _step_size(record: Record) -> str:
@@ -210,14 +221,14 @@ def _most(values: Sequence[float]) -> str:
 
 
 def _capped_share(curve: Sequence[Record], low: float, high: float) -> float:
-    """Share of capped steps in a part of the training; each entry counts for the steps since the entry before."""
+    """Share of capped steps in a part of the training; an entry holds for all steps since the one before it."""
     last = curve[-1]["step"]
     total = capped = 0.0
     before = 0
     for entry in curve:
-        if low * last < entry["step"] <= high * last:
-            total += entry["step"] - before
-            capped += (entry["step"] - before) * entry["step_capped"]
+        steps = max(0.0, min(entry["step"], high * last) - max(before, low * last))
+        total += steps
+        capped += steps * entry["step_capped"]
         before = entry["step"]
     return capped / total if total else 0.0
 

@@ -112,8 +112,11 @@ def test_comparisons_stand_in_the_table(record: dict[str, Any]) -> None:
     record["comparisons"] = [summarize(other)]
     card = render_model_card(record)
     settings = "[0.9, 0.98] | 0.5 | marian | linear"
-    ours = f"| `momo_adam` with `adapt_lower_bound=true` | {settings} | 0.002 | 400 | 7 | 68.8% | 21.99 | 43.21 |"
+    scores = "68.8% (100%, 75%, 75%, 25%) | 21.99 | 43.21 |"
+    ours = f"| `momo_adam` with `adapt_lower_bound=true` | {settings} | 0.002 | 400 | 7 | {scores}"
     assert ours in card
+    older = {key: value for key, value in summarize(record).items() if key != "capped_by_quarter"}
+    assert ours.replace(" (100%, 75%, 75%, 25%)", "") in render_model_card(record | {"comparisons": [older]})
     assert f"| `adamw_torch` | {settings} | 0.0003 | 400 | 7 |  | 19.50 | 43.21 | 2.346 |" in card
 
 
