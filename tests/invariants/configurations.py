@@ -1,0 +1,223 @@
+"""The table: what is trained, where, and how near it must come to a plain loop on the whole batch.
+
+A row is a setting (model, optimizer, batches) under a backend (one process, DDP, FSDP2, ...), trained in one way: a
+bare loop of accelerate, the Trainer, or torch alone. Every row is trained twice: a real model, whose trajectory is
+compared with the plain loop, and a model linear in its weights, whose loss must equal ``<gradient, weights>`` (Euler's
+identity).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+STEPS, BATCH = 8, 8
+
+
+class Tolerance(NamedTuple):
+    """Largest admissible difference, relative to the largest value of the trajectory, and why it is not zero."""
+
+    value: float
+    reason: str
+
+
+FLOAT64 = Tolerance(1e-12, "float64: sums in another order, carried through eight steps")
+FLOAT32 = Tolerance(1e-4, "float32 weights and gradients against a plain loop in float64, carried through eight steps")
+HALF = Tolerance(3e-2, "gradients rounded to bfloat16 (2**-9) before they are averaged, carried through eight steps")
+
+ZERO3_HALF = Tolerance(0.2, "and ZeRO-3's linear layers round every product before they add the bias")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained.
+
+    Attributes:
+        name: Of the setting.
+        optim: ``"momo"`` or ``"momo_adam"``.
+        options: Arguments of the optimizer.
+        layout: How the batch of eight is laid out, see ``batches.py``.
+        examples: How many there are; fewer than ``STEPS * BATCH`` leave an uneven last batch and a short last window.
+        normalize: What the loss of a window is divided by: ``"items"`` (labels of all ranks and micro-batches),
+            ``"rank items"`` (those of the own rank), ``"micro"`` (the mean over micro-batches of each one's mean) or
+            ``"examples"`` (their number).
+        max_norm: Of gradient clipping; 0 for none.
+        groups: ``"decay"`` (weights with decay, others without), ``"one"``, or ``"split"`` (three groups with equal
+            settings, in another order).
+        after_prepare: Whether the optimizer is made after ``accelerator.prepare``.
+        precision: ``"float64"``, ``"float32"``, ``"autocast"`` (bfloat16) or ``"bfloat16"`` (the parameters).
+        init_scale: Of a gradient scaler, whose first steps overflow and are skipped.
+        alone: Whether every rank trains a model of its own.
+    """
+
+    name: str
+    optim: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    layout: str = "whole"
+    examples: int = STEPS * BATCH
+    normalize: str = "items"
+    max_norm: float = 0.0
+    groups: str = "one"
+    after_prepare: bool = False
+    precision: str = "float64"
+    init_scale: float | None = None
+    alone: bool = False
+
+    @property
+    def weight_decay(self) -> float:
+        return float(self.options.get("weight_decay", 0.0))
+
+
+class Backend(NamedTuple):
+    """Where it is trained.
+
+    Attributes:
+        name: Of the backend.
+        ranks: Number of processes.
+        launch: Arguments of ``accelerate launch``.
+        kind: Of the parameters: ``"replicated"``, ``"dtensor"`` or ``"pieces"`` of a partition.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    name: str
+    ranks: int
+    launch: str
+    kind: str = "replicated"
+    device: str = "cpu"
+
+
+_TWO = "--num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
+_FSDP = "--use_fsdp --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_cpu_ram_efficient_loading false"
+_ZERO = f"--use_deepspeed {_TWO} --zero3_init_flag false --zero_stage"
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("one", 1, "--cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"),
+        # With --cpu accelerate starts one process only, so that comes by ACCELERATE_USE_CPU.
+        Backend("ddp", 2, f"--multi_gpu {_TWO}"),
+        Backend("torch", 2, f"--multi_gpu {_TWO}"),
+        Backend("fsdp2", 2, f"{_TWO} {_FSDP} --fsdp_version 2", "dtensor"),
+        Backend("fsdp1", 2, f"{_TWO} {_FSDP} --fsdp_version 1 --fsdp_sync_module_states false", "pieces"),
+        Backend("zero1", 2, f"{_ZERO} 1", "pieces"),
+        Backend("zero2", 2, f"{_ZERO} 2", "pieces"),
+        Backend("zero3", 2, f"{_ZERO} 3", "pieces"),
+    )
+}
+
+
+class Row(NamedTuple):
+    """A setting under a backend."""
+
+    backend: Backend
+    way: str
+    setting: Setting
+
+    @property
+    def name(self) -> str:
+        return f"{self.backend.name}/{self.way}/{self.setting.name}"
+
+    @property
+    def one_group(self) -> bool:
+        """Whether the backend flattens all parameters into one group."""
+        return self.backend.name.startswith("zero")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters."""
+        if self.setting.precision == "bfloat16":
+            return torch.bfloat16
+        # DeepSpeed keeps its master weights in float32. FSDP1 computes the norm of gradients in float32, and refuses
+        # float64; the Trainer asks for it at every step.
+        single = self.backend.name.startswith("zero") or (
+            self.backend.name == "fsdp1" and (self.way == "trainer" or self.setting.max_norm > 0.0)
+        )
+        return torch.float32 if single or self.setting.precision != "float64" else torch.float64
+
+    @property
+    def tolerance(self) -> Tolerance:
+        if self.backend.name == "zero3" and self.setting.precision == "autocast":
+            return ZERO3_HALF
+        if self.setting.precision in ("autocast", "bfloat16"):
+            return HALF
+        return FLOAT64 if self.dtype == torch.float64 else FLOAT32
+
+
+_ADAPT = {"adapt_lower_bound": True}
+
+LOOPS = (
+    Setting("momo", "momo", {"lr": 1.0}),
+    Setting("momo_adam", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}),
+    Setting("momo decay", "momo", {"lr": 1.0, "weight_decay": 0.1, **_ADAPT}, groups="decay"),
+    Setting("momo_adam decay", "momo_adam", {"lr": 0.1, "weight_decay": 0.1, **_ADAPT}, groups="decay"),
+    Setting(
+        "adamw form",
+        "momo_adam",
+        {"lr": 1.0, "weight_decay": 0.1, "weight_decay_form": "adamw", "lower_bound": 0.8},
+        groups="decay",
+        after_prepare=True,
+    ),
+    Setting("accumulated", "momo_adam", {"lr": 0.1, **_ADAPT}, layout="accumulated"),
+    Setting("accumulated means", "momo", {"lr": 1.0}, layout="pairs", normalize="micro"),
+    Setting("unequal batches", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}, layout="unequal"),
+    Setting("last batch", "momo", {"lr": 1.0}, layout="pairs", examples=STEPS * BATCH - 5, normalize="micro"),
+    Setting("clipped momo", "momo", {"lr": 100.0}, max_norm=0.1),
+    Setting("clipped momo_adam", "momo_adam", {"lr": 0.1, **_ADAPT}, layout="pairs", max_norm=0.1),
+    Setting("groups", "momo_adam", {"lr": 0.1, "weight_decay": 0.1, **_ADAPT}, groups="split"),
+    Setting("autocast", "momo_adam", {"lr": 0.3, "lower_bound": 1.2}, precision="autocast"),
+    Setting("bfloat16", "momo_adam", {"lr": 0.3, "lower_bound": 1.2}, precision="bfloat16"),
+    Setting("bfloat16 momo", "momo", {"lr": 0.3}, precision="bfloat16"),
+)
+SCALER = Setting(
+    "scaler",
+    "momo_adam",
+    {"lr": 1.0, "lower_bound": 4.8},
+    layout="pairs",
+    precision="float32",
+    init_scale=2.0**127,
+    normalize="examples",
+)
+
+# The gradient of an attention's key bias is 0 but for rounding, which Adam's 1e-8 would blow up.
+_EPS = {"eps": 1e-5}
+TRAINERS = (
+    Setting("momo", "momo", {"lr": 0.5, "weight_decay": 0.1, **_ADAPT}, groups="decay"),
+    Setting("momo_adam", "momo_adam", {**_EPS, "lr": 0.1, "weight_decay": 0.1, "lower_bound": 2.0}, groups="decay"),
+    Setting("accumulated", "momo_adam", {**_EPS, "lr": 0.1, **_ADAPT}, layout="accumulated"),
+    Setting(
+        "accumulated by rank", "momo", {"lr": 5.0, "lower_bound": 2.5}, layout="accumulated", normalize="rank items"
+    ),
+    Setting("clipped", "momo_adam", {**_EPS, "lr": 0.1, "lower_bound": 2.0}, layout="pairs", max_norm=0.1),
+    Setting(
+        "last batch", "momo_adam", {**_EPS, "lr": 0.1, "lower_bound": 2.0}, layout="pairs", examples=STEPS * BATCH - 5
+    ),
+)
+
+
+# Without accelerate; how the parameters are laid out is in meshes.py, by name.
+MESHES = (
+    Setting("replicas 2x1", "momo_adam", {"lr": 0.1, "weight_decay": 0.1, **_ADAPT}),
+    Setting("replicas 1x2", "momo", {"lr": 1.0}),
+    Setting("two meshes", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}, layout="unequal"),
+    Setting("plain and sharded", "momo", {"lr": 1.0, **_ADAPT}, groups="decay"),
+    Setting("tensor parallel", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}),
+    Setting("process group", "momo", {"lr": 1.0}),
+    Setting("self", "momo_adam", {"lr": 0.1, **_ADAPT}, alone=True),
+)
+
+
+def _rows(backend: Backend) -> list[Row]:
+    if backend.name == "torch":
+        return [Row(backend, "torch", setting) for setting in MESHES]
+    ways = [("loop", setting) for setting in LOOPS] + [("trainer", setting) for setting in TRAINERS]
+    if backend.kind == "replicated":
+        ways.append(("loop", SCALER))
+    if backend.name.startswith("zero"):
+        ways = [(way, setting) for way, setting in ways if setting.precision != "bfloat16"]
+    return [Row(backend, way, setting) for way, setting in ways]
+
+
+ROWS = {row.name: row for backend in BACKENDS.values() for row in _rows(backend)}

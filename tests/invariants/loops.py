@@ -1,0 +1,164 @@
+"""Training a row in a bare loop of accelerate, as the examples of accelerate are written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState, GradientState
+from invariants.batches import accumulation_steps, windows
+from invariants.configurations import Row, Setting
+from invariants.models import build, examples, item_losses
+from invariants.recording import Recorder, whole
+from torch import nn
+from torch.utils.data import DataLoader
+from trainer.tiny import Examples
+
+from hf_momo import create_optimizer
+from hf_momo.registry import unwrap_optimizer
+
+# A loss that is linear in the weights has no lower bound, so its steps are made small and always capped.
+EULER = {"lr": 1e-3, "lower_bound": -1e6, "adapt_lower_bound": False}
+
+
+def make_accelerator(row: Row) -> Accelerator:
+    """A new accelerator, whatever was there before."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    setting = row.setting
+    steps = accumulation_steps(setting.layout, row.backend.ranks)
+    options: dict[str, Any] = {}
+    if row.backend.name.startswith("zero"):
+        from accelerate import DeepSpeedPlugin
+        from accelerate.utils import InitProcessGroupKwargs
+
+        plugin = DeepSpeedPlugin(gradient_accumulation_steps=steps)
+        plugin.deepspeed_config["gradient_clipping"] = setting.max_norm  # accelerate takes 0 for its default of 1
+        # The batch sampler has no batch size from which accelerate could fill this in.
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
+        options = {"deepspeed_plugin": plugin, "kwargs_handlers": [InitProcessGroupKwargs(backend="gloo")]}
+    accelerator = Accelerator(
+        gradient_accumulation_steps=steps,
+        mixed_precision="bf16" if setting.precision == "autocast" else "no",
+        # Batches as they come: of unequal sizes, and the last one short.
+        dataloader_config=DataLoaderConfiguration(even_batches=False),
+        **options,
+    )
+    if setting.init_scale is not None:
+        # accelerate itself makes a scaler for float16 on an accelerator only.
+        accelerator.scaler = torch.amp.GradScaler(row.backend.device, init_scale=setting.init_scale)
+    return accelerator
+
+
+def make_optimizer(row: Row, model: nn.Module, accelerator: Accelerator, *, euler: bool) -> Any:
+    """The optimizer of a row by the one line that a user writes."""
+    setting = row.setting
+    options = {**setting.options, **(EULER if euler else {})}
+    what: Any = model
+    if setting.groups == "one" or row.one_group:
+        what = list(model.parameters())
+    elif setting.groups == "split":
+        what = [{"params": params} for params in split(list(model.parameters()))]
+    return create_optimizer(setting.optim, what, accelerator=accelerator, **options)
+
+
+def split(params: list[Any]) -> list[list[Any]]:
+    """The parameters in three groups, in another order."""
+    return [params[-2:], params[1:-2], params[:1]]
+
+
+def make_loader(setting: Setting, data: Examples, ranks: int) -> DataLoader:
+    """All micro-batches in their order; accelerate deals them out to the ranks."""
+    batches = [batch for window in windows(setting.layout, setting.examples, ranks) for batch in window]
+    return DataLoader(data, batch_sampler=batches)
+
+
+def divisors(accelerator: Accelerator, loader: DataLoader, setting: Setting) -> list[float]:
+    """What to divide the sum over each micro-batch by, so that accelerate's own divisions make it right."""
+    counts = [float((batch["labels"] != -100).sum()) for batch in loader]
+    if setting.normalize == "micro":
+        return counts
+    if setting.normalize == "examples":
+        counts = [float(len(batch["labels"])) for batch in loader]
+    steps, result = accelerator.gradient_accumulation_steps, []
+    for at in range(0, len(counts), steps):
+        window = counts[at : at + steps]
+        of_all = accelerator.gather(torch.tensor([sum(window)], device=accelerator.device)).sum()
+        result += [float(of_all) / (accelerator.num_processes * steps)] * len(window)
+    return result
+
+
+def train_in_a_loop(row: Row, *, euler: bool) -> dict[str, Any]:
+    """Train a row; every rank calls this."""
+    setting, accelerator = row.setting, make_accelerator(row)
+    model: Any = build("loop", setting, euler=euler, dtype=row.dtype)
+    data = examples("loop", setting, euler=euler, dtype=row.dtype)
+    loader = make_loader(setting, data, row.backend.ranks)
+    if setting.after_prepare and row.backend.kind == "replicated":
+        model, loader = accelerator.prepare(model, loader)
+        optimizer = accelerator.prepare(make_optimizer(row, model, accelerator, euler=euler))
+    else:
+        optimizer = make_optimizer(row, model, accelerator, euler=euler)
+        model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    recorder, skipped = Recorder(row.backend.kind), []
+    recorder.attach(unwrap_optimizer(optimizer))
+    model.train()
+    # DeepSpeed's bfloat16 is no autocast: the model has bfloat16 weights, and inputs have to be alike.
+    inputs = torch.bfloat16 if row.one_group and setting.precision == "autocast" else row.dtype
+    window = 0
+    for batch, divisor in zip(loader, divisors(accelerator, loader, setting), strict=True):
+        with accelerator.accumulate(model):
+            logits = model(batch["features"].to(inputs))["logits"]
+            loss = item_losses(logits, batch["labels"], euler=euler).sum() / divisor
+            accelerator.backward(loss)
+            if setting.max_norm and accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), setting.max_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        if accelerator.sync_gradients:
+            if accelerator.optimizer_step_was_skipped:
+                skipped.append(window)
+            window += 1
+    return {"steps": recorder.steps, "skipped": skipped, "weights": final_weights(model, row)}
+
+
+def final_weights(model: Any, row: Row) -> dict[str, list[float]]:
+    """The whole parameters, by name."""
+    inner = getattr(model, "module", model) if row.backend.name != "fsdp1" else model
+    with gathered(inner, row):
+        return {
+            # accelerate's autocast and FSDP1 leave the names of their wrappers.
+            name.replace("_fsdp_wrapped_module.", ""): whole(param.detach()).double().flatten().tolist()
+            for name, param in inner.named_parameters()
+        }
+
+
+def gathered(model: Any, row: Row) -> contextlib.AbstractContextManager[Any]:
+    """Within it every rank has the whole parameters."""
+    if row.backend.name == "fsdp1":
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        return FullyShardedDataParallel.summon_full_params(model, writeback=False)
+    if row.backend.name == "zero3":
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters(list(model.parameters()))
+    return contextlib.nullcontext()
+
+
+def run_on_cpu(row: Row) -> None:
+    """Let accelerate take the CPU for a device on which it runs FSDP and DeepSpeed."""
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    if row.backend.device == "cpu" and row.backend.kind != "replicated":
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+        PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)
+    if row.backend.device == "cpu" and row.backend.name.startswith("zero"):
+        import deepspeed.comm.torch
+
+        # Its all-reduce through shared memory is compiled where it was never used, for minutes; gloo does as well.
+        deepspeed.comm.torch.build_shm_op = lambda: None

@@ -1,0 +1,63 @@
+"""What an optimizer was handed and what it made of it, written down by hooks at every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from hf_momo.optimizers import MomoOptimizer
+from hf_momo.optimizers.base import SCALARS
+
+
+class Recorder:
+    """Hooks around ``optimizer.step``, to be attached behind the tap's.
+
+    Args:
+        kind: Of the parameters, see ``Backend``: how ``<gradient, weights>`` is summed over ranks here, without the
+            code under test.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.steps: list[dict[str, Any]] = []
+
+    def attach(self, optimizer: MomoOptimizer) -> None:
+        optimizer.register_step_pre_hook(self._before)
+        optimizer.register_step_post_hook(self._after)
+
+    def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: dict[str, Any]) -> None:
+        loss = kwargs.get("loss")
+        self.steps.append(
+            {
+                "loss": float("nan") if loss is None else float(loss),
+                "sample_weight": float(kwargs.get("sample_weight", 1.0)),
+                "product": self._grad_dot_param(optimizer),
+            }
+        )
+
+    def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: dict[str, Any]) -> None:
+        self.steps[-1]["scalars"] = scalars_of(optimizer)
+
+    @torch.no_grad()
+    def _grad_dot_param(self, optimizer: torch.optim.Optimizer) -> float:
+        total = torch.zeros((), dtype=torch.float64)
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                if param.grad is not None:
+                    total += (whole(param).double() * whole(param.grad).double()).sum().cpu()
+        if self.kind == "pieces":
+            dist.all_reduce(total)
+        return float(total)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor of which a DTensor is a piece."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def scalars_of(optimizer: Any) -> list[dict[str, float]]:
+    """The scalars of every group; JSON keeps a float to the bit."""
+    return [{name: float(group[name]) for name in SCALARS} for group in optimizer.param_groups]

@@ -1,0 +1,81 @@
+"""Breaking one thing of the library on purpose, in a launched process, and the rows that must then turn red."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+
+class Sabotage(NamedTuple):
+    """Something taken out of the library.
+
+    Attributes:
+        target: What is replaced.
+        replacement: By what.
+        red: Rows that must fail.
+        green: Rows that are not concerned and must pass.
+    """
+
+    target: str
+    replacement: Callable[..., Any]
+    red: tuple[str, ...]
+    green: tuple[str, ...]
+
+
+SABOTAGES = {
+    "no all-reduce": Sabotage(
+        "hf_momo.sharding.sum_over_ranks",
+        lambda loss, sums, process_group=None: (loss, sums),
+        red=(
+            "ddp/loop/momo",
+            "ddp/trainer/momo_adam",
+            "torch/torch/replicas 2x1",
+            "fsdp2/loop/momo_adam",
+            "fsdp1/loop/momo_adam",
+            "zero2/loop/momo",
+        ),
+        green=("torch/torch/self",),
+    ),
+    "no clearing of windows": Sabotage(
+        "hf_momo.loss_tap._Window.gradients_are_gone",
+        lambda self, *, or_zero: False,
+        red=("ddp/loop/scaler", "one/loop/scaler"),
+        green=("ddp/loop/accumulated", "ddp/loop/momo"),
+    ),
+    "no sample weight": Sabotage(
+        "hf_momo.loss_tap.LossTap.record_clipping",
+        lambda self, norm, max_norm, **kwargs: None,
+        red=("ddp/loop/clipped momo", "ddp/trainer/clipped", "fsdp2/loop/clipped momo_adam"),
+        green=("ddp/loop/momo", "fsdp2/loop/momo_adam"),
+    ),
+    "no sample weight of ZeRO": Sabotage(
+        "hf_momo.accelerator.zero_clipping_factor",
+        lambda accelerator, optimizer: 1.0,
+        red=("zero2/loop/clipped momo", "zero2/trainer/clipped"),
+        green=("zero2/loop/momo_adam",),
+    ),
+    "no replica counts": Sabotage(
+        "hf_momo.sharding.num_replicas",
+        lambda param, process_group, *, sharded: 1,
+        red=("ddp/loop/momo_adam", "torch/torch/replicas 2x1", "torch/torch/plain and sharded"),
+        green=("torch/torch/replicas 1x2", "fsdp2/loop/momo_adam", "fsdp1/loop/momo_adam", "zero2/loop/momo"),
+    ),
+    "partitions taken for replicas": Sabotage(
+        "hf_momo.accelerator.shards_plain_tensors",
+        lambda accelerator: False,
+        red=("fsdp1/loop/momo_adam", "zero2/loop/momo"),
+        green=("ddp/loop/momo_adam", "fsdp2/loop/momo_adam"),
+    ),
+}
+
+
+@contextlib.contextmanager
+def broken(name: str) -> Iterator[None]:
+    """Within it the library lacks what ``name`` names; nothing is broken by an empty name."""
+    if not name:
+        yield
+        return
+    with patch(SABOTAGES[name].target, SABOTAGES[name].replacement):
+        yield

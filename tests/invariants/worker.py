@@ -1,0 +1,51 @@
+"""Trains rows of the table in one of the processes that ``accelerate launch`` started, and writes down what they did.
+
+accelerate launch ... tests/invariants/worker.py OUTPUT_FOLDER JOB [JOB ...]
+
+where a job is the name of a row, or ``sabotage:row``. ``launching.py`` launches it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from invariants.configurations import ROWS, Row
+from invariants.loops import run_on_cpu, train_in_a_loop
+from invariants.meshes import train_with_torch
+from invariants.sabotage import broken
+from invariants.trainers import train_with_the_trainer
+
+WAYS = {"loop": train_in_a_loop, "trainer": train_with_the_trainer, "torch": train_with_torch}
+
+
+def train(row: Row) -> dict[str, Any]:
+    """Train the real model and the linear one."""
+    run_on_cpu(row)
+    return {"trajectory": WAYS[row.way](row, euler=False), "euler": WAYS[row.way](row, euler=True)}
+
+
+def main(folder: Path, jobs: list[str]) -> None:
+    rank = int(os.environ.get("RANK", "0"))
+    gc.freeze()  # the Trainer collects garbage at every train(), over all that was imported
+    for job in jobs:
+        sabotage, _, name = job.rpartition(":")
+        try:
+            with broken(sabotage):
+                result = train(ROWS[name])
+        except Exception:
+            # The other rows are worth having; the row's test shows this.
+            result = {"error": traceback.format_exc()}
+        (folder / f"{job.replace('/', '.')}.{rank}.json").write_text(json.dumps(result))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
