@@ -16,6 +16,11 @@ Fine-tuning a checkpoint on a data set of the Hub:
         --source_lang de --target_lang en --do_train --do_eval --do_predict --learning_rate 1e-4 --max_grad_norm 0 \
         --num_train_epochs 1 --output_dir runs/opus
 
+On several GPUs, or several processes on a CPU; each takes batches of --per_device_train_batch_size:
+
+    accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/translation.py \
+        --config recipes/configs/demo.yaml --per_device_train_batch_size 16 --output_dir runs/demo/two_processes
+
 Every setting of the YAML file can be given on the command line, where it wins; the names are those of
 `Seq2SeqTrainingArguments` and of Hugging Face's own run_translation.py. `--optim` takes `momo_adam`, `momo` and every
 optimizer of the Trainer; for the first two `--learning_rate` is the cap of the step size. What differs from Hugging
@@ -33,7 +38,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, disable_progress_bars
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
@@ -45,6 +50,14 @@ from transformers import (
 from common.config import parse_settings
 from common.errors import RecipeError, run_recipe
 from common.pictures import draw_run
+from common.processes import (
+    agree,
+    check_processes,
+    leave_processes,
+    on_main_process,
+    sharding,
+    use_cpu_without_gpu,
+)
 from common.records import RECORD_NAME, write_record
 from common.run_record import training_record
 from hf_momo import MomoSeq2SeqTrainingArguments
@@ -84,9 +97,13 @@ class Settings:
 def main() -> None:
     """Read the settings, check the input, train, evaluate, record."""
     types = (ModelArguments, DataArguments, MomoSeq2SeqTrainingArguments)
+    use_cpu_without_gpu()
     settings = Settings(*parse_settings(types, "Train a translation model and score it with BLEU."))
-    check_settings(settings)
-    corpus = load_corpus(settings.data, needed_splits(settings))
+    check_processes(settings.training.world_size)
+    if settings.training.process_index > 0:
+        disable_progress_bars()
+    agree(lambda: check_settings(settings))
+    corpus = agree(lambda: load_corpus(settings.data, needed_splits(settings)))
     set_seed(settings.training.seed)
     model, tokenizer = prepare_model(settings, corpus)
     encoded = DatasetDict(
@@ -105,6 +122,7 @@ def main() -> None:
         record |= {"task": "translation", "data": describe_corpus(corpus, settings.data), **results}
         write_record(record, settings.folder)
         print(f"model, scores and pictures are in {settings.folder}")
+    leave_processes()
 
 
 def needed_splits(settings: Settings) -> list[str]:
@@ -125,10 +143,16 @@ def check_settings(settings: Settings) -> None:
         raise RecipeError(f"--output_dir {folder} is a file; give a folder")
     if training.do_train and (folder / RECORD_NAME).exists() and not settings.data.overwrite:
         raise RecipeError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
-    if settings.data.max_tokens_per_batch is not None and training.world_size > 1:
+    if sharding() == "FSDP" or training.fsdp:
         raise RecipeError(
-            f"--max_tokens_per_batch {settings.data.max_tokens_per_batch} works in one process only; with several use "
-            "--per_device_train_batch_size"
+            "FSDP does not take translation models, whose encoder, decoder and output share their embeddings; launch "
+            "with --config_file recipes/accelerate/ddp.yaml, deepspeed_zero2.yaml or deepspeed_zero3.yaml"
+        )
+    if training.world_size > 1 and getattr(training, "train_sampling_strategy", None) == "group_by_length":
+        raise RecipeError(
+            f"--train_sampling_strategy {training.train_sampling_strategy} shuffles with a generator that dropout on "
+            "each process moves differently, so several processes would not share out one order; take "
+            "--max_tokens_per_batch"
         )
     best = (training.metric_for_best_model or "").removeprefix("eval_")
     if best in ("bleu", "chrf") and not training.predict_with_generate:
@@ -141,6 +165,9 @@ def check_settings(settings: Settings) -> None:
         )
     # Pinned memory is for copies to a GPU; without one torch only warns about it.
     training.dataloader_pin_memory = training.dataloader_pin_memory and training.device.type == "cuda"
+    if training.ddp_find_unused_parameters is None and settings.model.model_name_or_path is None:
+        # These models use all parameters in every step; looking for unused ones costs a pass over the graph.
+        training.ddp_find_unused_parameters = False
     if training.generation_max_length is None:
         training.generation_max_length = settings.data.max_target_length
 
@@ -148,12 +175,12 @@ def check_settings(settings: Settings) -> None:
 def prepare_model(settings: Settings, corpus: DatasetDict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A pretrained model, or a new one with a vocabulary learned from the training sentences of both languages."""
     if settings.model.model_name_or_path is not None:
-        return load_pretrained(settings.model, settings.data)
+        return agree(lambda: load_pretrained(settings.model, settings.data))
     if "train" not in corpus:
         raise RecipeError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
     sentences = (sentence for pair in corpus["train"]["translation"] for sentence in pair.values())
-    tokenizer = train_tokenizer(sentences, settings.model.vocab_size)
-    return create_model(settings.model, settings.data, tokenizer), tokenizer
+    tokenizer = on_main_process(lambda: train_tokenizer(sentences, settings.model.vocab_size))
+    return agree(lambda: create_model(settings.model, settings.data, tokenizer)), tokenizer
 
 
 def prepare_trainer(

@@ -63,12 +63,13 @@ def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, 
     summary = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
     recorded = {name: portable(dataclasses.asdict(each)) for name, each in settings.items()}
     return {
-        "command": command_line(),
+        "command": command_line(trainer.args.world_size),
         "settings": {**recorded, "training": _training_settings(trainer.args)},
         "optimizer": _optimizer_settings(trainer),
         "model": {
             "type": model.config.model_type,
-            "parameters": sum(int(parameter.numel()) for parameter in model.parameters()),
+            # Under ZeRO-3 a parameter is empty between its uses and keeps its size elsewhere.
+            "parameters": sum(int(getattr(each, "ds_numel", each.numel())) for each in model.parameters()),
         },
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
@@ -81,14 +82,19 @@ def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def command_line() -> str:
-    """The command that started this process, with paths as another machine would give them."""
+def command_line(processes: int = 1) -> str:
+    """The command that started this process, with paths as another machine would give them.
+
+    Args:
+        processes: How many processes were started together. Which launch file they were started with is not known.
+    """
     script, *arguments = sys.argv
     words = [portable(Path(script).as_posix())]
     for argument in arguments:
         flag, equals, value = argument.partition("=")
         words.append(f"{flag}={portable(value)}" if equals else portable(argument))
-    return f"python {shlex.join(words)}"
+    launcher = "python" if processes == 1 else f"accelerate launch --num_processes {processes}"
+    return f"{launcher} {shlex.join(words)}"
 
 
 def portable(value: Any) -> Any:
@@ -151,6 +157,8 @@ def _versions() -> dict[str, str]:
 
 def _hardware(args: Any) -> dict[str, Any]:
     hardware: dict[str, Any] = {"processes": args.world_size}
+    if args.world_size > 1:
+        hardware["distributed"] = str(args.distributed_state.distributed_type.value)
     if args.device.type == "cuda":
         return {**hardware, "device": torch.cuda.get_device_name(args.device)}
     if args.device.type != "cpu":

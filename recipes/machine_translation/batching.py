@@ -1,5 +1,6 @@
 """Sentences to batches: token ids, and batches of a bounded number of tokens."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -67,21 +68,43 @@ class TokenBatchSampler(BatchSampler):
     A batch costs its number of sentences times its longest sentence; a sentence longer than the bound stands alone.
     The order depends on seed and epoch only, and every epoch has the same number of batches, so a resumed run sees
     what an unbroken one would.
+
+    With several processes each gives its own share: batches next to each other in length are dealt out in rounds, one
+    batch to each process, so that no process waits long for the others in a step. Where the last round would be
+    incomplete, one round, drawn anew every epoch, shares batches with its neighbour: every process has the same number
+    of batches, every sentence is seen, and fewer batches than there are processes are seen twice.
     """
 
-    def __init__(self, lengths: Sequence[int], max_tokens: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        max_tokens: int,
+        seed: int,
+        *,
+        num_processes: int = 1,
+        process_index: int = 0,
+    ) -> None:
         """Set up the first epoch.
 
         Args:
             lengths: Length of each example: that of its longer side, in tokens.
             max_tokens: Bound on the padded tokens of a batch.
-            seed: Seed of the shuffling.
+            seed: Seed of the shuffling, the same on every process.
+            num_processes: How many processes train together.
+            process_index: Which of them this is, in [0, num_processes).
+
+        Raises:
+            ValueError: A bound below 1, or a process that is not one of those.
         """
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
+        if not 0 <= process_index < num_processes:
+            raise ValueError(f"process_index must be in [0, {num_processes}) (num_processes), not {process_index}")
         self.lengths = torch.as_tensor(list(lengths))
         self.max_tokens = max_tokens
         self.seed = seed
+        self.num_processes = num_processes
+        self.process_index = process_index
         self.epoch = 0
         # What accelerate and torch read of a batch sampler; there is no one size here.
         self.batch_size: Any = None
@@ -93,13 +116,25 @@ class TokenBatchSampler(BatchSampler):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self._num_batches
+        return math.ceil(self._num_batches / self.num_processes)
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         batches = self._batches(torch.randperm(len(self.lengths), generator=generator))
-        for position in torch.randperm(len(batches), generator=generator).tolist():
-            yield batches[position]
+        order = torch.randperm(len(self), generator=generator).tolist()
+        starts = self._starts_of_rounds(generator)
+        for position in order:
+            yield batches[(starts[position] + self.process_index) % len(batches)]
+
+    def _starts_of_rounds(self, generator: torch.Generator) -> list[int]:
+        """Position of the first batch of every round; rounds overlap where the batches do not fill them all."""
+        rounds, size = len(self), self.num_processes
+        missing = rounds * size - self._num_batches
+        if missing == 0:
+            return list(range(0, self._num_batches, size))
+        short = int(torch.randint(rounds, (1,), generator=generator))
+        last = max(0, self._num_batches - size)
+        return [min(position * size - (missing if position > short else 0), last) for position in range(rounds)]
 
     def _batches(self, order: torch.Tensor) -> list[list[int]]:
         """Cut into batches along the lengths; `order` decides between sentences of one length."""

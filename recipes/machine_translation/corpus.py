@@ -13,6 +13,7 @@ import datasets
 from datasets import Dataset, DatasetDict
 
 from common.errors import RecipeError
+from common.processes import print_once
 from machine_translation.arguments import DataArguments
 
 SPLIT_FLAGS = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
@@ -83,7 +84,7 @@ def _load_hub(arguments: DataArguments, splits: list[str]) -> DatasetDict:
         # Nobody can mend a Hub dataset from here, and the large ones do have such lines.
         corpus[split] = pairs.filter(lambda row: all(text and text.strip() for text in row["translation"].values()))
         if dropped := len(pairs) - len(corpus[split]):
-            print(f"{name}, split {split}: left out {dropped} of {len(pairs)} pairs with an empty side")
+            print_once(f"{name}, split {split}: left out {dropped} of {len(pairs)} pairs with an empty side")
     return corpus
 
 

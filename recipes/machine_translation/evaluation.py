@@ -59,8 +59,15 @@ class TranslationScorer:
         token_ids = prediction.predictions
         token_ids = token_ids[0] if isinstance(token_ids, tuple) else token_ids
         scores = self.score(self.decode(token_ids, self.split), self.split)
-        lengths = np.count_nonzero((token_ids >= 0) & (token_ids != self.tokenizer.pad_token_id), axis=1)
-        return {"bleu": scores["score"], "chrf": scores["chrf"], "gen_len": float(lengths.mean())}
+        return {"bleu": scores["score"], "chrf": scores["chrf"], "gen_len": float(self._lengths(token_ids).mean())}
+
+    def _lengths(self, token_ids: Any) -> Any:
+        # Beam search fills up the shorter translations of a batch with end tokens; some models also start with one.
+        ends = token_ids == self.tokenizer.eos_token_id
+        ends[:, 0] = False
+        beyond_end = np.cumsum(ends, axis=1) > ends
+        padding = (token_ids < 0) | (token_ids == self.tokenizer.pad_token_id)
+        return np.count_nonzero(~(padding | beyond_end), axis=1)
 
 
 def write_predictions(folder: Path, translations: Sequence[str]) -> None:

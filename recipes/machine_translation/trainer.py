@@ -3,6 +3,8 @@
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
+from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
 from hf_momo import MomoSeq2SeqTrainer
@@ -10,19 +12,27 @@ from machine_translation.batching import TokenBatchSampler
 
 
 class TranslationTrainer(MomoSeq2SeqTrainer):
-    """`MomoSeq2SeqTrainer` for pairs of sentences."""
+    """`MomoSeq2SeqTrainer` for pairs of sentences.
+
+    What a step averages: on several processes the loss and its gradient are the mean over the target tokens of all
+    batches of all processes in the step, as if one process had them in one batch. The translation models of
+    transformers know the mean over their own batch alone, so each batch is weighted by its number of target tokens.
+    With `average_tokens_across_devices` off, and in one process that accumulates gradients, the step is the Trainer's
+    mean of these means. Label smoothing, and models that take `num_items_in_batch`, count the tokens themselves.
+    """
 
     def __init__(self, *args: Any, max_tokens_per_batch: int | None = None, **kwargs: Any) -> None:
         """Take what `MomoSeq2SeqTrainer` takes.
 
         Args:
             *args: Of `MomoSeq2SeqTrainer`.
-            max_tokens_per_batch: Bound on the padded tokens of a training batch; None for batches by count. For one
-                process only: accelerate deals out batches of one size.
+            max_tokens_per_batch: Bound on the padded tokens of a training batch on one process; None for batches by
+                count.
             **kwargs: Of `MomoSeq2SeqTrainer`.
         """
         super().__init__(*args, **kwargs)
         self.max_tokens_per_batch = max_tokens_per_batch
+        self._mean_tokens: Tensor | None = None
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches by tokens where they were asked for."""
@@ -30,19 +40,74 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
             return super().get_train_dataloader()
         dataset: Any = self.train_dataset
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        sampler = TokenBatchSampler(dataset["length"], self.max_tokens_per_batch, seed)
+        processes = {"num_processes": self.args.world_size, "process_index": self.args.process_index}
         loader: DataLoader = DataLoader(
             self._remove_unused_columns(dataset, description="training"),
-            batch_sampler=sampler,
+            batch_sampler=TokenBatchSampler(dataset["length"], self.max_tokens_per_batch, seed, **processes),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
         )
-        prepared: DataLoader = self.accelerator.prepare(loader)
+        # The sampler gives each process its own batches, so accelerate is to deal out nothing.
+        prepared: DataLoader = prepare_data_loader(
+            loader,
+            self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            non_blocking=self.accelerator.non_blocking,
+        )
         return prepared
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """Take the batches of a step, and count their target tokens on all processes."""
+        batches, num_items = super().get_batch_samples(*args, **kwargs)
+        self._mean_tokens = None
+        if batches and self._weights_batches():
+            tokens = torch.stack([_target_tokens(batch) for batch in batches]).float().mean()
+            self._mean_tokens = self.accelerator.reduce(tokens.to(self.accelerator.device), "mean")
+        return batches, num_items
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The model's loss; while training on several processes, weighted by the number of target tokens."""
+        if self._mean_tokens is None or not model.training:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        weight = _target_tokens(inputs) / self._mean_tokens
+        result: Any = super().compute_loss(model, inputs, *args, **kwargs)
+        return (result[0] * weight, result[1]) if isinstance(result, tuple) else result * weight
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate every sentence once.
+
+        On several processes the last batches are filled up with sentences from the beginning, which the stock trainer
+        of sequence-to-sequence models leaves in the predictions.
+        """
+        if self.args.world_size > 1:
+            self.gather_function = self.accelerator.gather_for_metrics
+        return super().evaluation_loop(*args, **kwargs)
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Translate a batch and take its loss, on several processes without that of sentences which fill it up."""
+        state = self.accelerator.gradient_state
+        if self.args.world_size > 1 and state.end_of_dataloader and state.remainder > 0:
+            size = len(inputs["labels"])
+            own = state.remainder - self.args.process_index * size
+            # A batch of such sentences alone is left: gathering drops its loss.
+            if 0 < own < size:
+                inputs["labels"][own:] = -100
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def _weights_batches(self) -> bool:
+        counted = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
+        return self.args.world_size > 1 and self.args.average_tokens_across_devices and not counted
 
     def _get_eval_sampler(self, eval_dataset: Any) -> torch.utils.data.Sampler | None:
         # With length grouping the Trainer would shuffle the evaluation too, and sentence n of the predictions would no
         # longer be the translation of sentence n.
-        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+        return SequentialSampler(eval_dataset)
+
+
+def _target_tokens(batch: Any) -> Tensor:
+    tokens: Tensor = batch["labels"].ne(-100).sum()
+    return tokens

@@ -1,10 +1,13 @@
 """Batches by tokens, and their order under accelerate and resume."""
 
+import hashlib
+import json
+
 import pytest
 import torch
 from accelerate import Accelerator, skip_first_batches
 from datasets import Dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipe_runs import PAIRS
 from torch.utils.data import DataLoader
@@ -15,6 +18,17 @@ from machine_translation.batching import TokenBatchSampler, TranslationCollator,
 from machine_translation.tokenizer import train_tokenizer
 
 lengths_and_bounds = st.tuples(st.lists(st.integers(1, 60), max_size=80), st.integers(1, 200), st.integers(0, 5))
+processes = st.integers(2, 9)
+
+
+def shares_of(lengths: list[int], max_tokens: int, count: int, epoch: int = 0) -> list[list[list[int]]]:
+    """The batches of an epoch, one list a process."""
+    samplers = [TokenBatchSampler(lengths, max_tokens, 3, num_processes=count, process_index=i) for i in range(count)]
+    for sampler in samplers:
+        sampler.set_epoch(epoch)
+    shares = [list(sampler) for sampler in samplers]
+    assert [len(share) for share in shares] == [len(sampler) for sampler in samplers]
+    return shares
 
 
 @given(lengths_and_bounds)
@@ -27,6 +41,65 @@ def test_an_epoch_has_every_sentence_once_within_the_bound(case: tuple[list[int]
     assert len(batches) == len(sampler)
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= max_tokens
+
+
+@settings(deadline=None)
+@given(lengths_and_bounds, processes)
+def test_processes_have_equal_numbers_of_batches_and_miss_no_sentence(
+    case: tuple[list[int], int, int], count: int
+) -> None:
+    lengths, max_tokens, epoch = case
+    shares = shares_of(lengths, max_tokens, count, epoch)
+    whole = TokenBatchSampler(lengths, max_tokens, seed=3)
+    whole.set_epoch(epoch)
+    batches = [tuple(batch) for batch in whole]
+    dealt = [tuple(batch) for share in shares for batch in share]
+    assert len({len(share) for share in shares}) == 1
+    assert set(dealt) == set(batches)
+    assert len(dealt) - len(batches) == -len(batches) % count
+    if len(batches) >= count:
+        for one_step in zip(*shares, strict=True):
+            assert len({tuple(batch) for batch in one_step}) == count, "a step has the same batch twice"
+        assert max(dealt.count(batch) for batch in batches) <= 2
+
+
+def test_one_process_has_the_batches_that_it_always_had() -> None:
+    """As dealt out before there were several processes, so that published runs can be repeated."""
+    lengths = torch.randint(5, 60, (300,), generator=torch.Generator().manual_seed(0)).tolist()
+    sampler = TokenBatchSampler(lengths, 200, seed=42)
+    sampler.set_epoch(3)
+    digest = hashlib.sha256(json.dumps(list(sampler)).encode()).hexdigest()
+    assert digest == "33d10bf98f5e66a237e056bd2f9a62bb0911800d828c3e2d8fddb63494fce1ac"
+
+
+def test_the_batches_of_a_step_are_of_like_length() -> None:
+    lengths = torch.randint(5, 60, (2000,), generator=torch.Generator().manual_seed(0)).tolist()
+    shares = shares_of(lengths, 1000, 4)
+    longest = [
+        [max(lengths[index] for index in batch) for batch in one_step] for one_step in zip(*shares, strict=True)
+    ]
+    spreads = [max(each) - min(each) for each in longest]
+    # Short sentences make large batches, which lie further apart.
+    assert max(spreads) <= 6
+    assert sum(spreads) / len(spreads) < 4
+    first, second = (shares_of(lengths, 1000, 4, epoch) for epoch in (0, 1))
+    assert first[0] != second[0]
+
+
+def test_which_batches_are_seen_twice_changes_with_the_epoch() -> None:
+    lengths = torch.randint(5, 60, (400,), generator=torch.Generator().manual_seed(0)).tolist()
+    repeated = []
+    for epoch in range(8):
+        dealt = sorted(index for share in shares_of(lengths, 500, 4, epoch) for batch in share for index in batch)
+        repeated.append(frozenset(index for index in dealt if dealt.count(index) == 2))
+    assert all(repeated)
+    assert len(set(repeated)) >= 4
+
+
+@pytest.mark.parametrize(("count", "index"), [(1, 1), (2, 2), (2, -1), (0, 0)])
+def test_a_process_that_is_none_of_them_is_refused(count: int, index: int) -> None:
+    with pytest.raises(ValueError, match="process_index must be in"):
+        TokenBatchSampler([1], 10, seed=0, num_processes=count, process_index=index)
 
 
 def test_batches_are_full_and_of_like_length() -> None:

@@ -1,0 +1,63 @@
+"""A script of recipes/ run as it is, writing down what each process was given.
+
+    accelerate launch ... tests/recipes/observed.py FOLDER recipes/translation.py [arguments of the script]
+
+Every process writes FOLDER/rankN.json: the batches in the order in which they were collated, each a list of sentences
+(their token ids). Two variables of the environment change where it runs:
+
+- `OWN_FOLDERS=true`: every process but the first works in a folder of its own, FOLDER/rankN, as on machines that
+  share no disk; what it writes under a relative path is found there.
+- `CPU_FOR_GPU=true`: accelerate takes the CPU for a GPU, so that FSDP and DeepSpeed, which it starts on GPUs only,
+  do here what they do there, over gloo.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+BATCHES: list[list[list[int]]] = []
+
+
+def observe() -> None:
+    from machine_translation.batching import TranslationCollator
+
+    collate = TranslationCollator.__call__
+
+    def observed(self: TranslationCollator, features: list[dict[str, Any]], *args: Any) -> Any:
+        BATCHES.append([list(feature["input_ids"]) for feature in features])
+        return collate(self, features, *args)
+
+    TranslationCollator.__call__ = observed  # type: ignore[method-assign]
+
+
+def take_cpu_for_gpu() -> None:
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)  # type: ignore[method-assign]
+
+
+def main(folder: Path, script: str, arguments: list[str]) -> None:
+    rank = os.environ.get("RANK", "0")
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    sys.path.insert(0, str(Path(script).parent))
+    if os.environ.get("CPU_FOR_GPU") == "true":
+        take_cpu_for_gpu()
+    if os.environ.get("OWN_FOLDERS") == "true" and rank != "0":
+        (folder / f"rank{rank}").mkdir()
+        os.chdir(folder / f"rank{rank}")
+    observe()
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+    (folder / f"rank{rank}.json").write_text(json.dumps(BATCHES))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
