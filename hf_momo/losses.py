@@ -43,7 +43,8 @@ def automatic_lower_bound(label_smoothing: float, model: Any = None) -> float:
 def _number_of_classes(model: Any) -> int:
     embeddings = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if embeddings is not None:
-        return int(embeddings.weight.shape[0])
+        # Not first the shape of the weight: FSDP1 and ZeRO-3 leave a piece of it, or nothing, on each rank.
+        return int(getattr(embeddings, "out_features", 0) or embeddings.weight.shape[0])
     classes = getattr(getattr(model, "config", None), "num_labels", None)
     if classes is None:
         raise ValueError(
