@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from hf_momo.registry import get_optimizer_info, list_optimizers
+from hf_momo.sweep.cli import add_sweep_parser
 
 _RUN_HELP = """run a script of the Hugging Face Trainer with --optim momo and --optim momo_adam"""
 _RUN_DESCRIPTION = """\
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("script", metavar="SCRIPT", help="a Python file, or with -m a module")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="arguments of the script")
     run.set_defaults(func=_run)
+    add_sweep_parser(commands)
     options = parser.parse_args(arguments)
     status: int = options.func(options)
     return status
