@@ -19,7 +19,6 @@ import hf_momo
 README = Path(__file__).parent.parent / "README.md"
 # Blocks that other tests run with more than a namespace can give: the parser of a script, a trained model's folder.
 ELSEWHERE = {
-    "parser = HfArgumentParser((ModelArguments, MomoTrainingArguments))": "tests/trainer/test_arguments.py",
     'translate = pipeline("translation", model="runs/multi30k"': "tests/recipes/test_translation.py",
 }
 
