@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator, skip_first_batches
 from accelerate.utils import DataLoaderConfiguration, set_seed
+from checkpoints.backends import use, whole
 from checkpoints.kills import Kill, die, install
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from trainer.tiny import Classifier, arguments, class_examples, scalars_of, training_logs, weights_of
+from trainer.tiny import Classifier, arguments, class_examples, scalars_of, training_logs
 from transformers import Trainer, TrainerCallback
 
 from hf_momo import MomoTrainer, create_optimizer
@@ -57,6 +58,7 @@ def with_trainer(
     kill: Kill | None = None,
     resume: bool | str | None = None,
     cls: type[Trainer] = MomoTrainer,
+    backend: str | None = None,
     **options: Any,
 ) -> Job:
     """A run of a Trainer with dropout, in its own random order; losses by step, and everything at the end."""
@@ -65,10 +67,9 @@ def with_trainer(
         install(kill)
         torch.manual_seed(0)
         defaults = {"max_steps": STEPS, "save_strategy": "steps", "save_steps": SAVE_EVERY, "learning_rate": 0.1}
-        backend = {"ddp_backend": "gloo"} if "RANK" in os.environ else {}
         trainer = cls(
             model=Classifier(dropout=0.3),
-            args=arguments(folder, **(defaults | backend | options)),
+            args=arguments(folder, **(defaults | use(backend) | options)),
             train_dataset=class_examples(EXAMPLES),
             callbacks=[killer := _Killer(kill)],
         )
@@ -81,16 +82,19 @@ def with_trainer(
 
 def _end(model: Any, optimizer: Any) -> dict[str, Any]:
     inner = unwrap_optimizer(optimizer)
-    is_momo = "loss_avg" in inner.param_groups[0]
-    state = inner.state_dict()["state"]
+    is_momo, is_zero = "loss_avg" in inner.param_groups[0], "ACCELERATE_USE_DEEPSPEED" in os.environ
+    state = list(inner.state.items()) if is_zero else [(param, inner.state[param]) for param in model.parameters()]
     return {
-        "weights": weights_of(model),
-        "state": [state[index][name] for index in sorted(state) for name in sorted(state[index])],
+        # ZeRO has flat pieces of the parameters in their place.
+        "weights": [whole(param) for param, _ in state],
+        "state": [whole(entry[name]) for _, entry in state for name in sorted(entry)],
         "scalars": scalars_of(optimizer) if is_momo else [],
     }
 
 
-def with_accelerate(folder: Path, *, kill: Kill | None = None, resume: bool = False) -> Job:
+def with_accelerate(
+    folder: Path, *, kill: Kill | None = None, resume: bool = False, backend: str | None = None
+) -> Job:
     """A bare loop with accumulation, clipping, a scheduler and dropout, that saves its state at every second step.
 
     A state is saved beside and given its name once it is whole, so that what has a name is whole.
@@ -98,10 +102,11 @@ def with_accelerate(folder: Path, *, kill: Kill | None = None, resume: bool = Fa
 
     def job() -> dict[str, Any]:
         install(kill)
+        use(backend)
         set_seed(0)
         # Accelerate's remedy for orders that can be come back to: a sampler seeded by run and epoch.
         seedable = DataLoaderConfiguration(use_seedable_sampler=True)
-        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2, dataloader_config=seedable)
+        accelerator = Accelerator(cpu=backend is None, gradient_accumulation_steps=2, dataloader_config=seedable)
         model = Classifier(dropout=0.3)
         optimizer = create_optimizer("momo_adam", model, accelerator=accelerator, lr=0.1, adapt_lower_bound=True)
         # Without a generator of its own every iterator draws a seed from the one that dropout draws from, which is
@@ -150,3 +155,16 @@ def _save_whole(accelerator: Accelerator, folder: Path, step: int) -> None:
     if accelerator.is_main_process:
         (folder / f"saving-{step}").rename(folder / f"state-{step}")
     accelerator.wait_for_everyone()
+
+
+def failing(job: Job) -> Job:
+    """The same, with the error in the place of results."""
+
+    def run() -> dict[str, Any]:
+        try:
+            job()
+        except RuntimeError as error:
+            return {"error": str(error)}
+        return {"error": None}
+
+    return run

@@ -9,28 +9,45 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from checkpoints import forks
-from checkpoints.jobs import SAVE_EVERY, STEPS, Job, with_accelerate, with_trainer
+from checkpoints.distributed_jobs import converted, with_distributed_checkpoint
+from checkpoints.jobs import SAVE_EVERY, STEPS, Job, failing, with_accelerate, with_trainer
 from checkpoints.kills import Kill, random_step
 from transformers import Trainer
 
-from hf_momo import MomoTrainer
-
+ADAM = {"optim": "momo_adam", "optim_args": "adapt_lower_bound=true", "lr_scheduler_type": "linear"}
 MOMO = {
-    "momo_adam": {"optim": "momo_adam", "optim_args": "adapt_lower_bound=true", "lr_scheduler_type": "linear"},
-    "momo": {
-        "optim": "momo",
-        "learning_rate": 2.0,
-        "weight_decay": 0.1,
-        "max_grad_norm": 0.5,
-        "gradient_accumulation_steps": 2,
-        "per_device_train_batch_size": 2,
-    },
+    "optim": "momo",
+    "learning_rate": 2.0,
+    "weight_decay": 0.1,
+    "max_grad_norm": 0.5,
+    "gradient_accumulation_steps": 2,
+    "per_device_train_batch_size": 2,
 }
 ADAMW = {"optim": "adamw_torch", "learning_rate": 0.05}
+
+RUNS: dict[str, Callable[..., Job]] = {
+    "momo_adam": partial(with_trainer, **ADAM),
+    "momo": partial(with_trainer, **MOMO),
+    "limited": partial(with_trainer, **ADAM, save_total_limit=1),
+    "over-another": partial(with_trainer, **ADAM),
+    "stock": partial(with_trainer, **ADAMW),
+    "accelerate": with_accelerate,
+    "fsdp2": partial(with_trainer, backend="fsdp2", **ADAM),
+    "fsdp2-accelerate": partial(with_accelerate, backend="fsdp2"),
+    "fsdp1": partial(with_trainer, backend="fsdp1", **ADAM),
+    "fsdp1-accelerate": partial(with_accelerate, backend="fsdp1"),
+    "zero2": partial(with_trainer, backend="zero2", **ADAM),
+    "zero3": partial(with_trainer, backend="zero3", **ADAM),
+    **{
+        f"dcp-{setting}{'-flat' * flat}": partial(with_distributed_checkpoint, setting=setting, flat=flat)
+        for setting, flat in (("momo_adam", False), ("momo_adam", True), ("momo", True))
+    },
+}
 
 
 class Case(NamedTuple):
@@ -40,77 +57,99 @@ class Case(NamedTuple):
     kill: Kill
     first: int
     """The step of the last complete checkpoint."""
+    killed_on: int
+    """Number of ranks."""
+    resumed_on: int
 
 
 def cases(ranks: int) -> dict[str, Case]:
-    """Every killed run by name: where in a run, or in which file of the checkpoint at the sixth step."""
-    found = {}
-    for run in ("momo_adam", "momo", "accelerate"):
+    """Every killed run by name, for a launch of so many ranks."""
+    found: dict[str, Case] = {}
+
+    def add(run: str, kill: Kill, first: int) -> None:
+        what = kill.file or ("the-end" if kill.step < 0 else f"step-{kill.step}")
+        found[f"{run}/{what}{'-before' * kill.before}"] = Case(run, kill, first, ranks, ranks)
+
+    def add_step(run: str) -> None:
         step = random_step(f"{run}/{ranks}", 3, STEPS)
         # A Trainer saves after the callbacks of the step.
-        saved = step if run == "accelerate" else step - 1
-        found[f"{run}/step-{step}"] = Case(run, Kill(step, rank=ranks - 1), saved - saved % SAVE_EVERY)
-    files = ["model.safetensors", "optimizer.pt", "scheduler.pt", "training_args.bin", "trainer_state.json"]
+        saved = step if "accelerate" in run or "dcp" in run else step - 1
+        add(run, Kill(step, rank=ranks - 1), saved - saved % SAVE_EVERY)
+
+    for run in ("momo_adam", "momo", "accelerate"):
+        add_step(run)
+    add("limited", Kill(4, "removal"), 6)
+    add("limited", Kill(6, "optimizer.pt"), 4)
+    add("accelerate", Kill(6, "optimizer.bin"), 4)
+    add("accelerate", Kill(6, f"random_states_{ranks - 1}.pkl", ranks - 1), 4)
+    # Without care half of the files would be those of the other run, all of them whole.
+    add("over-another", Kill(6, "optimizer.pt" if ranks == 1 else "rng_state_1.pth", ranks - 1, before=True), 4)
     if ranks == 1:
-        files += ["rng_state.pth"]
-        found["momo_adam/after-the-last-step"] = Case("momo_adam", Kill(-1), 8)
-    else:
-        files = ["optimizer.pt", "rng_state_0.pth", "trainer_state.json"]
-        for before in (False, True):
-            kill = Kill(6, "rng_state_1.pth", rank=1, before=before)
-            found[f"momo_adam/rng_state_1.pth{'-before' * before}"] = Case("momo_adam", kill, 4)
-            found[f"stock/rng_state_1.pth{'-before' * before}"] = Case("stock", kill, 4)
-    for file in files:
-        found[f"momo_adam/{file}"] = Case("momo_adam", Kill(6, file), 4)
-    found["limited/removal"] = Case("limited", Kill(4, "removal"), 6)
-    found["limited/optimizer.pt"] = Case("limited", Kill(6, "optimizer.pt"), 4)
-    found["over-another/optimizer.pt"] = Case("over-another", Kill(6, "optimizer.pt"), 4)
-    if ranks == 2:
-        found["over-another/rng_state_1.pth"] = Case("over-another", Kill(6, "rng_state_1.pth", 1, before=True), 4)
-    for file in ("optimizer.bin", f"random_states_{ranks - 1}.pkl"):
-        found[f"accelerate/{file}"] = Case("accelerate", Kill(6, file, rank=ranks - 1 if "random" in file else 0), 4)
+        add("momo_adam", Kill(-1), STEPS)
+        for file in ("model.safetensors", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            add("momo_adam", Kill(6, file), 4)
+        add("momo_adam", Kill(6, "trainer_state.json"), 4)
+        return found
+    for file in ("optimizer.pt", "rng_state_0.pth", "trainer_state.json"):
+        add("momo_adam", Kill(6, file), 4)
+    for run in ("momo_adam", "stock"):
+        add(run, Kill(6, "rng_state_1.pth", 1), 4)
+        add(run, Kill(6, "rng_state_1.pth", 1, before=True), 4)
+    for run in ("fsdp2", "fsdp2-accelerate", "zero2", "zero3"):
+        add_step(run)
+    add("fsdp2", Kill(6, "metadata"), 4)
+    add("zero2", Kill(6, "zero_pp_rank_1_mp_rank_00_optim_states.pt", 1), 4)
+    for run in (name for name in RUNS if name.startswith("dcp")):
+        add_step(run)
+        step = found[f"{run}/step-{random_step(f'{run}/2', 3, STEPS)}"]
+        for killed_on, resumed_on in ((2, 1), (1, 2)):
+            kill = Kill(step.kill.step, rank=killed_on - 1)
+            found[f"{run}/{killed_on}-to-{resumed_on}"] = Case(run, kill, step.first, killed_on, resumed_on)
+    add("dcp-momo_adam", Kill(6, "metadata"), 4)
     return found
 
 
-def job(run: str, folder: Path, **how: Any) -> Job:
-    if run == "accelerate":
-        return with_accelerate(folder, **how)
-    if run == "stock":
-        # The stock Trainer trains and saves, ours resumes.
-        return with_trainer(folder, cls=Trainer if how.get("kill") else MomoTrainer, **how, **ADAMW)
-    options = {"limited": MOMO["momo_adam"] | {"save_total_limit": 1}, "over-another": MOMO["momo_adam"]}
-    return with_trainer(folder, **how, **(options.get(run) or MOMO[run]))
+NOT_RESUMED = ("fsdp1", "fsdp1-accelerate")
+"""Runs on two ranks whose checkpoints lack what a resume needs."""
 
 
-def run_case(folder: Path, name: str, case: Case, run: Callable[[str, Job], str]) -> None:
+def run_case(folder: Path, name: str, case: Case, run: Callable[..., str]) -> None:
     work = folder / "work" / name.replace("/", "-")
+    make = RUNS[case.run]
     if forks.RANK == 0:
         work.mkdir(parents=True)
     if case.run == "over-another":
         # Another run stands in the folder, up to the checkpoint in which the second one dies.
-        other = MOMO["momo_adam"] | {"learning_rate": 0.01, "max_steps": 6}
-        run(f"{name}/other", with_trainer(work, **other))
+        run(f"{name}/other", with_trainer(work, **ADAM | {"learning_rate": 0.01, "max_steps": 6}))
         if forks.RANK == 0:
             shutil.rmtree(work / "checkpoint-2")
             shutil.rmtree(work / "checkpoint-4")
-    outcome = run(f"{name}/killed", job(case.run, work, kill=case.kill))
+    # The stock Trainer trains and saves, ours resumes.
+    stock: dict[str, Any] = {"cls": Trainer} if case.run == "stock" else {}
+    outcome = run(f"{name}/killed", make(work, kill=case.kill, **stock), ranks=case.killed_on)
     if outcome != forks.KILLED:
         raise RuntimeError(f"{name}: {outcome}, but was to be killed")
-    run(f"{name}/resumed", job(case.run, work, resume=True))
+    run(f"{name}/resumed", make(work, resume=True), ranks=case.resumed_on)
 
 
 def main(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    forks.warm_up(job("momo_adam", folder / "work" / f"warm-up-{forks.RANK}"))
+    forks.warm_up(RUNS["momo_adam"](folder / "work" / f"warm-up-{forks.RANK}"))
 
-    def run(name: str, its_job: Job) -> str:
-        return forks.run(folder, name.replace("/", "-"), its_job)
+    def run(name: str, job: Job, ranks: int = forks.WORLD_SIZE) -> str:
+        return forks.run(folder, name.replace("/", "-"), job, ranks=ranks)
 
     all_cases = cases(forks.WORLD_SIZE)
     for name in dict.fromkeys(case.run for case in all_cases.values()):
-        run(f"{name}/unbroken", job(name, folder / "work" / f"{name}-unbroken"))
+        run(f"{name}/unbroken", RUNS[name](folder / "work" / f"{name}-unbroken"))
     for name, case in all_cases.items():
         run_case(folder, name, case, run)
+    for name in NOT_RESUMED if forks.WORLD_SIZE == 2 else ():
+        work = folder / "work" / name
+        run(f"{name}/killed", RUNS[name](work, kill=Kill(5, rank=1)))
+        run(f"{name}/resumed", failing(RUNS[name](work, resume=True)))
+    for ranks in range(1, forks.WORLD_SIZE + 1):
+        run(f"converted/{ranks}", converted, ranks=ranks)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,16 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from transformers import TrainerState
 
 
 class Kill(NamedTuple):
-    """Death of one rank: at the end of a step, or half through writing a file of the folder saved at that step."""
+    """Death of one rank: at the end of a step, or half through writing a file of the folder saved at that step.
+
+    ``file="metadata"`` is before the table of contents of a distributed checkpoint is written, ``file="removal"`` half
+    through the removal of the folder.
+    """
 
     step: int
     file: str | None = None
@@ -47,15 +52,17 @@ def install(kill: Kill | None) -> None:
     )
     save_to_json = TrainerState.save_to_json
     TrainerState.save_to_json = _dying(kill, save_to_json, writes=_file_bytes(save_to_json))  # type: ignore[method-assign]
+    FileSystemWriter.finish = _dying_before_metadata(kill, FileSystemWriter.finish)  # type: ignore[method-assign]
     shutil.rmtree = _dying_removal(kill, shutil.rmtree)  # type: ignore[assignment]
 
 
 def _matches(kill: Kill, path: Any) -> bool:
-    return (
-        isinstance(path, str | Path)
-        and Path(path).name == kill.file
-        and Path(path).parent.name.endswith(f"-{kill.step}")
-    )
+    return isinstance(path, str | Path) and Path(path).name == kill.file and _is_of(kill, Path(path).parent)
+
+
+def _is_of(kill: Kill, folder: Path) -> bool:
+    """Whether the folder, or the one around it, is that of the step."""
+    return any(name.endswith(f"-{kill.step}") for name in folder.parts[-2:])
 
 
 def _dying(kill: Kill, save: Callable[..., Any], *, writes: Callable[..., bytes]) -> Any:
@@ -86,6 +93,15 @@ def _file_bytes(save: Callable[..., Any]) -> Callable[..., bytes]:
             return (Path(folder) / "whole").read_bytes()
 
     return content
+
+
+def _dying_before_metadata(kill: Kill, finish: Callable[..., Any]) -> Any:
+    def finishing(self: FileSystemWriter, *args: Any, **kwargs: Any) -> Any:
+        if kill.file == "metadata" and _is_of(kill, Path(self.path)):
+            die()
+        return finish(self, *args, **kwargs)
+
+    return finishing
 
 
 def _dying_removal(kill: Kill, rmtree: Callable[..., Any]) -> Callable[..., Any]:

@@ -51,21 +51,22 @@ def result(folder: Path, name: str, rank: int) -> dict[str, Any]:
 
 def check(folder: Path, name: str, ranks: int) -> None:
     case = killed_runs.cases(ranks)[name]
-    for rank in range(ranks):
+    # Float64; with another number of ranks sums are added up in another order.
+    tolerance = 0.0 if case.killed_on == case.resumed_on else 1e-12
+    for rank in range(case.resumed_on):
         unbroken = result(folder, f"{case.run}/unbroken", rank)
         resumed = result(folder, f"{name}/resumed", rank)
-        assert unbroken["first"] == 0
-        assert resumed["first"] == case.first
-        if case.run == "over-another":
-            assert unbroken["losses"].keys() == resumed["losses"].keys()
-        rest = [step for step in unbroken["losses"] if step > case.first]
-        assert rest == list(range(case.first + 1, 9))
-        for step in rest:
-            assert resumed["losses"][step] == unbroken["losses"][step], step
-        assert resumed["scalars"] == unbroken["scalars"]
+        assert (unbroken["first"], resumed["first"]) == (0, case.first)
+        rest = {step: loss for step, loss in unbroken["losses"].items() if step > case.first}
+        assert list(rest) == list(range(case.first + 1, 9))
+        for step, loss in rest.items():
+            assert resumed["losses"][step] == pytest.approx(loss, rel=tolerance, abs=tolerance)
+        for own, other in zip(resumed["scalars"], unbroken["scalars"], strict=True):
+            assert own == pytest.approx(other, rel=tolerance, abs=tolerance)
         for part in ("weights", "state"):
-            assert len(resumed[part]) == len(unbroken[part]) > 0
-            assert all(map(torch.equal, resumed[part], unbroken[part])), part
+            assert len(unbroken[part]) > 0
+            for own, other in zip(resumed[part], unbroken[part], strict=True):
+                torch.testing.assert_close(own, other, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", killed_runs.cases(1))
@@ -76,3 +77,26 @@ def test_one_process(one_process: Path, name: str) -> None:
 @pytest.mark.parametrize("name", killed_runs.cases(2))
 def test_two_processes(two_processes: Path, name: str) -> None:
     check(two_processes, name, 2)
+
+
+@pytest.mark.parametrize("name", killed_runs.NOT_RESUMED)
+def test_a_checkpoint_without_averages_fails_loudly(two_processes: Path, name: str) -> None:
+    """FSDP version 1 restores no optimizer state from a sharded checkpoint: it must not go on from nothing."""
+    for rank in range(2):
+        error = result(two_processes, f"{name}/resumed", rank)["error"]
+        assert error is not None
+        assert "holds 4 steps but no running averages" in error
+        assert "use FSDP2" in error
+
+
+def test_averages_of_adamw_on_shards(two_processes: Path) -> None:
+    """Converted there and back on two ranks, with the loss of each rank's half, as on one with the whole batch."""
+    one = result(two_processes, "converted/1", 0)
+    assert one["scalars"][0]["num_steps"] == 3
+    assert 0 < one["scalars"][-1]["step_scale"] < 1
+    for rank in range(2):
+        two = result(two_processes, "converted/2", rank)
+        for own, other in zip(two["scalars"], one["scalars"], strict=True):
+            assert own == pytest.approx(other, rel=1e-12, abs=1e-12)
+        for own, other in zip(two["weights"], one["weights"], strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)

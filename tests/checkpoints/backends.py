@@ -1,0 +1,56 @@
+"""The backends of accelerate in a process that was launched for none: by the environment that its launcher sets."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+from torch import Tensor
+
+_FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "Linear",
+    "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    "FSDP_SYNC_MODULE_STATES": "false",
+}
+_ZERO = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false"}
+ENVIRONMENTS = {
+    "fsdp1": _FSDP | {"FSDP_VERSION": "1", "FSDP_USE_ORIG_PARAMS": "true"},
+    "fsdp2": _FSDP | {"FSDP_VERSION": "2"},
+    "zero2": _ZERO | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
+    "zero3": _ZERO | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
+}
+
+
+def use(backend: str | None) -> dict[str, Any]:
+    """Set this process up for a backend of several ranks, or none, on the CPU.
+
+    Returns:
+        Training arguments that go with it.
+    """
+    if "RANK" not in os.environ:
+        return {}
+    if backend is None:
+        return {"ddp_backend": "gloo"}
+    os.environ.pop("ACCELERATE_USE_CPU", None)
+    os.environ |= ENVIRONMENTS[backend]
+    # accelerate takes the CPU for a device on which it runs FSDP and DeepSpeed.
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)
+    if backend.startswith("zero"):
+        import deepspeed.comm.torch
+
+        # Its all-reduce through shared memory is compiled where it was never used, for minutes; gloo does as well.
+        deepspeed.comm.torch.build_shm_op = lambda: None
+    return {"use_cpu": False}
+
+
+def whole(tensor: Any) -> Tensor:
+    """All of a DTensor; a plain tensor as it is."""
+    with torch.no_grad():
+        return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor.detach().clone()
