@@ -17,7 +17,7 @@ from trainer.tiny import Classifier, class_examples
 import hf_momo
 
 README = Path(__file__).parent.parent / "README.md"
-# Blocks that other tests run with more than a namespace can give: the parser of a script, a trained model's folder.
+# Blocks that other tests run with more than a namespace can give: a trained model's folder.
 ELSEWHERE = {
     'translate = pipeline("translation", model="runs/multi30k"': "tests/recipes/test_translation.py",
 }
