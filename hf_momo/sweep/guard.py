@@ -24,30 +24,33 @@ def main(arguments: list[str]) -> int:
     grace, lock, command = float(arguments[0]), int(arguments[1]), arguments[2:]
     # A process group of its own: Ctrl-C in the terminal and what the sweep gets are not for the script.
     run = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=[lock])
+    stopping = threading.Event()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        threading.Thread(target=_stop, args=(run, grace), daemon=True).start()
+    def remember(number: int, frame: FrameType | None) -> None:
+        stopping.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
-    threading.Thread(target=_stop_at_end_of_input, args=(run, grace), daemon=True).start()
+        signal.signal(number, remember)
+    threading.Thread(target=_read_to_end, args=(stopping,), daemon=True).start()
+    threading.Thread(target=_stop_when_told, args=(run.pid, stopping, grace), daemon=True).start()
     status = run.wait()
-    if status != 0:
+    if status != 0 or stopping.is_set():
         # Processes that the script started and left behind would keep a GPU's memory.
         _signal_group(run.pid, signal.SIGKILL)
     return status if status >= 0 else 128 - status
 
 
-def _stop_at_end_of_input(run: subprocess.Popen[bytes], grace: float) -> None:
+def _read_to_end(stopping: threading.Event) -> None:
     while os.read(0, 1):
         pass
-    _stop(run, grace)
+    stopping.set()
 
 
-def _stop(run: subprocess.Popen[bytes], grace: float) -> None:
-    _signal_group(run.pid, signal.SIGTERM)
+def _stop_when_told(group: int, stopping: threading.Event, grace: float) -> None:
+    stopping.wait()
+    _signal_group(group, signal.SIGTERM)
     time.sleep(grace)
-    _signal_group(run.pid, signal.SIGKILL)
+    _signal_group(group, signal.SIGKILL)
 
 
 def _signal_group(group: int, number: int) -> None:

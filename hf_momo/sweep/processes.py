@@ -126,8 +126,9 @@ def run_environment(job: int, jobs: int, base: Mapping[str, str], devices: Seque
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment = {"OMP_NUM_THREADS": str(max(1, cores // jobs)), "PYTHONUNBUFFERED": "1", **base}
     if jobs > 1 and len(devices) > 1:
-        share = devices[job * len(devices) // jobs : (job + 1) * len(devices) // jobs]
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(share or [devices[job % len(devices)]])
+        begin, end = (place * len(devices) // jobs for place in (job, job + 1))
+        share = devices[begin:end] if jobs <= len(devices) else [devices[job % len(devices)]]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(share)
     return environment
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from hf_momo.sweep.settings import Sweep
 RECORD_FILE, LOG_FILE, OUTPUT_FOLDER = "run.json", "log.txt", "output"
 RESULTS_FILE, STATE_FILE = "all_results.json", "trainer_state.json"
 _LOSSES = ("loss", "eval_loss")
+# The last line of a traceback, as torch prefixes it in distributed runs.
+_ERROR = re.compile(r"(?:\[rank\d+\]:\s*)?(?:\w+\.)*(\w*(?:Error|Exception))(?::|$)")
+_ERRORS_OF_LAUNCHERS = {"CalledProcessError", "ChildFailedError"}
 
 Status = Literal["done", "diverged", "crashed", "no metric"]
 
@@ -46,7 +50,7 @@ class Record:
         exit_status: 0, or 128 + number of the signal that killed it.
         results: ``all_results.json``; ``None`` if the script left none.
         divergence: Which loss was not finite at the end, if one was.
-        last_words: The last line of the log of a run that failed.
+        last_words: What the log of a run that failed says last: its last error, or else its last line.
     """
 
     settings: Mapping[str, Any]
@@ -187,4 +191,6 @@ def _last_words(log: Path) -> str | None:
     except OSError:
         return None
     words = [line.strip() for line in lines if line.strip()]
-    return words[-1][:300] if words else None
+    # Launchers end with an error of their own, which says no more than that there was one.
+    errors = [line for line in words if (match := _ERROR.match(line)) and match[1] not in _ERRORS_OF_LAUNCHERS]
+    return (errors or words)[-1][:300] if words else None

@@ -1,0 +1,95 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from sweep.commands import is_running, wait_until
+
+from hf_momo.sweep import guard
+from hf_momo.sweep.grid import SweepError
+from hf_momo.sweep.processes import FolderLock, Process, run_environment, visible_devices
+
+# Says that it has started, and with what process beside it, and does not listen to SIGTERM.
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+print(os.getpid(), child.pid, flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("by_signal", [False, True])
+def test_a_guard_kills_what_does_not_end(tmp_path, by_signal):
+    with FolderHeld(tmp_path) as lock:
+        command = [sys.executable, guard.__file__, "0.3", str(lock.runs), sys.executable, "-c", STUBBORN]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, pass_fds=[lock.runs], text=True, **pipes) as process:
+            processes = [int(word) for word in process.stdout.readline().split()]
+            assert all(map(is_running, processes))
+            begin = time.monotonic()
+            if by_signal:
+                process.terminate()
+            else:
+                process.stdin.close()
+            assert process.wait(timeout=60) == 128 + signal.SIGKILL
+            assert time.monotonic() - begin > 0.3
+            wait_until(lambda: not any(map(is_running, processes)))
+
+
+def test_statuses_pass_through(tmp_path):
+    with FolderHeld(tmp_path) as lock:
+        for code, status in (("", 0), ("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 11)", 139)):
+            process = Process([sys.executable, "-c", code], tmp_path / "log.txt", {}, lock.runs)
+            assert process.wait() == status == process.poll()
+            process.stop()
+
+
+def test_the_folder_is_free_only_when_the_runs_have_ended(tmp_path, monkeypatch):
+    """A sweep right after a killed one must not start a run whose old process is still writing to its folder."""
+    lock = FolderLock(tmp_path)
+    code = "import time; print('started', flush=True); time.sleep(100)"
+    process = Process([sys.executable, "-c", code], tmp_path / "log.txt", {}, lock.runs)
+    wait_until(lambda: "started" in (tmp_path / "log.txt").read_text())
+    with pytest.raises(SweepError, match=r"is in use by another sweep \(process \d+\); wait for it, or stop it"):
+        FolderLock(tmp_path)
+    lock.release()  # as SIGKILL does
+    monkeypatch.setattr("hf_momo.sweep.processes.GRACE", -4.5)
+    with pytest.raises(SweepError, match="runs of a sweep before this one are still going; stop them first"):
+        FolderLock(tmp_path)
+    process.stop()
+    process.wait()
+    FolderLock(tmp_path).release()
+
+
+class FolderHeld(FolderLock):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.release()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "devices", "shares"),
+    [
+        (1, ["0", "1"], [None]),
+        (2, [], [None, None]),
+        (2, ["3"], [None, None]),
+        (2, ["0", "1", "2", "3"], ["0,1", "2,3"]),
+        (3, ["0", "1", "2", "3"], ["0", "1", "2,3"]),
+        (4, ["5", "7"], ["5", "7", "5", "7"]),
+        (3, ["GPU-a", "GPU-b"], ["GPU-a", "GPU-b", "GPU-a"]),
+    ],
+)
+def test_jobs_share_the_gpus(jobs, devices, shares):
+    found = [run_environment(job, jobs, {}, devices).get("CUDA_VISIBLE_DEVICES") for job in range(jobs)]
+    assert found == shares
+
+
+def test_devices_that_the_user_chose(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+    assert visible_devices() == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_devices() == []

@@ -1,0 +1,134 @@
+import json
+import math
+
+import pytest
+
+from hf_momo.sweep.grid import SweepError, parse_grid
+from hf_momo.sweep.records import Outcome, Record, collect, describe_exit, read_history, read_record, write_record
+from hf_momo.sweep.settings import Sweep
+
+SWEEP = Sweep("train.py", ("--fp16",), (), True, parse_grid("momo", ["1"], "0", []), "eval_bleu", True)
+
+
+def run_folder(folder, results=None, history=None, log="", status=0):
+    """A run's folder as it is right after the script has ended, collected."""
+    (folder / "output").mkdir()
+    (folder / "log.txt").write_text(log)
+    if results is not None:
+        (folder / "output" / "all_results.json").write_text(json.dumps(results))
+    if history is not None:
+        (folder / "output" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    record = collect(SWEEP, folder, status)
+    write_record(record, SWEEP, SWEEP.grid.runs[0], folder, ["python", "train.py"])
+    assert read_record(folder).judge("eval_bleu").status == record.judge("eval_bleu").status
+    return record.judge("eval_bleu")
+
+
+def test_done(tmp_path):
+    assert run_folder(tmp_path, {"eval_bleu": 31, "eval_loss": 2.0}, [{"loss": 2.5, "step": 1}]) == Outcome("done", 31)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["status"] == "done" and record["score"] == 31 and record["optim"] == "momo"
+    assert record["command"] == ["python", "train.py"] and record["arguments"] == ["--fp16"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_metric_that_is_not_finite_diverged(tmp_path, value):
+    outcome = run_folder(tmp_path, {"eval_bleu": value})
+    assert outcome == Outcome("diverged", reason="eval_bleu is not finite")
+    # Strict JSON, which has no NaN, for other programs to read.
+    json.loads((tmp_path / "run.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_loss_that_ends_not_finite_diverged(tmp_path):
+    """A generating model with weights of NaN still has a BLEU of 0."""
+    losses = [3.0, math.nan, 2.0, math.nan, math.nan]
+    history = [{"loss": loss, "step": 10 * number} for number, loss in enumerate(losses)]
+    outcome = run_folder(tmp_path, {"eval_bleu": 0.0}, history)
+    assert outcome == Outcome("diverged", reason="loss is nan from step 30 on")
+
+
+@pytest.mark.parametrize("key", ["eval_loss", "train_loss"])
+def test_a_loss_among_the_results_that_is_not_finite_diverged(tmp_path, key):
+    assert run_folder(tmp_path, {"eval_bleu": 0.0, key: math.nan}) == Outcome("diverged", reason=f"{key} is nan")
+
+
+def test_a_loss_that_recovered_did_not_diverge(tmp_path):
+    """MoMo and gradient scaling skip a batch whose loss is not finite."""
+    history = [{"loss": math.nan, "step": 1}, {"loss": 2.0, "step": 2}, {"eval_loss": 2.0, "step": 2}]
+    assert run_folder(tmp_path, {"eval_bleu": 12.5}, history).status == "done"
+
+
+@pytest.mark.parametrize(
+    ("status", "log", "reason"),
+    [
+        (1, "step 1\nValueError: no data\n\n", "exit status 1: ValueError: no data"),
+        (1, "", "exit status 1"),
+        (137, "10%|#\r20%|##", "exit status 137 (SIGKILL; out of memory?): 20%|##"),
+        (139, b"\xff\xfe torn".decode(errors="replace"), "exit status 139 (SIGSEGV): \ufffd\ufffd torn"),
+    ],
+)
+def test_crashed(tmp_path, status, log, reason):
+    """Results of a script that failed afterwards do not count."""
+    outcome = run_folder(tmp_path, {"eval_bleu": 30.0}, log=log, status=status)
+    assert outcome == Outcome("crashed", reason=reason)
+
+
+def test_the_error_of_the_script_and_not_of_its_launcher(tmp_path):
+    log = (
+        "[rank1]: Traceback (most recent call last):\n"
+        "[rank1]: torch.OutOfMemoryError: tried to allocate 2 GiB\n"
+        "Root Cause (first observed failure):\n"
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n"
+        "subprocess.CalledProcessError: Command 'python' returned non-zero exit status 1.\n"
+    )
+    outcome = run_folder(tmp_path, log=log, status=1)
+    assert outcome.reason == "exit status 1: [rank1]: torch.OutOfMemoryError: tried to allocate 2 GiB"
+
+
+def test_no_results_is_a_crash(tmp_path):
+    outcome = run_folder(tmp_path, log="nothing to do\n")
+    assert outcome == Outcome("crashed", reason="left no all_results.json in its --output_dir: nothing to do")
+
+
+def test_half_written_results_are_none(tmp_path):
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "all_results.json").write_text('{"eval_bleu": 3')
+    assert collect(SWEEP, tmp_path, 0).results is None
+
+
+@pytest.mark.parametrize("results", [{"eval_loss": 1.0}, {"eval_bleu": "high"}])
+def test_no_metric(tmp_path, results):
+    assert run_folder(tmp_path, results).status == "no metric"
+
+
+def test_another_metric_is_judged_anew(tmp_path):
+    run_folder(tmp_path, {"eval_bleu": math.nan, "eval_chrf": 40.0, "note": "x"})
+    record = read_record(tmp_path)
+    assert record.judge("eval_chrf") == Outcome("done", 40.0)
+    assert record.judge("eval_ter").status == "no metric"
+    assert record.metrics == ["eval_bleu", "eval_chrf"]
+
+
+def test_files_that_are_none_of_ours(tmp_path):
+    assert read_record(tmp_path) is None and read_history(tmp_path) == []
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(SweepError, match=r"run\.json is not JSON"):
+        read_record(tmp_path)
+    (tmp_path / "run.json").write_text('{"status": "done"}')
+    with pytest.raises(SweepError, match=r"run\.json is no record of this version: KeyError\('script'\); delete it"):
+        read_record(tmp_path)
+
+
+def test_a_record_is_written_whole_or_not_at_all(tmp_path):
+    record = Record(SWEEP.script_settings, 0, {"eval_bleu": object()}, None, None)
+    with pytest.raises(TypeError):
+        write_record(record, SWEEP, SWEEP.grid.runs[0], tmp_path, [])
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_statuses_in_words():
+    assert [describe_exit(status) for status in (1, 143, 255)] == [
+        "exit status 1",
+        "exit status 143 (SIGTERM)",
+        "exit status 255",
+    ]

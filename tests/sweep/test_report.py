@@ -1,0 +1,141 @@
+import csv
+import io
+import math
+
+import pytest
+
+from hf_momo.sweep.grid import Run, Variant, parse_grid
+from hf_momo.sweep.records import Outcome
+from hf_momo.sweep.report import EndedRun, Line, Point, Report
+from hf_momo.sweep.settings import Sweep
+from hf_momo.sweep.tables import best_csv, describe_width, points_csv, render_markdown, render_text, runs_csv
+
+MOMO, ADAMW = Variant("momo_adam"), Variant("adamw_torch")
+
+
+def line(means, greater=True, unsound=()):
+    """One seed; learning rates 1, 10, 100, ...; those in `unsound` have a second seed that diverged."""
+    points = [Point(10.0**k, (mean,), int(k in unsound), 0) for k, mean in enumerate(means)]
+    return Line(MOMO, tuple(points), greater)
+
+
+def report_of(rows, metric="eval_bleu", greater=True):
+    """Rows of variant, learning rate and, by seed, scores or outcomes."""
+    runs = [
+        EndedRun(
+            Run(variant, rate, seed),
+            outcome if isinstance(outcome, Outcome) else Outcome("done", outcome),
+            Run(variant, rate, seed).folder,
+        )
+        for variant, rate, outcomes in rows
+        for seed, outcome in enumerate(outcomes)
+    ]
+    sweep = Sweep("train.py", (), (), False, parse_grid("momo_adam", ["1"], "0", []), metric, greater)
+    return Report(sweep, tuple(runs), 0)
+
+
+def test_mean_and_sample_deviation():
+    point = Point(1.0, (1.0, 2.0, 4.0), 0, 0)
+    assert point.mean == pytest.approx(7 / 3)
+    assert point.deviation == pytest.approx(math.sqrt(7 / 3))
+    assert Point(1.0, (1.0,), 2, 1).deviation is None and Point(1.0, (), 2, 1).mean is None
+    assert (Point(1.0, (1.0,), 2, 1).runs, Point(1.0, (1.0,), 2, 1).is_sound) == (4, False)
+
+
+@pytest.mark.parametrize(
+    ("means", "greater", "best", "low", "high"),
+    [
+        ([50, 99, 100, 99.5, 98.9], True, 100, 10, 1000),
+        ([2.0, 1.009, 1.0, 1.011], False, 100, 10, 100),
+        # What is close again beyond a gap is not round the best.
+        ([99.9, 50, 100, 98], True, 100, 100, 100),
+        # Exactly 1% is within it, whatever the rounding of the subtraction.
+        ([0.99, 1.0, 0.989], True, 10, 1, 10),
+        ([0.297, 0.3, 0.1], True, 10, 1, 10),
+        # 1% of a negative score, too, is 1% of its size.
+        ([-101, -100, -102], True, 10, 1, 10),
+        ([5, 5, 5], True, 1, 1, 100),
+        ([0.0, 0.0], True, 1, 1, 10),
+    ],
+)
+def test_the_width_is_the_contiguous_range_round_the_best(means, greater, best, low, high):
+    found = line(means, greater)
+    assert found.best.learning_rate == best
+    assert (found.width.low, found.width.high) == (low, high)
+    assert found.width.decades == pytest.approx(math.log10(high / low))
+
+
+def test_a_rate_at_which_a_seed_diverged_is_neither_best_nor_within():
+    """The mean of the seeds that survived is no result of that learning rate."""
+    found = line([99.5, 100, 101, 100], unsound={2})
+    assert found.best.learning_rate == 10
+    assert (found.width.low, found.width.high, found.width.above) == (1, 10, 100)
+    assert line([1, 2], unsound={0, 1}).best is None and line([1, 2], unsound={0, 1}).width is None
+
+
+def test_the_width_says_what_the_grid_leaves_open():
+    inside = line([1, 100, 100, 1]).width
+    assert (inside.decades, inside.at_most) == (1, pytest.approx(3))
+    assert describe_width(inside) == "1.0 (< 3.0)"
+    ends = line([100, 100, 1]).width
+    assert ends.at_most is None and describe_width(ends) == "1.0 or more (the grid ends below)"
+    assert describe_width(line([1, 100]).width) == "0.0 or more (the grid ends above)"
+    assert describe_width(line([100]).width) == "0.0 or more (the grid ends below and above)"
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_tables():
+    diverged, crashed = (
+        Outcome("diverged", reason="loss is nan"),
+        Outcome("crashed", reason="exit status 1: no memory"),
+    )
+    report = report_of(
+        [
+            (MOMO, 1e-3, [36.1, 36.3]),
+            (MOMO, 1e-2, [36.2, 36.0]),
+            (ADAMW, 1e-3, [35.0, 35.5]),
+            (ADAMW, 1e-2, [20.0, diverged]),
+            (ADAMW, 1e-1, [diverged, crashed]),
+        ]
+    )
+    points = rows_of(points_csv(report))
+    assert [(row["optimizer"], row["learning_rate"], row["runs"]) for row in points] == [
+        ("momo_adam", "0.001", "2"),
+        ("momo_adam", "0.01", "2"),
+        ("adamw_torch", "0.001", "2"),
+        ("adamw_torch", "0.01", "2"),
+        ("adamw_torch", "0.1", "2"),
+    ]
+    assert [row["mean"] for row in points[2:]] == ["35.25", "20.0", ""]
+    assert [(row["diverged"], row["crashed"]) for row in points[2:]] == [("0", "0"), ("1", "0"), ("1", "1")]
+    best = rows_of(best_csv(report))
+    assert [row["best_learning_rate"] for row in best] == ["0.001", "0.001"]
+    assert [row["width_decades"] for row in best] == ["1.0", "0.0"] and best[0]["width_at_most"] == ""
+    assert rows_of(runs_csv(report))[-1] == {
+        **{"optimizer": "adamw_torch", "learning_rate": "0.1", "seed": "1"},
+        **{"status": "crashed", "score": ""},
+    }
+    for text in (render_text(report), render_markdown(report, ["score_by_learning_rate.png"])):
+        assert "eval_bleu (higher is better), 10 runs" in text
+        assert "36.20 ± 0.14" in text and "1e-03 to 1e-02" in text
+        assert "adamw_torch/lr_1e-01/seed_1 crashed: exit status 1: no memory" in text
+    assert "| adamw_torch | 1e-02 | 20.00 |  | 2 | 1 |  |" in text
+    assert "![score by learning rate](score_by_learning_rate.png)" in text
+    header, *rows = render_text(report).split("\n\n")[1].splitlines()
+    end = header.index("mean") + len("mean")
+    assert [row[end - 5 : end] for row in rows[:4]] == ["36.20", "36.10", "35.25", "20.00"], "numbers below each other"
+
+
+def test_small_losses_show_four_digits():
+    text = render_text(report_of([(MOMO, 1e-3, [0.00123456]), (MOMO, 1e9, [5e9])], "eval_loss", greater=False))
+    assert "eval_loss (lower is better)" in text
+    assert " 0.001235" in text and " 5.000e+09" in text
+
+
+def test_an_optimizer_without_any_score():
+    report = report_of([(MOMO, 1.0, [Outcome("no metric", reason="x")])])
+    assert rows_of(best_csv(report)) == [{**dict.fromkeys(rows_of(best_csv(report))[0], ""), "optimizer": "momo_adam"}]
+    assert "momo_adam/lr_1e+00/seed_0 no metric: x" in render_text(report)

@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import pytest
+
+from hf_momo.sweep.grid import SweepError, parse_grid
+from hf_momo.sweep.settings import Sweep, check_script, describe_difference, is_greater_better, read_sweep
+
+GRID = parse_grid("momo,sgd", ["1:100:decades", "sgd=0.1"], "0,1", ["beta=0.8,0.9"])
+SWEEP = Sweep("train.py", ("--max_steps", "100", "--fp16"), (), False, GRID, "eval_loss", False)
+
+
+def difference(**changes):
+    return describe_difference(SWEEP.script_settings, replace(SWEEP, **changes).script_settings)
+
+
+def test_a_sweep_is_read_as_it_was_written(tmp_path):
+    SWEEP.write(tmp_path)
+    assert read_sweep(tmp_path) == SWEEP
+    assert read_sweep(tmp_path).grid.runs == SWEEP.grid.runs
+
+
+def test_folders_without_a_sweep(tmp_path):
+    with pytest.raises(SweepError, match=r"holds no sweep \(no sweep\.json\); give the --output_dir of one"):
+        read_sweep(tmp_path)
+    (tmp_path / "sweep.json").write_text("[]")
+    with pytest.raises(SweepError, match=r"no sweep\.json of this version"):
+        read_sweep(tmp_path)
+
+
+def test_same_settings_do_not_differ():
+    assert difference() is None
+    assert difference(arguments=("--fp16", "--max_steps=100")) is None
+    assert difference(grid=parse_grid("lion", ["1"], "5", []), metric="eval_bleu") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"arguments": ("--max_steps", "200", "--fp16")}, "--max_steps: 100 before, 200 now"),
+        ({"arguments": ("--max_steps", "100")}, "--fp16: given before, not given now"),
+        ({"arguments": (*SWEEP.arguments, "--bf16")}, "--bf16: not given before, given now"),
+        ({"arguments": ("--max_steps", "100", "--fp16", "false")}, "--fp16: given before, false now"),
+        ({"arguments": ("config.yaml", *SWEEP.arguments)}, "ARGS: not given before, config.yaml now"),
+        ({"script": "other.py"}, "SCRIPT: train.py before, other.py now"),
+        ({"plain": True}, "--plain: not given before, given now"),
+        ({"launcher": ("accelerate", "launch")}, "--launcher: not given before, accelerate launch now"),
+        ({"script": "a.py", "plain": True}, "SCRIPT: train.py before, a.py now; --plain: not given before, given now"),
+    ],
+)
+def test_differences_are_named(changes, text):
+    assert difference(**changes) == text
+
+
+def test_commands(tmp_path):
+    import sys
+
+    run = SWEEP.grid.runs[0]
+    swept = ["--optim", "momo", "--learning_rate", "1.0", "--seed", "0", "--beta", "0.8", "--output_dir", "out"]
+    arguments = ["train.py", "--max_steps", "100", "--fp16", *swept]
+    assert SWEEP.command(run, "out") == [sys.executable, "-m", "hf_momo", "run", *arguments]
+    assert replace(SWEEP, plain=True).command(run, "out") == [sys.executable, *arguments]
+    launched = replace(SWEEP, launcher=("accelerate", "launch"))
+    assert launched.command(run, "out") == ["accelerate", "launch", "-m", "hf_momo", "run", *arguments]
+
+
+def test_what_cannot_be_started_is_refused(tmp_path):
+    script = tmp_path / "train.py"
+    with pytest.raises(SweepError, match=r"SCRIPT: got '.*train\.py', must be a Python file"):
+        check_script(replace(SWEEP, script=str(script)))
+    script.write_text("")
+    sweep = replace(SWEEP, script=str(script))
+    check_script(sweep)
+    with pytest.raises(SweepError, match="--launcher: got 'torchrum -n 2', but there is no command 'torchrum'"):
+        check_script(replace(sweep, launcher=("torchrum", "-n", "2")))
+    for words in (("--seed", "1"), ("--learning-rate=1",), ("--output_dir", "x"), ("--beta", "0.5")):
+        with pytest.raises(SweepError, match=f"ARGS: got {words[0]}, which the sweep sets for every run"):
+            check_script(replace(sweep, arguments=words))
+
+
+def test_direction_of_metrics():
+    greater = ["eval_bleu", "eval_accuracy", "predict_rougeL", "eval_lossless_ratio", "eval_f1"]
+    lower = ["eval_loss", "perplexity", "eval_wer", "eval_TER", "predict_mse", "train_loss"]
+    assert [is_greater_better(metric) for metric in greater + lower] == [True] * 5 + [False] * 6
+
+
+def test_the_metric_of_a_report():
+    other = SWEEP.with_metric("eval_bleu", None)
+    assert (other.metric, other.greater_is_better) == ("eval_bleu", True)
+    assert SWEEP.with_metric(None, None) == SWEEP == SWEEP.with_metric("eval_loss", None)
+    assert SWEEP.with_metric(None, True).greater_is_better is True
+    assert SWEEP.with_metric("eval_bleu", False).greater_is_better is False
