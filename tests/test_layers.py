@@ -27,6 +27,7 @@ LAYERS = {
     "losses.py": 3,
     "backends.py": 4,
     "accelerator.py": 5,
+    "checkpoint_files.py": 4,
     "checkpoints.py": 5,
     "factory.py": 6,
     "trainer.py": 6,

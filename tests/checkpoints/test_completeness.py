@@ -17,7 +17,8 @@ from checkpoints.layouts import LAYOUTS, NEEDED, UNNEEDED, WITHOUT_END, train
 from trainer.tiny import training_logs, weights_of
 
 from hf_momo import last_complete_checkpoint
-from hf_momo.checkpoints import check_complete, checkpoint_problem
+from hf_momo.checkpoint_files import checkpoint_problem
+from hf_momo.checkpoints import check_complete
 
 CUTS: dict[str, Callable[[Path], Any]] = {
     "missing": lambda path: path.unlink(),
@@ -114,6 +115,7 @@ def test_what_is_not_known_is_taken_for_complete(copied: Callable[[str], Path]) 
     (checkpoint / ".cache").mkdir()
     (checkpoint / ".cache" / "half.json").write_text("{")
     (checkpoint / "custom.model.index.json").write_text("[]")
+    (checkpoint / "model.safetensors").rename(checkpoint / "model.pkl")  # of a Trainer that saves in its own way
     assert checkpoint_problem(checkpoint) is None
 
 
