@@ -68,7 +68,7 @@ class DataArguments:
     max_tokens_per_batch: int | None = field(
         default=None,
         metadata={
-            "help": "Batches of at most N padded tokens, counted on the longer side, in place of "
+            "help": "Batches of at most N padded tokens on each process, counted on the longer side, in place of "
             "--per_device_train_batch_size sentences."
         },
     )
