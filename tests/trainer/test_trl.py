@@ -1,0 +1,230 @@
+"""TRL's trainers under the mixin: they compute losses of their own, and their arguments are a class of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset, disable_progress_bars, enable_progress_bars
+from torch import Tensor, nn
+from trainer.tiny import Probe, _Probed, gpt2, training_logs
+from trainer.trl_runs import (
+    ACCUMULATION,
+    WORDS,
+    MomoSFTConfig,
+    MomoSFTTrainer,
+    ProbedSFTTrainer,
+    check_same,
+    dft,
+    llama,
+    options_of,
+    plain_steps,
+    prompts,
+    run,
+    sentences,
+    texts,
+    tokenizer,
+    trl,
+)
+
+from hf_momo import Momo, MomoAdam, MomoArgumentsMixin, MomoTrainerMixin
+from hf_momo.registry import unwrap_optimizer
+
+# transformers 5.23 has renamed what trl 1.16 and peft 0.21 go by.
+pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing.* is deprecated:FutureWarning")
+
+
+@pytest.fixture(autouse=True)
+def _no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every trainer of TRL calls home when it is made."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
+
+
+@pytest.fixture(autouse=True)
+def _no_progress_bars() -> Iterator[None]:
+    disable_progress_bars()
+    yield
+    enable_progress_bars()
+
+
+@pytest.mark.parametrize(
+    ("optim", "optimizer_class", "lr"),
+    [pytest.param("momo", Momo, 1.0, id="momo"), pytest.param("momo_adam", MomoAdam, 0.01, id="momo_adam")],
+)
+def test_supervised_fine_tuning_is_the_plain_loop(tmp_path: Path, optim: str, optimizer_class: Any, lr: float) -> None:
+    """Sentences of unequal length, windows of unequal batches: every token of a window counts alike."""
+    trainer = run(tmp_path, optim=optim, weight_decay=0.1, optim_args="lower_bound=2.9")
+    assert (trainer.args.learning_rate, trainer.args.optim) == (lr, optim)
+    model = llama()
+    decayed = trainer.get_decay_parameter_names(model)
+    groups = [
+        {"params": [p for name, p in model.named_parameters() if (name in decayed) is decay], "weight_decay": value}
+        for decay, value in ((True, 0.1), (False, 0.0))
+    ]
+    steps = plain_steps(model, optimizer_class(groups, lr=lr, lower_bound=2.9))
+    check_same(trainer, trainer.probe, model, steps)
+    assert 0.0 in {entry["step_capped"] for entry in training_logs(trainer)}, "the step size is meant to adapt"
+    for entry in training_logs(trainer):
+        assert entry.keys() >= {"step_size", "lower_bound", "step_capped", "skipped_steps", "mean_token_accuracy"}
+
+
+# TRL is to drop label smoothing in its version 2.
+@pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("options", "reference"),
+    [
+        pytest.param({"loss_type": "dft"}, {"loss_of": dft}, id="dft"),
+        pytest.param({"data": prompts()}, {"prompt": 2}, id="completion-only"),
+        pytest.param({"label_smoothing_factor": 0.2}, {"smoothing": 0.2}, id="label-smoothing"),
+        pytest.param({"activation_checkpointing": False}, {}, id="no-checkpointing"),
+    ],
+)
+def test_losses_of_its_own(tmp_path: Path, options: dict[str, Any], reference: dict[str, Any]) -> None:
+    trainer = run(tmp_path, optim="momo_adam", **options)
+    model = llama()
+    steps = plain_steps(model, MomoAdam(model.parameters(), lr=0.01), **reference)
+    check_same(trainer, trainer.probe, model, steps)
+
+
+def with_an_optimizer(folder: Path, how: str) -> tuple[MomoSFTTrainer, Probe]:
+    """A trainer with arguments of TRL's own class, which names no optimizer of ours."""
+    model, probe = llama(), Probe()
+    given: dict[str, Any] = {}
+    if how == "optimizers":
+        given["optimizers"] = (MomoAdam(model.parameters(), lr=0.02, lower_bound=2.9), None)
+    else:
+        given["optimizer_cls_and_kwargs"] = (MomoAdam, {"lr": 0.02, "lower_bound": 2.9})
+    trainer = MomoSFTTrainer(
+        model=model,
+        args=trl.SFTConfig(**options_of(folder, train_sampling_strategy="sequential")),
+        train_dataset=texts(),
+        processing_class=tokenizer(),
+        **given,
+    )
+    # The tap comes with the first training, the probe has to stand behind it.
+    trainer.create_optimizer()
+    probe.attach(unwrap_optimizer(trainer.optimizer))
+    return trainer, probe
+
+
+@pytest.mark.parametrize("how", ["optimizers", "optimizer_cls_and_kwargs"])
+def test_an_optimizer_beside_the_arguments_of_trl(tmp_path: Path, how: str) -> None:
+    trainer, probe = with_an_optimizer(tmp_path, how)
+    trainer.train()
+    model = llama()
+    check_same(trainer, probe, model, plain_steps(model, MomoAdam(model.parameters(), lr=0.02, lower_bound=2.9)))
+
+
+@pytest.fixture
+def back_propagated(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The values of the tensors whose ``backward`` was called."""
+    values: list[float] = []
+    backward = Tensor.backward
+
+    def recording(self: Tensor, *args: Any, **kwargs: Any) -> None:
+        values.append(float(self.detach()))
+        backward(self, *args, **kwargs)
+
+    monkeypatch.setattr(Tensor, "backward", recording)
+    return values
+
+
+def check_handed(probe: Probe, values: list[float]) -> None:
+    """Every step was handed the sum of what was back-propagated since the last one."""
+    assert len(values) == ACCUMULATION * len(probe.steps) > 0
+    sums = [sum(values[at : at + ACCUMULATION]) for at in range(0, len(values), ACCUMULATION)]
+    assert [handed.loss for handed in probe.steps] == pytest.approx(sums, rel=1e-6)
+
+
+@pytest.mark.parametrize("make_model", [llama, gpt2])
+@pytest.mark.parametrize("bf16", [None, False])
+def test_what_is_back_propagated_is_handed_over(
+    tmp_path: Path, make_model: Callable[[], nn.Module], bf16: bool | None, back_propagated: list[float]
+) -> None:
+    """TRL's default is bfloat16 autocast. For a GPT-2 the Trainer counts first tokens too, which nothing predicts."""
+    trainer = ProbedSFTTrainer(
+        model=make_model(),
+        args=MomoSFTConfig(**options_of(tmp_path, bf16=bf16, max_grad_norm=0.5)),
+        train_dataset=texts(),
+        processing_class=tokenizer(),
+    )
+    assert trainer.accelerator.mixed_precision == ("no" if bf16 is False else "bf16")
+    trainer.train()
+    check_handed(trainer.probe, back_propagated)
+    assert any(handed.sample_weight < 1.0 for handed in trainer.probe.steps)
+
+
+def test_adapters(tmp_path: Path, back_propagated: list[float]) -> None:
+    """``peft_config``: TRL wraps the model itself."""
+    peft = pytest.importorskip("peft", reason="needs peft")
+    trainer = ProbedSFTTrainer(
+        model=llama(),
+        args=MomoSFTConfig(**options_of(tmp_path, learning_rate=0.1)),
+        train_dataset=texts(),
+        processing_class=tokenizer(),
+        peft_config=peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
+    )
+    trainer.train()
+    check_handed(trainer.probe, back_propagated)
+    held = [param for group in trainer.optimizer.param_groups for param in group["params"]]
+    assert {id(p) for p in held} == {id(p) for name, p in trainer.model.named_parameters() if "lora_" in name}
+    assert training_logs(trainer)[-1]["loss"] < training_logs(trainer)[0]["loss"]
+
+
+def test_resumed_is_unbroken(tmp_path: Path) -> None:
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "optim_args": "adapt_lower_bound=true"}
+    unbroken = run(tmp_path, **options)
+    resumed = ProbedSFTTrainer(
+        model=llama(),
+        args=MomoSFTConfig(**options_of(tmp_path, **options)),
+        train_dataset=texts(),
+        processing_class=tokenizer(),
+    )
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert resumed.probe.steps == unbroken.probe.steps[2:]
+    assert unwrap_optimizer(resumed.optimizer).last_step == unwrap_optimizer(unbroken.optimizer).last_step
+    for ours, theirs in zip(resumed.model.parameters(), unbroken.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@dataclass
+class MomoDPOConfig(MomoArgumentsMixin, trl.DPOConfig):
+    """No line more than this is needed."""
+
+
+class ProbedDPOTrainer(_Probed, MomoTrainerMixin, trl.DPOTrainer):
+    """With a probe, in the order of the examples."""
+
+
+def test_direct_preference_optimization(tmp_path: Path, back_propagated: list[float]) -> None:
+    """A loss over pairs, averaged over every batch at hand: the mean of the window's batches is handed over."""
+    words = [[WORDS[token] for token in tokens] for tokens in sentences()]
+    pairs = [{"prompt": w[0], "chosen": " " + " ".join(w[1:]), "rejected": " " + " ".join(w[:0:-1])} for w in words]
+    trainer = ProbedDPOTrainer(
+        model=llama(),
+        ref_model=llama(),
+        args=MomoDPOConfig(**options_of(tmp_path, learning_rate=0.05)),
+        train_dataset=Dataset.from_list(pairs),
+        processing_class=tokenizer(),
+    )
+    trainer.train()
+    check_handed(trainer.probe, back_propagated)
+    assert trainer.probe.steps[0].loss == pytest.approx(math.log(2.0), rel=1e-5), "model and reference are the same"
+    assert trainer.probe.steps[-1].loss < 0.6
+    logs = training_logs(trainer)
+    assert [entry["loss"] for entry in logs] == pytest.approx([h.loss for h in trainer.probe.steps], rel=1e-3)
+    assert all(entry.keys() >= {"step_size", "step_capped", "rewards/accuracies"} for entry in logs)
+
+
+def test_the_command_line_of_trl(tmp_path: Path) -> None:
+    """TRL's parser takes the fields of the class; ours are among them."""
+    words = ["--output_dir", str(tmp_path), "--use_cpu", "--optim", "momo", "--optim_args", "beta=0.5"]
+    (args,) = trl.TrlParser(MomoSFTConfig).parse_args_and_config(words)
+    assert (args.optim, args.learning_rate, args.optim_args, args.max_length) == ("momo", 1.0, "beta=0.5", 1024)
+    (args,) = trl.TrlParser(MomoSFTConfig).parse_args_and_config([*words[:3], "--optim", "adamw_torch"])
+    assert args.learning_rate == trl.SFTConfig(str(tmp_path), use_cpu=True).learning_rate == 2e-5
