@@ -49,8 +49,8 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
         )
-        # The sampler gives each process its own batches, so accelerate is to deal out nothing. (It would deal them out by
-        # turns, of any length, and a resumed run could no longer tell the sampler which epoch it is.)
+        # The sampler gives each process its own batches, so accelerate is to deal out nothing. (It would deal them out
+        # by turns, whatever their lengths, and a resumed run could no longer tell the sampler which epoch it is.)
         prepared: DataLoader = prepare_data_loader(
             loader,
             self.accelerator.device,
