@@ -17,7 +17,15 @@ from typing import Any
 
 from hf_momo.sweep.grid import Run, SweepError
 from hf_momo.sweep.processes import FolderLock, Process, run_environment, visible_devices
-from hf_momo.sweep.records import LOG_FILE, OUTPUT_FOLDER, RECORD_FILE, collect, read_record, write_record
+from hf_momo.sweep.records import (
+    LOG_FILE,
+    OUTPUT_FOLDER,
+    RECORD_FILE,
+    Record,
+    collect,
+    read_record,
+    write_record,
+)
 from hf_momo.sweep.settings import SWEEP_FILE, Sweep, describe_difference, read_sweep
 
 # The statuses of a run that was stopped from outside: SIGHUP, SIGINT, SIGTERM.
@@ -154,8 +162,9 @@ class _Loop:
         outcome = record.judge(self.sweep.metric)
         self.bar.update()
         if outcome.status != "done":
-            has = f"; it has {', '.join(record.metrics)}" if outcome.status == "no metric" else ""
-            self._say(job, f"{outcome.status}: {outcome.reason}{has} (see {job.folder / LOG_FILE})")
+            self._say(job, f"{outcome.status}: {outcome.reason} (see {job.folder / LOG_FILE})")
+        if outcome.status == "no metric":
+            _check_metric(self.sweep.metric, self.folder, job.folder, record)
 
     def _say(self, job: _Job, text: str) -> None:
         self.bar.write(f"{job.run.folder} {text}", file=sys.stderr)
@@ -217,6 +226,16 @@ def run_folders(folder: Path) -> list[Path]:
 def _is_pending(sweep: Sweep, folder: Path, retry_failed: bool) -> bool:
     record = read_record(folder)
     return record is None or (retry_failed and record.judge(sweep.metric).status in ("crashed", "no metric"))
+
+
+def _check_metric(metric: str, folder: Path, run_folder: Path, record: Record) -> None:
+    """Stop a sweep that would run to its end without a score, by the first run that shows it."""
+    records = filter(None, map(read_record, run_folders(folder)))
+    if not any(metric in (other.results or {}) for other in records):
+        raise SweepError(
+            f"--metric: got {metric}, which {run_folder} ended without; it has {', '.join(record.metrics)}. Give one"
+            " of these (the run counts), or in another --output_dir arguments with which the script computes it"
+        )
 
 
 def _last_checkpoint(output: Path) -> Path | None:

@@ -108,15 +108,33 @@ def test_failed_runs_are_made_again_only_when_asked_and_diverged_ones_never(fold
     assert statuses == ["crashed", "diverged", "done", "done"]
 
 
-def test_a_metric_that_no_run_has(folder, undrawn, capfd):
-    """Nothing is lost: the report takes another metric."""
-    grid = ("--optim", "sgd", "--learning_rate", "1e-3", "--seed", "0")
-    assert sweep(SCRIPT, *grid, "--metric", "eval_acuracy", "--plain") == 0
-    captured = capfd.readouterr()
-    assert "all_results.json has no eval_acuracy; it has eval_accuracy, eval_loss, train_runtime" in captured.err
+def test_a_metric_that_no_run_has_stops_the_sweep_at_the_first(folder, undrawn, capfd):
+    """The recipe without --do_eval went through a whole grid before anybody saw that no run had a score."""
+    words = (SCRIPT, "--optim", "sgd", "--learning_rate", "1e-3,1e-2", "--seed", "0,1", "--plain", "--metric")
+    assert sweep(*words, "eval_acuracy") == 2
+    assert len(records(folder)) == 1
+    assert last_line(capfd.readouterr()) == (
+        "hf-momo sweep: error: --metric: got eval_acuracy, which sweeps/quick_script/sgd/lr_1e-03/seed_0 ended without;"
+        " it has eval_accuracy, eval_loss, train_runtime. Give one of these (the run counts), or in another --output_dir"
+        " arguments with which the script computes it"
+    )
     assert sweep("--report", folder, "--metric", "eval_accuracy") == 0
-    assert "0.9000" in capfd.readouterr().out
     assert (folder / "runs.csv").read_text().endswith(",done,0.9\n")
+    assert sweep(*words, "eval_accuracy") == 0
+    assert [record["status"] for record in records(folder).values()].count("done") == 3
+    assert "4 runs\n" in capfd.readouterr().out
+
+
+def test_a_script_may_leave_the_metric_out_now_and_then(folder, undrawn, tmp_path):
+    script = tmp_path / "moody.py"
+    script.write_text(
+        "import sys\n"
+        "rate, output = sys.argv[4], sys.argv[-1]\n"
+        "open(output + '/all_results.json', 'w').write('{\"f1\": 0.5}' if rate == '1.0' else '{\"step\": 3}')\n"
+    )
+    words = (script, "--optim", "sgd", "--learning_rate", "1,2,3", "--seed", "0", "--plain", "--metric", "f1")
+    assert sweep(*words, "--output_dir", folder) == 0
+    assert sorted(record["status"] for record in records(folder).values()) == ["done", "no metric", "no metric"]
 
 
 def test_jobs_share_the_cores(folder, undrawn, monkeypatch):
