@@ -81,7 +81,7 @@ def run_sweep(sweep: Sweep, folder: Path, *, jobs: int = 1, retry_failed: bool =
         0 if every run has ended, 128 + the number of the signal if one stopped the sweep.
 
     Raises:
-        SweepError: If the folder is in use, or holds something else than this sweep.
+        SweepError: If the folder is in use, or holds something else than this sweep, or no run has the metric.
     """
     with _folder_of(sweep, folder) as lock:
         pending = [run for run in sweep.grid.runs if _is_pending(sweep, folder / run.folder, retry_failed)]

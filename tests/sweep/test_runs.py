@@ -114,9 +114,9 @@ def test_a_metric_that_no_run_has_stops_the_sweep_at_the_first(folder, undrawn, 
     assert sweep(*words, "eval_acuracy") == 2
     assert len(records(folder)) == 1
     assert last_line(capfd.readouterr()) == (
-        "hf-momo sweep: error: --metric: got eval_acuracy, which sweeps/quick_script/sgd/lr_1e-03/seed_0 ended without;"
-        " it has eval_accuracy, eval_loss, train_runtime. Give one of these (the run counts), or in another --output_dir"
-        " arguments with which the script computes it"
+        "hf-momo sweep: error: --metric: got eval_acuracy, which sweeps/quick_script/sgd/lr_1e-03/seed_0 ended"
+        " without; it has eval_accuracy, eval_loss, train_runtime. Give one of these (the run counts), or in another"
+        " --output_dir arguments with which the script computes it"
     )
     assert sweep("--report", folder, "--metric", "eval_accuracy") == 0
     assert (folder / "runs.csv").read_text().endswith(",done,0.9\n")
