@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -129,12 +130,10 @@ class Momo(MomoOptimizer):
                 found_inf=skip.float(),
             )
 
+        # torch's fused SGD for CPUs leaves 16-bit parameters as they are (pytorch issue 191763, up to torch 2.13).
+        apply = functools.partial(apply_fused, read_only=(1,), widen_on_cpu=True)
         if beta == 0.0:
-            apply_fused(
-                lambda params, grads: sgd(params, grads, [], first=False, skip=skip),
-                (tensors.params, tensors.grads),
-                read_only=(1,),
-            )
+            apply(lambda p, g: sgd(p, g, [], first=False, skip=skip), (tensors.params, tensors.grads))
             return
         # Which of the two starts applies is known on the device alone (an earlier first step may have been skipped),
         # so both are launched, each skipping itself where it does not apply.
@@ -142,6 +141,6 @@ class Momo(MomoOptimizer):
         columns = (tensors.params, tensors.grads, tensors.state("exp_avg"))
         if self._starts_at_first_sample(group):
             not_first = torch.where(started, 1.0, skip)
-            apply_fused(lambda p, g, m: sgd(p, g, m, first=True, skip=not_first), columns, read_only=(1,))
+            apply(lambda p, g, m: sgd(p, g, m, first=True, skip=not_first), columns)
             skip = torch.where(started, skip, 1.0)
-        apply_fused(lambda p, g, m: sgd(p, g, m, first=False, skip=skip), columns, read_only=(1,))
+        apply(lambda p, g, m: sgd(p, g, m, first=False, skip=skip), columns)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from optimizer_cases import (
+    SHAPES,
     VARIANTS,
     assert_bit_equal,
     assert_near,
@@ -48,9 +49,9 @@ def largest_error(optimizer, oracle, before):
     return worst
 
 
-def run_low_precision(cls, options, dtype, *, spoil=None, steps=8):
+def run_low_precision(cls, options, dtype, *, spoil=None, steps=8, shapes=SHAPES):
     torch.manual_seed(0)
-    params = make_params(dtype)
+    params = make_params(dtype, shapes)
     optimizer = cls(params, **{"weight_decay": 0.3, **options})
     oracle = make_oracle(optimizer)
     if spoil is not None:
@@ -74,6 +75,32 @@ def run_low_precision(cls, options, dtype, *, spoil=None, steps=8):
 def test_low_precision(cls, options, dtype):
     """Each step is right to the rounding of what is stored, and the scalars to float32."""
     assert run_low_precision(cls, options, dtype) <= ROUNDINGS
+
+
+@by_variant
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_low_precision_of_whole_vectors(cls, options, dtype):
+    """The kernels work on whole vector registers: torch's fused SGD for CPUs skips these (pytorch issue 191763).
+
+    Momo did not move such parameters at all, and its averages came to hold what lay behind them in memory.
+    """
+    assert run_low_precision(cls, options, dtype, shapes=((64,), (7, 37), (5,))) <= ROUNDINGS
+
+
+@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_momentum_of_low_precision(cls, dtype):
+    """The average of the gradients is right to the rounding of its dtype."""
+    (param,) = make_params(dtype, ((7, 37),))
+    optimizer, expected = cls([param], lr=1e-3), torch.zeros_like(param).double()
+    for step in range(4):
+        param.grad = torch.randn_like(param)
+        weight = 1.0 if cls is Momo and step == 0 else 0.1
+        expected = torch.lerp(expected, param.grad.double(), weight)
+        optimizer.step(loss=1.0)
+        torch.testing.assert_close(
+            optimizer.state[param]["exp_avg"].double(), expected, rtol=0.0, atol=3 * torch.finfo(dtype).eps
+        )
 
 
 def no_decay(oracle):

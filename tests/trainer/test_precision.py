@@ -79,7 +79,7 @@ def test_bf16_autocast_is_the_plain_loop(tmp_path: Path, optim: str, optimizer_c
     assert trainer.probe.steps[0].loss != unrounded[0].loss, "the run is meant to be in bfloat16"
 
 
-@pytest.mark.parametrize(("optim", "optimizer_class", "lr"), OPTIMIZERS[1:])
+@pytest.mark.parametrize(("optim", "optimizer_class", "lr"), OPTIMIZERS)
 def test_bf16_parameters_are_the_plain_loop(tmp_path: Path, optim: str, optimizer_class: Any, lr: float) -> None:
     """No float32 copies: parameters, gradients and averages are bfloat16, the model of the loss is float32."""
     trainer = ProbedTrainer(
