@@ -145,8 +145,13 @@ def _named(tap: LossTap, optimizer: Any) -> list[MomoOptimizer]:
     return inner
 
 
-def _as_back_propagated(accelerator: Any, loss: Tensor, scale_wrt_gas: bool = True, **kwargs: Any) -> Tensor:
-    """The loss as scaled for the gradient: accelerate, or DeepSpeed's engine, divides it by the accumulation steps."""
+def _as_back_propagated(
+    accelerator: Any, loss: Tensor, scale_wrt_gas: bool = True, gradient: Tensor | None = None, **kwargs: Any
+) -> Tensor:
+    """The loss as scaled for the gradient: accelerate, or DeepSpeed's engine, divides it by the accumulation steps.
+
+    With torch's ``gradient`` it is the sum of the losses that these weights make.
+    """
     value = loss.detach()
     if hasattr(value, "full_tensor"):
         value = value.full_tensor()  # of a loss computed in parts, under tensor parallelism
@@ -155,4 +160,4 @@ def _as_back_propagated(accelerator: Any, loss: Tensor, scale_wrt_gas: bool = Tr
     steps: int = accelerator.gradient_accumulation_steps
     if backend_name(accelerator) == "DEEPSPEED":
         steps = accelerator.deepspeed_engine_wrapped.engine.gradient_accumulation_steps() if scale_wrt_gas else 1
-    return value.mean() / steps
+    return (value.mean() if gradient is None else (value * gradient.detach()).sum()) / steps

@@ -137,6 +137,19 @@ def test_two_losses_with_a_backward_each() -> None:
     loop.probe.check_euler(6)
 
 
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_losses_weighted_by_a_gradient(accumulation: int) -> None:
+    """``backward(losses, gradient=weights)``: the step was handed the mean of the losses, 11.0 in place of 8.75."""
+    loop = Loop(accumulation)
+    for batch in loop.loader:
+        with loop.accelerator.accumulate(loop.model):
+            losses = torch.stack([loop.model(x[None], y[None])["loss"] for x, y in zip(*batch.values(), strict=True)])
+            loop.accelerator.backward(losses, gradient=torch.tensor([0.5, 0.0, 0.125, 1.0]))
+            loop.optimizer.step()
+            loop.optimizer.zero_grad()
+    loop.probe.check_euler(6 // accumulation)
+
+
 def test_a_batch_that_the_loop_gives_up() -> None:
     """The user's own way with a batch that does not fit: zero the gradients and go on."""
     loop = Loop()
