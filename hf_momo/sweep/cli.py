@@ -13,7 +13,6 @@ from typing import Any
 from hf_momo.sweep.files import write_whole
 from hf_momo.sweep.grid import SweepError, parse_grid
 from hf_momo.sweep.report import read_report
-from hf_momo.sweep.runs import run_sweep
 from hf_momo.sweep.settings import Sweep, check_script, is_greater_better, read_sweep
 from hf_momo.sweep.tables import best_csv, points_csv, render_markdown, render_text, runs_csv
 
@@ -139,6 +138,9 @@ def _main(options: argparse.Namespace) -> int:
         else:
             sweep, folder = _read_options(options)
             jobs = _read_jobs(options.jobs)
+            # Only now: processes are handled as POSIX systems do, and the rest of the command works anywhere.
+            from hf_momo.sweep.runs import run_sweep
+
             status = run_sweep(sweep, folder, jobs=jobs, retry_failed=options.retry_failed, resume=options.resume)
         if status == 0:
             _report(sweep, folder)

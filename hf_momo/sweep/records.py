@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -136,6 +137,15 @@ def read_record(folder: Path) -> Record | None:
         raise SweepError(
             f"{path} is no record of this version: {error!r}; delete it, and the run is made again"
         ) from None
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folders of all runs of a sweep that were ever started, in the order of their names."""
+    found = []
+    for path, folders, _ in os.walk(folder):
+        found += [Path(path, name) for name in folders if name.startswith("seed_")]
+        folders[:] = [name for name in folders if not name.startswith("seed_")]
+    return sorted(found)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from hf_momo.sweep.files import read_json
 from hf_momo.sweep.grid import Run, Variant
-from hf_momo.sweep.records import RECORD_FILE, Outcome, read_record
-from hf_momo.sweep.runs import run_folders
+from hf_momo.sweep.records import RECORD_FILE, Outcome, read_record, run_folders
 from hf_momo.sweep.settings import Sweep
 
 # How far from the best score, relative to it, the width reaches.

@@ -24,6 +24,7 @@ from hf_momo.sweep.records import (
     Record,
     collect,
     read_record,
+    run_folders,
     write_record,
 )
 from hf_momo.sweep.settings import SWEEP_FILE, Sweep, describe_difference, read_sweep
@@ -212,15 +213,6 @@ def _check_same(sweep: Sweep, folder: Path) -> None:
     if describe_difference(read_sweep(folder).script_settings, now):
         for run_folder in unusable:
             shutil.rmtree(run_folder)
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """The folders of all runs of a sweep that were ever started, in the order of their names."""
-    found = []
-    for path, folders, _ in os.walk(folder):
-        found += [Path(path, name) for name in folders if name.startswith("seed_")]
-        folders[:] = [name for name in folders if not name.startswith("seed_")]
-    return sorted(found)
 
 
 def _is_pending(sweep: Sweep, folder: Path, retry_failed: bool) -> bool:
