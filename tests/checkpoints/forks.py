@@ -23,8 +23,8 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 RANK, WORLD_SIZE = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 ENDED, KILLED, FAILED = "ended", "killed", "failed"
-_TIMEOUT = 60.0
-_GRACE = 15.0
+_TIMEOUT = 150.0
+_GRACE = 30.0
 """Seconds that the other ranks of a killed job have to notice it by themselves."""
 
 

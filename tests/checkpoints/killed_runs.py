@@ -78,20 +78,19 @@ def cases(ranks: int) -> dict[str, Case]:
 
     for run in ("momo_adam", "momo", "accelerate"):
         add_step(run)
-    add("limited", Kill(4, "removal"), 6)
-    add("limited", Kill(6, "optimizer.pt"), 4)
-    add("accelerate", Kill(6, "optimizer.bin"), 4)
-    add("accelerate", Kill(6, f"random_states_{ranks - 1}.pkl", ranks - 1), 4)
     # Without care half of the files would be those of the other run, all of them whole.
     add("over-another", Kill(6, "optimizer.pt" if ranks == 1 else "rng_state_1.pth", ranks - 1, before=True), 4)
+    add("limited", Kill(6, "optimizer.pt"), 4)
+    add("accelerate", Kill(6, f"random_states_{ranks - 1}.pkl", ranks - 1), 4)
     if ranks == 1:
+        add("limited", Kill(4, "removal"), 6)
+        add("accelerate", Kill(6, "optimizer.bin"), 4)
         add("momo_adam", Kill(-1), STEPS)
         for file in ("model.safetensors", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
             add("momo_adam", Kill(6, file), 4)
         add("momo_adam", Kill(6, "trainer_state.json"), 4)
         return found
-    for file in ("optimizer.pt", "rng_state_0.pth", "trainer_state.json"):
-        add("momo_adam", Kill(6, file), 4)
+    add("momo_adam", Kill(6, "optimizer.pt"), 4)
     for run in ("momo_adam", "stock"):
         add(run, Kill(6, "rng_state_1.pth", 1), 4)
         add(run, Kill(6, "rng_state_1.pth", 1, before=True), 4)

@@ -29,7 +29,7 @@ def launched(folder: Path, ranks: int, script: str) -> Path:
         "HF_HUB_OFFLINE": "1",
     }
     command = [sys.executable, *(LAUNCH.split() if ranks > 1 else []), script, str(folder)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert result.returncode == 0, result.stderr[-6000:]
     return folder
 
