@@ -48,7 +48,8 @@ class Setting:
         groups: ``"decay"`` (weights with decay, others without), ``"one"``, or ``"split"`` (three groups with equal
             settings, in another order).
         after_prepare: Whether the optimizer is made after ``accelerator.prepare``.
-        precision: ``"float64"``, ``"float32"``, ``"autocast"`` (bfloat16) or ``"bfloat16"`` (the parameters).
+        precision: ``"float64"``, ``"float32"``, ``"autocast"`` (bfloat16), ``"float16"`` (autocast) or ``"bfloat16"``
+            (the parameters).
         init_scale: Of a gradient scaler, whose first steps overflow and are skipped.
         alone: Whether every rank trains a model of its own.
     """
@@ -89,14 +90,15 @@ class Backend(NamedTuple):
     device: str = "cpu"
 
 
-_TWO = "--num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
+_COMMON = "--num_machines 1 --mixed_precision no --dynamo_backend no"
+_TWO = f"--num_processes 2 {_COMMON} --main_process_port 0"
 _FSDP = "--use_fsdp --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_cpu_ram_efficient_loading false"
 _ZERO = f"--use_deepspeed {_TWO} --zero3_init_flag false --zero_stage"
 
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("one", 1, "--cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"),
+        Backend("one", 1, f"--cpu --num_processes 1 {_COMMON}"),
         # With --cpu accelerate starts one process only, so that comes by ACCELERATE_USE_CPU.
         Backend("ddp", 2, f"--multi_gpu {_TWO}"),
         Backend("torch", 2, f"--multi_gpu {_TWO}"),
@@ -105,6 +107,10 @@ BACKENDS = {
         Backend("zero1", 2, f"{_ZERO} 1", "pieces"),
         Backend("zero2", 2, f"{_ZERO} 2", "pieces"),
         Backend("zero3", 2, f"{_ZERO} 3", "pieces"),
+        Backend("one cuda", 1, f"--num_processes 1 --gpu_ids 0 {_COMMON}", device="cuda"),
+        Backend("ddp cuda", 2, f"--multi_gpu {_TWO}", device="cuda"),
+        Backend("fsdp2 cuda", 2, f"{_TWO} {_FSDP} --fsdp_version 2", "dtensor", device="cuda"),
+        Backend("zero2 cuda", 2, f"{_ZERO} 2", "pieces", device="cuda"),
     )
 }
 
@@ -141,7 +147,7 @@ class Row(NamedTuple):
     def tolerance(self) -> Tolerance:
         if self.backend.name == "zero3" and self.setting.precision == "autocast":
             return ZERO3_HALF
-        if self.setting.precision in ("autocast", "bfloat16"):
+        if self.setting.precision in ("autocast", "bfloat16", "float16"):
             return HALF
         return FLOAT64 if self.dtype == torch.float64 else FLOAT32
 
@@ -171,6 +177,7 @@ LOOPS = (
     Setting("bfloat16", "momo_adam", {"lr": 0.3, "lower_bound": 1.2}, precision="bfloat16"),
     Setting("bfloat16 momo", "momo", {"lr": 0.3}, precision="bfloat16"),
 )
+# accelerate makes a scaler on a GPU only; on a CPU the loop gives it one.
 SCALER = Setting(
     "scaler",
     "momo_adam",
@@ -179,6 +186,10 @@ SCALER = Setting(
     precision="float32",
     init_scale=2.0**127,
     normalize="examples",
+)
+
+FLOAT16 = Setting(
+    "float16", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}, layout="pairs", precision="float16", init_scale=2.0**24
 )
 
 # The gradient of an attention's key bias is 0 but for rounding, which Adam's 1e-8 would blow up.
@@ -190,6 +201,7 @@ TRAINERS = (
     Setting(
         "accumulated by rank", "momo", {"lr": 5.0, "lower_bound": 2.5}, layout="accumulated", normalize="rank items"
     ),
+    Setting("autocast", "momo", {"lr": 5.0, "lower_bound": 2.5}, precision="autocast"),
     Setting("clipped", "momo_adam", {**_EPS, "lr": 0.1, "lower_bound": 2.0}, layout="pairs", max_norm=0.1),
     Setting(
         "last batch", "momo_adam", {**_EPS, "lr": 0.1, "lower_bound": 2.0}, layout="pairs", examples=STEPS * BATCH - 5
@@ -212,12 +224,20 @@ MESHES = (
 def _rows(backend: Backend) -> list[Row]:
     if backend.name == "torch":
         return [Row(backend, "torch", setting) for setting in MESHES]
-    ways = [("loop", setting) for setting in LOOPS] + [("trainer", setting) for setting in TRAINERS]
+    rows = [Row(backend, "loop", setting) for setting in LOOPS]
+    rows += [Row(backend, "trainer", setting) for setting in TRAINERS]
     if backend.kind == "replicated":
-        ways.append(("loop", SCALER))
-    if backend.name.startswith("zero"):
-        ways = [(way, setting) for way, setting in ways if setting.precision != "bfloat16"]
-    return [Row(backend, way, setting) for way, setting in ways]
+        rows.append(Row(backend, "loop", SCALER if backend.device == "cpu" else FLOAT16))
+    return [row for row in rows if _exists(row)]
+
+
+def _exists(row: Row) -> bool:
+    if row.setting.precision == "bfloat16":
+        return not row.one_group  # ZeRO keeps float32 master weights of bfloat16 ones: that is its "autocast"
+    if row.way == "trainer" and row.setting.precision == "autocast":
+        # The Trainer refuses bf16 on a CPU unless told use_cpu, with which it does not go on to FSDP or DeepSpeed.
+        return row.backend.kind == "replicated" or row.backend.device == "cuda"
+    return True
 
 
 ROWS = {row.name: row for backend in BACKENDS.values() for row in _rows(backend)}

@@ -19,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ranks]:
     """What every rank wrote about a job; its backend is launched once, for all jobs of the tests that will run."""
-    done: dict[str, dict[str, Ranks] | BaseException] = {}
+    done: dict[tuple[str, str], dict[str, Ranks] | BaseException] = {}
     wanted = [
         item.callspec.params["job"]
         for item in request.session.items
@@ -28,9 +28,9 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     ]
 
     def result(job: str) -> Ranks:
-        command = backend_of(job).launch
+        command = launch_of(job)
         if command not in done:
-            jobs = [each for each in dict.fromkeys(wanted) if backend_of(each).launch == command]
+            jobs = [each for each in dict.fromkeys(wanted) if launch_of(each) == command]
             try:
                 done[command] = launch(backend_of(job), jobs, tmp_path_factory.mktemp("ranks"))
             except Exception as error:
@@ -45,6 +45,11 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def backend_of(job: str) -> Backend:
     return ROWS[job.rpartition(":")[2]].backend
+
+
+def launch_of(job: str) -> tuple[str, str]:
+    """What is the same for all jobs of one launch."""
+    return backend_of(job).launch, backend_of(job).device
 
 
 @pytest.fixture

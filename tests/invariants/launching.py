@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
 from invariants.configurations import Backend
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -19,11 +23,24 @@ Ranks = list[dict[str, Any]]
 """What every rank wrote about one job."""
 
 
-def launch(backend: Backend, jobs: Sequence[str], folder: Path, *, timeout: float = 240.0) -> dict[str, Ranks]:
+def marks_of(backend: Backend) -> list[pytest.MarkDecorator]:
+    """What this machine lacks to launch ``backend``, as marks of a test."""
+    marks = [pytest.mark.gpu] if backend.device == "cuda" else []
+    if backend.device == "cuda" and torch.cuda.device_count() < backend.ranks:
+        marks.append(pytest.mark.skipif(True, reason=f"needs {backend.ranks} CUDA device(s)"))
+    if backend.name.startswith("zero") and find_spec("deepspeed") is None:
+        marks.append(pytest.mark.skipif(True, reason="needs deepspeed"))
+    return marks
+
+
+def launch(backend: Backend, jobs: Sequence[str], folder: Path, *, timeout: float = 480.0) -> dict[str, Ranks]:
     """Launch one job after the other in the processes of one launch.
 
     Returns:
-        By job, what every rank wrote; the job is missing where a rank wrote nothing.
+        By job, what every rank wrote.
+
+    Raises:
+        AssertionError: If a rank did not get to the end, with what was printed last.
     """
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_"))},
@@ -32,14 +49,26 @@ def launch(backend: Backend, jobs: Sequence[str], folder: Path, *, timeout: floa
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if backend.kind == "replicated" and backend.ranks > 1:
+    if backend.device == "cpu" and backend.kind == "replicated" and backend.ranks > 1:
         environment["ACCELERATE_USE_CPU"] = "true"
     command = [sys.executable, "-m", "accelerate.commands.launch", *backend.launch.split(), str(WORKER), str(folder)]
-    result = subprocess.run(
-        [*command, *jobs], env=environment, capture_output=True, text=True, timeout=timeout, check=False
-    )
+    with subprocess.Popen(
+        [*command, *jobs],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            # The launcher alone would leave the ranks behind, waiting for each other.
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            output += f"\nkilled after {timeout:.0f} seconds"
     files = {job: [folder / f"{job.replace('/', '.')}.{rank}.json" for rank in range(backend.ranks)] for job in jobs}
-    missing = [job for job, paths in files.items() if not all(path.exists() for path in paths)]
-    assert not missing, f"{missing[0]} ended with {result.returncode}: {result.stdout[-2000:]}{result.stderr[-6000:]}"
-    assert result.returncode == 0, result.stderr[-6000:]
+    unwritten = [job for job, paths in files.items() if not all(path.exists() for path in paths)]
+    assert not unwritten, f"{unwritten[0]} ended with {process.returncode}: {output[-6000:]}"
+    assert process.returncode == 0, output[-6000:]
     return {job: [json.loads(path.read_text()) for path in paths] for job, paths in files.items()}

@@ -7,8 +7,9 @@ import os
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.state import AcceleratorState, GradientState
+from accelerate import Accelerator, DataLoaderConfiguration, DeepSpeedPlugin
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import DistributedType, GradScalerKwargs, InitProcessGroupKwargs
 from invariants.batches import accumulation_steps, windows
 from invariants.configurations import Row, Setting
 from invariants.models import build, examples, item_losses
@@ -30,26 +31,26 @@ def make_accelerator(row: Row) -> Accelerator:
     GradientState._reset_state()
     setting = row.setting
     steps = accumulation_steps(setting.layout, row.backend.ranks)
-    options: dict[str, Any] = {}
-    if row.backend.name.startswith("zero"):
-        from accelerate import DeepSpeedPlugin
-        from accelerate.utils import InitProcessGroupKwargs
-
+    options: dict[str, Any] = {"kwargs_handlers": []}
+    if row.backend.device == "cpu" and row.one_group:
+        options["kwargs_handlers"].append(InitProcessGroupKwargs(backend="gloo"))
+    if setting.precision == "float16":
+        options["kwargs_handlers"].append(GradScalerKwargs(init_scale=setting.init_scale))
+    if row.one_group:
         plugin = DeepSpeedPlugin(gradient_accumulation_steps=steps)
         plugin.deepspeed_config["gradient_clipping"] = setting.max_norm  # accelerate takes 0 for its default of 1
         # The batch sampler has no batch size from which accelerate could fill this in.
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
-        options = {"deepspeed_plugin": plugin, "kwargs_handlers": [InitProcessGroupKwargs(backend="gloo")]}
+        options["deepspeed_plugin"] = plugin
     accelerator = Accelerator(
         gradient_accumulation_steps=steps,
-        mixed_precision="bf16" if setting.precision == "autocast" else "no",
+        mixed_precision={"autocast": "bf16", "float16": "fp16"}.get(setting.precision, "no"),
         # Batches as they come: of unequal sizes, and the last one short.
         dataloader_config=DataLoaderConfiguration(even_batches=False),
         **options,
     )
-    if setting.init_scale is not None:
-        # accelerate itself makes a scaler for float16 on an accelerator only.
-        accelerator.scaler = torch.amp.GradScaler(row.backend.device, init_scale=setting.init_scale)
+    if setting.init_scale is not None and accelerator.scaler is None:
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=setting.init_scale)
     return accelerator
 
 
@@ -97,7 +98,8 @@ def train_in_a_loop(row: Row, *, euler: bool) -> dict[str, Any]:
     model: Any = build("loop", setting, euler=euler, dtype=row.dtype)
     data = examples("loop", setting, euler=euler, dtype=row.dtype)
     loader = make_loader(setting, data, row.backend.ranks)
-    if setting.after_prepare and row.backend.kind == "replicated":
+    # FSDP2 and DeepSpeed need the optimizer when they prepare the model.
+    if setting.after_prepare and row.backend.name not in ("fsdp2", "fsdp2 cuda") and not row.one_group:
         model, loader = accelerator.prepare(model, loader)
         optimizer = accelerator.prepare(make_optimizer(row, model, accelerator, euler=euler))
     else:
@@ -151,13 +153,10 @@ def gathered(model: Any, row: Row) -> contextlib.AbstractContextManager[Any]:
 
 def run_on_cpu(row: Row) -> None:
     """Let accelerate take the CPU for a device on which it runs FSDP and DeepSpeed."""
-    from accelerate.state import PartialState
-    from accelerate.utils import DistributedType
-
     if row.backend.device == "cpu" and row.backend.kind != "replicated":
         os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
         PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)
-    if row.backend.device == "cpu" and row.backend.name.startswith("zero"):
+    if row.backend.device == "cpu" and row.one_group:
         import deepspeed.comm.torch
 
         # Its all-reduce through shared memory is compiled where it was never used, for minutes; gloo does as well.

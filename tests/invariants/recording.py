@@ -43,11 +43,11 @@ class Recorder:
 
     @torch.no_grad()
     def _grad_dot_param(self, optimizer: torch.optim.Optimizer) -> float:
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=optimizer.param_groups[0]["params"][0].device)
         for group in optimizer.param_groups:
             for param in group["params"]:
                 if param.grad is not None:
-                    total += (whole(param).double() * whole(param.grad).double()).sum().cpu()
+                    total += (whole(param).double() * whole(param.grad).double()).sum()
         if self.kind == "pieces":
             dist.all_reduce(total)
         return float(total)

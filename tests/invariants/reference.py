@@ -131,7 +131,7 @@ def window_loss(model: nn.Module, data: Any, window: Window, setting: Setting, r
     weights = item_weights(
         window, kept, setting.normalize, ranks=ranks, accumulation=accumulation_steps(setting.layout, ranks)
     )
-    half = setting.precision == "autocast"
+    half = setting.precision == "autocast"  # the plain loop of float16 is in float64: its scaler is part of the row
     with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
         outputs = model(**batch)
     logits = outputs["logits"]

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-import torch
 from invariants.configurations import ROWS, Row, Setting
 from invariants.judging import Differences, differences, reference_of
-from invariants.launching import Ranks
+from invariants.launching import Ranks, marks_of
 from invariants.reference import Trajectory
 
-FUSED_SGD = "torch 2.13's fused SGD leaves half-precision parameters on a CPU where they are (pytorch issue 191763)"
 
-
-def marks(row: Row) -> list[Any]:
-    """Why a row cannot run here, if it cannot."""
-    found: list[Any] = []
-    if row.backend.device == "cuda":
-        enough = torch.cuda.device_count() >= row.backend.ranks
-        found += [pytest.mark.gpu, pytest.mark.skipif(not enough, reason=f"needs {row.backend.ranks} CUDA devices")]
-    if row.setting.name == "bfloat16 momo" and row.backend.device == "cpu":
-        found.append(pytest.mark.xfail(strict=True, reason=FUSED_SGD))
-    return found
-
-
-@pytest.mark.parametrize("job", [pytest.param(name, marks=marks(row)) for name, row in ROWS.items()])
+@pytest.mark.parametrize("job", [pytest.param(name, marks=marks_of(row.backend)) for name, row in ROWS.items()])
 def test_one_trajectory(
     job: str, run: Callable[[str], Ranks], report: Callable[[str, Row, Differences], None]
 ) -> None:

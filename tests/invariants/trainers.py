@@ -49,13 +49,14 @@ def training_arguments(row: Row, folder: str, *, euler: bool) -> Any:
         "gradient_accumulation_steps": accumulation_steps(setting.layout, ranks),
         "average_tokens_across_devices": setting.normalize == "items",
         "max_grad_norm": setting.max_norm,
+        "bf16": setting.precision == "autocast",
         "max_steps": len(windows(setting.layout, setting.examples, ranks)),
         "accelerator_config": {"even_batches": False},
     }
     if row.backend.name == "ddp":
         given["ddp_backend"] = "gloo"
-    if row.backend.kind != "replicated":
-        given["use_cpu"] = False  # the launched process says so itself, see run_on_cpu
+    if row.backend.kind != "replicated" or row.backend.device == "cuda":
+        given["use_cpu"] = False  # where it is the CPU after all, run_on_cpu says so
     return arguments(folder, **given)
 
 
