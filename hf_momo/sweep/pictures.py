@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from hf_momo.sweep.files import write_whole
 from hf_momo.sweep.grid import format_rate
@@ -36,7 +36,7 @@ _GREY = "#555555"
 # 960 pixels wide: a README's column.
 _WIDTH, _HEIGHT, _DPI = 8.0, 4.6, 120
 # From this ratio of the worst to the best on, what is better when lower is drawn on a log axis.
-_LOG_FROM = 30.0
+_LOG_FROM = 5.0
 
 Series = Mapping[int, float]
 
@@ -141,8 +141,7 @@ def _score_legend(figure: Figure, axes: Axes, lines: Sequence[Line]) -> None:
     shown = [(label, look) for is_there, label, look in entries if is_there]
     handles += [Line2D([], [], color=_GREY, **look) for _, look in shown]
     labels += [label for label, _ in shown]
-    # Outside the axes, where it covers nothing.
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    _legend(figure, handles, labels)
 
 
 def _draw_curves(report: Report) -> Figure | None:
@@ -173,7 +172,7 @@ def _draw_curves(report: Report) -> Figure | None:
     if any(len(runs) > 1 for runs in histories.values()):
         handles += [Line2D([], [], color=_GREY, linewidth=0.8, alpha=0.6)]
         labels += ["single seeds, of which the line is the mean"]
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    _legend(figure, handles, labels)
     return figure
 
 
@@ -196,9 +195,14 @@ def _is_curve(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], ke
 
 
 def _spread(axes: Axes, losses: Sequence[float]) -> None:
-    """Losses that differ by orders of magnitude go on a log axis, on which the best ones can be told apart."""
+    """Losses of very different size go on a log axis, on which the best ones can be told apart."""
     if losses and min(losses) > 0 and max(losses) > _LOG_FROM * min(losses):
         axes.set_yscale("log")
+        if max(losses) < 1e3 * min(losses):
+            # 5 and 20 are read more easily than powers of ten.
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _scale_rates(axes: Axes, rates: Sequence[float]) -> None:
@@ -215,6 +219,15 @@ def _label(axes: Axes, x_label: str, y_label: str) -> None:
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Outside the panels, where it covers nothing, in as many columns as there is room for."""
+    for columns in (4, 3, 2, 1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -92,17 +92,18 @@ def test_losses_of_several_magnitudes_are_on_a_log_axis(tmp_path, losses, scale)
     assert pictures._draw_scores(report_of(tmp_path, rows, "eval_loss", False)).axes[0].get_yscale() == scale
 
 
-def test_legend_and_panels_do_not_overlap(tmp_path):
-    figure = pictures._draw_scores(report_of(tmp_path, SCORES))
+@pytest.mark.parametrize("options", [(), (("weight_decay", "0.1"),), (("optim_args", "a" * 60),)])
+def test_legend_and_panels_are_in_the_picture_and_do_not_overlap(tmp_path, options):
+    names = ["momo_adam", "adamw_torch", "sgd", "adafactor", "lion"]
+    rows = [(Variant(name, options), 10.0**k, [k, k + 1, DIVERGED]) for name in names for k in (0, 1)]
+    figure = pictures._draw_scores(report_of(tmp_path, rows))
     figure.draw_without_rendering()
     legend = figure.legends[0].get_window_extent()
-    for axes in figure.axes:
-        assert not legend.overlaps(axes.get_tightbbox())
+    panels = [axes.get_tightbbox() for axes in figure.axes]
+    assert not any(legend.overlaps(panel) for panel in panels)
     assert not figure.axes[0].get_window_extent().overlaps(figure.axes[1].get_window_extent())
-    whole = figure.bbox
-    for axes in figure.axes:
-        box = axes.get_tightbbox()
-        assert box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y1 <= whole.y1
+    for box in (legend, *panels):
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
 
 
 def test_styles_differ_in_more_than_colour():
