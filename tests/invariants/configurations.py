@@ -189,7 +189,7 @@ SCALER = Setting(
 )
 
 FLOAT16 = Setting(
-    "float16", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}, layout="pairs", precision="float16", init_scale=2.0**24
+    "float16", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}, layout="pairs", precision="float16", init_scale=2.0**19
 )
 
 # The gradient of an attention's key bias is 0 but for rounding, which Adam's 1e-8 would blow up.
