@@ -41,6 +41,11 @@ def take_cpu_for_gpu() -> None:
 
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)  # type: ignore[method-assign]
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        import deepspeed.comm.torch
+
+        # On GPUs there is none; for CPUs it would be compiled first, which takes minutes.
+        deepspeed.comm.torch.build_shm_op = lambda: None
 
 
 def main(folder: Path, script: str, arguments: list[str]) -> None:
