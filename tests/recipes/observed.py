@@ -13,6 +13,7 @@ Every process writes FOLDER/rankN.json: the batches in the order in which they w
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -42,10 +43,9 @@ def take_cpu_for_gpu() -> None:
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)  # type: ignore[method-assign]
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        import deepspeed.comm.torch
-
-        # On GPUs there is none; for CPUs it would be compiled first, which takes minutes.
-        deepspeed.comm.torch.build_shm_op = lambda: None
+        # On GPUs there is none; for CPUs it would be compiled first, which takes minutes. By import_module, because
+        # the attribute deepspeed.comm.torch is PyTorch.
+        importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # type: ignore[attr-defined]
 
 
 def main(folder: Path, script: str, arguments: list[str]) -> None:

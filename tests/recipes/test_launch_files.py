@@ -15,9 +15,14 @@ from accelerate.commands.config.config_args import ClusterConfig, load_config_fr
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
-from recipes.launching import LAUNCH_FILES, OBSERVED, ROOT, TRANSLATION, environment, launch, read_json
+from recipes.launching import LAUNCH_FILES, ROOT, TRANSLATION, environment, launch, read_json
 from safetensors.torch import load_file
 from torch.distributed.fsdp import OffloadPolicy
+from translation import Settings, check_settings
+
+from common.errors import RecipeError
+from hf_momo import MomoSeq2SeqTrainingArguments
+from machine_translation.arguments import DataArguments, ModelArguments
 
 NAMES = ["ddp", "deepspeed_zero2", "deepspeed_zero3", "fsdp2", "multi_node"]
 CAUSAL_LM = Path(__file__).with_name("causal_lm.py")
@@ -126,10 +131,13 @@ def refusal(done: subprocess.CompletedProcess[str]) -> set[str]:
 TRAIN = ["--dataset_name", "embedded", "--source_lang", "de", "--target_lang", "en", "--do_train"]
 
 
-def test_translation_refuses_fsdp(tmp_path: Path) -> None:
-    done = launch("fsdp2", OBSERVED, "seen", TRANSLATION, *TRAIN, cwd=tmp_path, check=False, CPU_FOR_GPU="true")
-    (error,) = refusal(done)
-    assert error.startswith("error: FSDP does not take translation models")
+def test_translation_refuses_fsdp(tmp_path: Path, clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = MomoSeq2SeqTrainingArguments(str(tmp_path / "run"), use_cpu=True, do_train=True)
+    settings = Settings(ModelArguments(), DataArguments(), training)
+    check_settings(settings)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as the launch file does
+    with pytest.raises(RecipeError, match="FSDP does not take translation models"):
+        check_settings(settings)
 
 
 def test_sharded_training_without_gpus_is_refused(tmp_path: Path) -> None:
