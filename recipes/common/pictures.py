@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +30,48 @@ _RUN_STYLES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (OR
 # 960 pixels wide: a README's column.
 _WIDTH, _DPI = 8.0, 120
 
-# What `draw_run` may leave in a run's folder.
-PICTURE_NAMES = ("loss.png", "bleu.png", "step_size.png")
-
 LogHistory = Sequence[Mapping[str, Any]]
 
 
-def draw_run(history: LogHistory, folder: Path, title: str = "") -> list[str]:
-    """Draw loss.png, step_size.png and, where there are scores, bleu.png into `folder`.
+@dataclass(frozen=True)
+class Task:
+    """What the pictures of a task show.
+
+    Attributes:
+        score: Name of its score, of which `eval_` before it is the key in the log and .png behind it the picture.
+        score_label: What stands at the axis of the score.
+        highest_score: The highest that there is.
+        loss_unit: Of the loss.
+    """
+
+    score: str
+    score_label: str
+    highest_score: float
+    loss_unit: str
+
+
+TRANSLATION = Task("bleu", "BLEU (0 to 100)", 100.0, "nats per token")
+IMAGE_CLASSIFICATION = Task("accuracy", "accuracy (share of the images)", 1.0, "nats per image")
+
+# What `draw_run` may leave in a run's folder.
+PICTURE_NAMES = ("loss.png", *(f"{task.score}.png" for task in (TRANSLATION, IMAGE_CLASSIFICATION)), "step_size.png")
+
+
+def draw_run(history: LogHistory, folder: Path, title: str = "", task: Task = TRANSLATION) -> list[str]:
+    """Draw loss.png, step_size.png and, where there are scores, e.g. bleu.png into `folder`.
 
     Args:
         history: `log_history` of the Trainer.
         folder: Where the pictures go; older ones are replaced.
         title: Stands above each picture, e.g. the optimizer's name.
+        task: Whose score is drawn.
 
     Returns:
         The names of the files drawn.
     """
-    drawn = {"loss.png": _draw_loss(history, title), "step_size.png": _draw_step_size(history, title)}
-    if series(history, "eval_bleu")[0]:
-        drawn["bleu.png"] = _draw_bleu(history, title)
+    drawn = {"loss.png": _draw_loss(history, title, task), "step_size.png": _draw_step_size(history, title, task)}
+    if series(history, f"eval_{task.score}")[0]:
+        drawn[f"{task.score}.png"] = _draw_score(history, title, task)
     for name, figure in drawn.items():
         _save(figure, folder / name)
     return list(drawn)
@@ -82,30 +105,32 @@ def series(history: LogHistory, key: str) -> tuple[list[int], list[float]]:
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _draw_loss(history: LogHistory, title: str) -> Figure:
+def _draw_loss(history: LogHistory, title: str, task: Task) -> Figure:
     figure, axes = plt.subplots(figsize=(_WIDTH, 4.2))
     axes.plot(*series(history, "loss"), color=BLUE, label="training, mean since the last point")
     if series(history, "eval_loss")[0]:
         axes.plot(*series(history, "eval_loss"), color=VERMILION, marker="o", linestyle="--", label="validation")
-    _label(axes, "training step", "loss (nats per token)")
+    _label(axes, "training step", f"loss ({task.loss_unit})")
     axes.legend(frameon=False)
     axes.set_title(title)
     return figure
 
 
-def _draw_bleu(history: LogHistory, title: str) -> Figure:
+def _draw_score(history: LogHistory, title: str, task: Task) -> Figure:
     figure, axes = plt.subplots(figsize=(_WIDTH, 4.2))
-    steps, values = series(history, "eval_bleu")
+    steps, values = series(history, f"eval_{task.score}")
     axes.plot(steps, values, color=BLUE, marker="o", label="validation, while training")
-    axes.annotate(f"{values[-1]:.1f}", (steps[-1], values[-1]), textcoords="offset points", xytext=(0, 7), ha="center")
-    _label(axes, "training step", "BLEU (0 to 100)")
-    axes.set_ylim(0, max(5.0, 1.15 * max(values)))
+    # Three digits of what is at most 1 or 100.
+    last = f"{values[-1]:.3f}" if task.highest_score <= 1 else f"{values[-1]:.1f}"
+    axes.annotate(last, (steps[-1], values[-1]), textcoords="offset points", xytext=(0, 7), ha="center")
+    _label(axes, "training step", task.score_label)
+    axes.set_ylim(0, max(0.05 * task.highest_score, 1.15 * max(values)))
     axes.legend(frameon=False, loc="lower right")
     axes.set_title(title)
     return figure
 
 
-def _draw_step_size(history: LogHistory, title: str) -> Figure:
+def _draw_step_size(history: LogHistory, title: str, task: Task = TRANSLATION) -> Figure:
     if not series(history, "step_size")[0]:
         figure, axes = plt.subplots(figsize=(_WIDTH, 4.2))
         axes.plot(*series(history, "learning_rate"), color=BLACK, label="learning rate")
@@ -130,11 +155,11 @@ def _draw_step_size(history: LogHistory, title: str) -> Figure:
     _label(capped_axes, "", "steps at the cap")
     capped_axes.set_ylim(-0.05, 1.05)
     capped_axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _draw_bound(bound_axes, history)
+    _draw_bound(bound_axes, history, task)
     return figure
 
 
-def _draw_bound(axes: Axes, history: LogHistory) -> None:
+def _draw_bound(axes: Axes, history: LogHistory, task: Task) -> None:
     losses = series(history, "loss")[1]
     steps, bounds = series(history, "lower_bound")
     axes.plot(*series(history, "loss"), color=BLUE, label="training loss")
@@ -143,7 +168,7 @@ def _draw_bound(axes: Axes, history: LogHistory) -> None:
         axes.plot(steps, bounds, color=VERMILION, linestyle="-.", label="lower bound")
     elif bounds:
         axes.plot([], [], color=VERMILION, linestyle="-.", label=f"lower bound: {bounds[-1]:.3g}, far below")
-    _label(axes, "training step", "loss (nats per token)")
+    _label(axes, "training step", f"loss ({task.loss_unit})")
     axes.legend(frameon=False)
 
 

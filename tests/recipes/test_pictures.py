@@ -39,7 +39,8 @@ def width_and_height(path: Path) -> tuple[int, ...]:
 @pytest.mark.parametrize("momo", [True, False])
 def test_a_run_is_drawn_at_readme_width(tmp_path: Path, momo: bool) -> None:
     drawn = pictures.draw_run(history(momo), tmp_path, "a title")
-    assert sorted(drawn) == sorted(pictures.PICTURE_NAMES)
+    assert sorted(drawn) == ["bleu.png", "loss.png", "step_size.png"]
+    assert set(drawn) < set(pictures.PICTURE_NAMES)
     assert {path.name for path in tmp_path.iterdir()} == set(drawn)
     assert all(width_and_height(tmp_path / name)[0] == 960 for name in drawn)
 
@@ -47,6 +48,17 @@ def test_a_run_is_drawn_at_readme_width(tmp_path: Path, momo: bool) -> None:
 def test_no_bleu_no_picture_of_it(tmp_path: Path) -> None:
     entries = [entry for entry in history(True) if "eval_bleu" not in entry]
     assert "bleu.png" not in pictures.draw_run(entries, tmp_path)
+
+
+def test_each_task_has_its_own_score_and_unit(tmp_path: Path) -> None:
+    entries = [*history(True), {"step": 50, "eval_loss": 0.1, "eval_accuracy": 0.9751}]
+    task = pictures.IMAGE_CLASSIFICATION
+    assert sorted(pictures.draw_run(entries, tmp_path, task=task)) == ["accuracy.png", "loss.png", "step_size.png"]
+    (axes,) = pictures._draw_score(entries, "", task).axes
+    assert lines(axes)["validation, while training"] == [0.9751]
+    assert [text.get_text() for text in axes.texts] == ["0.975"]
+    (axes,) = pictures._draw_loss(entries, "", task).axes
+    assert axes.get_ylabel() == "loss (nats per image)"
 
 
 def test_step_size_stands_with_its_cap_on_a_log_axis() -> None:
