@@ -1,5 +1,6 @@
 """Whether the files of a Trainer's checkpoint are all there and whole, in every layout that it writes.
 
+The folders of ``Accelerator.save_state`` are known too, where the loop writes a ``trainer_state.json`` into them last.
 A checkpoint is taken for complete when
 
 - ``trainer_state.json`` is there, which the Trainer writes last on the main process;
@@ -27,13 +28,13 @@ TRAINER_STATE = "trainer_state.json"
 # The kinds of state beside the weights; DeepSpeed has them in its own files, the scheduler where that is its own too.
 _TRAINING_STATE = {
     "optimizer": re.compile(r".*optimizer.*\.(pt|bin)(_.*)?|optimizer_\d+|global_step\d+"),
-    "scheduler": re.compile(r"scheduler\.pt|global_step\d+"),
-    "rng_state": re.compile(r"rng_state.*\.pth"),
+    "scheduler": re.compile(r"scheduler(_\d+)?\.(pt|bin)|global_step\d+"),
+    "rng_state": re.compile(r"rng_state.*\.pth|random_states_\d+\.pkl"),
 }
-_NO_WEIGHTS = re.compile(r"training_args\.bin|scaler\.pt|scheduler\.pt|rng_state.*|.*optimizer.*")
+_NO_WEIGHTS = re.compile(r"training_args\.bin|scaler\.pt|scheduler.*|rng_state.*|random_states.*|.*optimizer.*")
 _SHARD = re.compile(r"(.+)-\d+-of-\d+(\.\w+)")
 # Files that every process writes under its own number.
-_OF_RANK = re.compile(r"(rng_state_|zero_pp_rank_|_rank)(\d+)")
+_OF_RANK = re.compile(r"(rng_state_|random_states_|zero_pp_rank_|_rank)(\d+)")
 
 
 def checkpoint_problem(checkpoint: str | os.PathLike[str], *, save_on_each_node: bool = False) -> str | None:

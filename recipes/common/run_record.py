@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "hf_momo")
+_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "scikit-learn", "hf_momo")
 # What decides a result, written down also where it was left at its default.
 _ALWAYS_RECORDED = (
     "optim",
@@ -58,27 +58,45 @@ def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, 
         trainer: After `train`.
         settings: Name to dataclass of settings of the recipe, beside the Trainer's own.
     """
-    model: Any = trainer.model
     history = trainer.state.log_history
     summary = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
     recorded = {name: portable(dataclasses.asdict(each)) for name, each in settings.items()}
+    args = trainer.args
+    distributed = args.distributed_state.distributed_type if args.world_size > 1 else None
     return {
-        "command": command_line(trainer.args.world_size),
-        "settings": {**recorded, "training": _training_settings(trainer.args)},
-        "optimizer": _optimizer_settings(trainer),
+        **run_record(trainer.model, trainer.optimizer, args.device, args.world_size, distributed),
+        "settings": {**recorded, "training": _training_settings(args)},
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "train_runtime": summary.get("train_runtime"),
+        "seed": args.seed,
+        "curve": [entry for entry in history if "loss" in entry],
+        "evaluations": [entry for entry in history if "eval_loss" in entry],
+    }
+
+
+def run_record(
+    model: Any, optimizer: Any, device: torch.device, processes: int = 1, distributed: Any = None
+) -> dict[str, Any]:
+    """What was trained with what on what, for any loop: command, optimizer, model, versions, hardware.
+
+    Args:
+        model: A model of transformers.
+        optimizer: As it was made, or in accelerate's wrapper.
+        device: Of this process.
+        processes: How many trained together.
+        distributed: How they did, a `DistributedType`; None for one process.
+    """
+    return {
+        "command": command_line(processes),
+        "optimizer": _optimizer_settings(optimizer),
         "model": {
             "type": model.config.model_type,
             # Under ZeRO-3 a parameter is empty between its uses and keeps its size elsewhere.
             "parameters": sum(int(getattr(each, "ds_numel", each.numel())) for each in model.parameters()),
         },
-        "steps": trainer.state.global_step,
-        "epochs": trainer.state.epoch,
-        "train_runtime": summary.get("train_runtime"),
-        "seed": trainer.args.seed,
         "versions": _versions(),
-        "hardware": _hardware(trainer.args),
-        "curve": [entry for entry in history if "loss" in entry],
-        "evaluations": [entry for entry in history if "eval_loss" in entry],
+        "hardware": _hardware(device, processes, distributed),
     }
 
 
@@ -128,9 +146,8 @@ def _plain(value: Any) -> Any:
     return getattr(value, "value", value)
 
 
-def _optimizer_settings(trainer: Trainer) -> dict[str, Any]:
+def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
     """The settings of the optimizer itself, which may be more than its name and `optim_args` say."""
-    optimizer: Any = trainer.optimizer
     while hasattr(optimizer, "optimizer"):  # accelerate's wrapper
         optimizer = optimizer.optimizer
     in_use = {name: optimizer.param_groups[0].get(name, default) for name, default in optimizer.defaults.items()}
@@ -155,14 +172,14 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _hardware(args: Any) -> dict[str, Any]:
-    hardware: dict[str, Any] = {"processes": args.world_size}
-    if args.world_size > 1:
-        hardware["distributed"] = str(args.distributed_state.distributed_type.value)
-    if args.device.type == "cuda":
-        return {**hardware, "device": torch.cuda.get_device_name(args.device)}
-    if args.device.type != "cpu":
-        return {**hardware, "device": args.device.type}
+def _hardware(device: torch.device, processes: int, distributed: Any) -> dict[str, Any]:
+    hardware: dict[str, Any] = {"processes": processes}
+    if distributed is not None:
+        hardware["distributed"] = str(distributed.value)
+    if device.type == "cuda":
+        return {**hardware, "device": torch.cuda.get_device_name(device)}
+    if device.type != "cpu":
+        return {**hardware, "device": device.type}
     return {**hardware, "device": _cpu_model(), "cpu_count": os.cpu_count(), "threads": torch.get_num_threads()}
 
 
