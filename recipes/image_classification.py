@@ -1,0 +1,163 @@
+r"""Train an image classifier with MoMo: the paper's experiments, or your own images.
+
+The paper's perceptron on MNIST (the four idx files in a folder):
+
+    python recipes/image_classification.py --config recipes/configs/mnist_mlp.yaml --data_dir data/mnist \
+        --output_dir runs/mnist
+
+Your own images, in folders train/CLASS/*.png and test/CLASS/*.png, or a data set of the Hub:
+
+    python recipes/image_classification.py --config recipes/configs/cifar10_resnet20.yaml --data_dir data/mine \
+        --image_size 32 --output_dir runs/mine
+    python recipes/image_classification.py --config recipes/configs/cifar10_resnet20.yaml --dataset_name cifar10 \
+        --output_dir runs/cifar10
+
+On several GPUs, or several processes on a CPU; each takes batches of --per_device_train_batch_size:
+
+    accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/image_classification.py \
+        --config recipes/configs/cifar10_resnet20.yaml --per_device_train_batch_size 64 --output_dir runs/two
+
+Every setting of the YAML file can be given on the command line, where it wins; beside those of `TrainingArguments`
+they are listed by `--help`. `--optim` takes `momo`, `momo_adam` and every optimizer of the Trainer; for the first two
+`--learning_rate` is the cap of the step size. `sgd` has `--sgd_momentum` and `--sgd_dampening`. Images are held in
+memory as bytes and cut into batches, augmented and normalised as tensors, so no workers are needed.
+
+A run leaves in `--output_dir`: the model, loaded by
+`AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)`; all_results.json with
+`eval_accuracy` (share of the test images classified right, after the last epoch) and `eval_loss`; pictures; and
+record.json, all of it in numbers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, TrainerCallback, set_seed
+
+from common.config import parse_settings
+from common.errors import RecipeError, run_recipe
+from common.pictures import IMAGE_CLASSIFICATION, draw_run
+from common.processes import agree, check_processes, leave_processes, use_cpu_without_gpu
+from common.records import RECORD_NAME, write_record
+from common.run_record import training_record
+from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
+from images.augmentation import Augmentation
+from images.corpus import describe, load_corpus
+from images.data import ImageCorpus, ImageDataset, ImageSplit, Normalization, collate
+from images.model import create_model, load_pretrained
+from images.trainer import EpochCallback, ImageTrainer, accuracy, predicted_classes
+
+
+@dataclass
+class Settings:
+    """All settings of a run, in the order in which they are parsed."""
+
+    model: ModelArguments
+    data: DataArguments
+    training: ImageTrainingArguments
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return Path(str(self.training.output_dir))
+
+
+def main() -> None:
+    """Read the settings, check the input, train, evaluate, record."""
+    types = (ModelArguments, DataArguments, ImageTrainingArguments)
+    use_cpu_without_gpu()
+    settings = Settings(*parse_settings(types, "Train an image classifier and measure its accuracy."))
+    check_processes(settings.training.world_size)
+    agree(lambda: check_settings(settings))
+    corpus = agree(lambda: load_corpus(settings.data))
+    set_seed(settings.training.seed)
+    model = agree(lambda: prepare_model(settings, corpus))
+    trainer = prepare_trainer(settings, corpus, model)
+    if settings.training.do_train:
+        train(trainer, settings)
+    metrics = evaluate(trainer, settings) if settings.training.do_eval else {}
+    if settings.training.do_train and trainer.is_world_process_zero():
+        record = training_record(trainer, {"model": settings.model, "data": settings.data})
+        record |= {"task": "image-classification", "data": describe(corpus, settings.data), "metrics": metrics}
+        write_record(record, settings.folder)
+        print(f"model, scores and record are in {settings.folder}")
+    leave_processes()
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse what would fail only later, and training over a finished run."""
+    training, folder = settings.training, settings.folder
+    if not (training.do_train or training.do_eval):
+        raise RecipeError("nothing to do: give --do_train or --do_eval, or a --config that does")
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"--output_dir {folder} is a file; give a folder")
+    if training.do_train and (folder / RECORD_NAME).exists() and not settings.data.overwrite:
+        raise RecipeError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
+    # Batches are ready-made: nothing in them is for the Trainer to drop.
+    training.remove_unused_columns = False
+    # Pinned memory is for copies to a GPU; without one torch only warns about it.
+    training.dataloader_pin_memory = training.dataloader_pin_memory and training.device.type == "cuda"
+    if training.ddp_find_unused_parameters is None:
+        training.ddp_find_unused_parameters = False
+
+
+def prepare_model(settings: Settings, corpus: ImageCorpus) -> PreTrainedModel:
+    """A pretrained model, or a new one for these images."""
+    if settings.model.model_name_or_path is not None:
+        return load_pretrained(settings.model, corpus.classes)
+    height, width, channels = corpus.splits["train"].images.shape[1:]
+    return create_model(settings.model, (height, width, channels), corpus.classes)
+
+
+def prepare_trainer(settings: Settings, corpus: ImageCorpus, model: PreTrainedModel) -> ImageTrainer:
+    """The Trainer with its two data sets."""
+    data, training = settings.data, settings.training
+    callbacks: list[TrainerCallback] = []
+    augmentation = None
+    train = corpus.splits["train"].first(data.max_train_samples)
+    normalization = _normalization(data, train)
+    if data.crop_padding or data.horizontal_flip:
+        augmentation = Augmentation(len(train.labels), data.crop_padding, data.horizontal_flip, training.seed)
+        callbacks.append(EpochCallback(augmentation))
+    return ImageTrainer(
+        model=model,
+        args=training,
+        train_dataset=ImageDataset(train, normalization, augmentation),
+        eval_dataset=ImageDataset(corpus.splits["test"].first(data.max_eval_samples), normalization),
+        data_collator=collate,
+        compute_metrics=accuracy,
+        preprocess_logits_for_metrics=predicted_classes,
+        callbacks=callbacks,
+    )
+
+
+def _normalization(data: DataArguments, train: ImageSplit) -> Normalization:
+    if data.image_mean is None or data.image_std is None:
+        return Normalization.of(train.images)
+    return Normalization(tuple(data.image_mean), tuple(data.image_std))
+
+
+def train(trainer: ImageTrainer, settings: Settings) -> None:
+    """Train, and save all that training gave before anything else can fail."""
+    result = trainer.train(resume_from_checkpoint=settings.training.resume_from_checkpoint)
+    trainer.save_model()
+    trainer.log_metrics("train", result.metrics)
+    trainer.save_metrics("train", result.metrics)
+    trainer.save_state()
+    if settings.data.draw_pictures and trainer.is_world_process_zero():
+        title = f"{settings.training.optim}, learning rate {settings.training.learning_rate:g}"
+        draw_run(trainer.state.log_history, settings.folder, title, IMAGE_CLASSIFICATION)
+
+
+def evaluate(trainer: ImageTrainer, settings: Settings) -> dict[str, Any]:
+    """Classify the test images."""
+    # predict and not evaluate: it stays out of the log, whose scores are those while training.
+    dataset: Any = trainer.eval_dataset
+    output: Any = trainer.predict(dataset, metric_key_prefix="eval")
+    trainer.log_metrics("eval", output.metrics)
+    trainer.save_metrics("eval", output.metrics)
+    return {"test": {"accuracy": output.metrics["eval_accuracy"], "loss": output.metrics["eval_loss"]}}
+
+
+if __name__ == "__main__":
+    run_recipe(main)

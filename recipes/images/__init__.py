@@ -1,0 +1,1 @@
+"""What the image classification recipe is made of."""

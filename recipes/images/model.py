@@ -1,0 +1,87 @@
+"""The model to train: a pretrained checkpoint, or an image classifier from scratch."""
+
+import json
+from typing import Any
+
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForImageClassification, PreTrainedModel
+
+import models.mlp  # noqa: F401 (makes its model known to the Auto classes)
+from common.errors import RecipeError
+from images.arguments import ModelArguments
+
+
+def create_model(arguments: ModelArguments, image_shape: tuple[int, int, int], classes: list[str]) -> PreTrainedModel:
+    """Make an image classifier with random weights.
+
+    Args:
+        arguments: Its type and settings.
+        image_shape: Height, width and channels of an image.
+        classes: Names of the classes, by label.
+
+    Raises:
+        RecipeError: An architecture that does not exist or classifies no images, a setting that it does not have, or
+            images that it cannot take.
+    """
+    settings = _settings(arguments)
+    if arguments.model_type not in CONFIG_MAPPING:
+        raise RecipeError(
+            f"--model_type {arguments.model_type} is no architecture; take image_mlp, cifar_resnet, cifar_vgg, vit or "
+            "another image classifier of transformers"
+        )
+    height, width, channels = image_shape
+    if height != width:
+        raise RecipeError(f"the images are {height} x {width} pixels; give --image_size to make them square")
+    defaults = CONFIG_MAPPING[arguments.model_type]()
+    if unknown := [name for name in settings if not hasattr(defaults, name)]:
+        raise RecipeError(f"--model_config: {unknown[0]} is not a setting of --model_type {arguments.model_type}")
+    labels = dict(enumerate(classes))
+    shape = {
+        name: value for name, value in (("image_size", height), ("num_channels", channels)) if hasattr(defaults, name)
+    }
+    try:
+        config = AutoConfig.for_model(
+            arguments.model_type,
+            **shape,
+            **settings,
+            id2label=labels,
+            label2id={name: key for key, name in labels.items()},
+        )
+        model: PreTrainedModel = AutoModelForImageClassification.from_config(config)
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"--model_type {arguments.model_type} with these settings: {error}") from error
+    return model
+
+
+def _settings(arguments: ModelArguments) -> dict[str, Any]:
+    if arguments.model_config is None:
+        return {}
+    try:
+        settings = json.loads(arguments.model_config)
+    except ValueError as error:
+        raise RecipeError(f"--model_config {arguments.model_config} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise RecipeError(f'--model_config {arguments.model_config} must be an object, e.g. {{"depths": [3, 3, 3]}}')
+    return settings
+
+
+def load_pretrained(arguments: ModelArguments, classes: list[str]) -> PreTrainedModel:
+    """Load a checkpoint; where it knows another number of classes, its classifier starts anew.
+
+    Raises:
+        RecipeError: A checkpoint that is not there, or is no image classifier.
+    """
+    name = str(arguments.model_name_or_path)
+    labels = dict(enumerate(classes))
+    try:
+        config = AutoConfig.from_pretrained(name)
+        config.id2label, config.label2id = labels, {each: label for label, each in labels.items()}
+        model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
+            name, config=config, ignore_mismatched_sizes=True
+        )
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise RecipeError(
+            f"--model_name_or_path {name} could not be loaded: {first_line} Give the folder of an image classifier, "
+            "or a Hub id when there is a network"
+        ) from error
+    return model
