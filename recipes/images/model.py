@@ -5,7 +5,9 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForImageClassification, PreTrainedModel
 
-import models.mlp  # noqa: F401 (makes its model known to the Auto classes)
+import models.cifar_resnet
+import models.cifar_vgg
+import models.mlp  # noqa: F401 (they make their models known to the Auto classes)
 from common.errors import RecipeError
 from images.arguments import ModelArguments
 
