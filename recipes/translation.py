@@ -34,8 +34,6 @@ loss.png, bleu.png and step_size.png; trainer_state.json; and record.json, all o
 """
 
 import copy
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, disable_progress_bars
@@ -55,43 +53,42 @@ from common.processes import (
     check_processes,
     leave_processes,
     on_main_process,
-    sharding,
+    print_once,
     use_cpu_without_gpu,
 )
 from common.records import RECORD_NAME, write_record
 from common.run_record import training_record
 from hf_momo import MomoSeq2SeqTrainingArguments
 from machine_translation.arguments import DataArguments, ModelArguments
+from machine_translation.averaging import average_checkpoints
 from machine_translation.batching import TranslationCollator, tokenize
 from machine_translation.corpus import load_corpus
 from machine_translation.evaluation import (
     PREDICTIONS_NAME,
+    TOKENIZED_BLEU,
+    TOKENIZED_PREDICTIONS_NAME,
     TranslationScorer,
     describe_corpus,
     sample_translations,
     write_predictions,
 )
-from machine_translation.model import create_model, load_pretrained
+from machine_translation.model import create_model, load_pretrained, load_tokenizer
 from machine_translation.saving import save_for_pipeline
-from machine_translation.tokenizer import train_tokenizer
+from machine_translation.settings import Settings, check_settings, needed_splits
+from machine_translation.tokenizer import train_token_tokenizer, train_tokenizer
 from machine_translation.trainer import TranslationTrainer
 
 # Split to the prefix of its numbers in all_results.json, as in run_translation.py.
 _PREFIXES = {"validation": "eval", "test": "predict"}
-
-
-@dataclass
-class Settings:
-    """All settings of a run, in the order in which they are parsed."""
-
-    model: ModelArguments
-    data: DataArguments
-    training: MomoSeq2SeqTrainingArguments
-
-    @property
-    def folder(self) -> Path:
-        """Where the results go."""
-        return Path(str(self.training.output_dir))
+# What only a finished run leaves.
+OLD_RESULTS = (
+    "all_results.json",
+    "eval_results.json",
+    "predict_results.json",
+    PREDICTIONS_NAME,
+    TOKENIZED_PREDICTIONS_NAME,
+    RECORD_NAME,
+)
 
 
 def main() -> None:
@@ -125,62 +122,25 @@ def main() -> None:
     leave_processes()
 
 
-def needed_splits(settings: Settings) -> list[str]:
-    """The splits that the run will use."""
-    training = settings.training
-    during = training.do_train and training.eval_strategy != "no"
-    wanted = {"train": training.do_train, "validation": training.do_eval or during, "test": training.do_predict}
-    splits = [split for split, needed in wanted.items() if needed]
-    if not splits:
-        raise RecipeError("nothing to do: give --do_train, --do_eval or --do_predict, or a --config that does")
-    return splits
-
-
-def check_settings(settings: Settings) -> None:
-    """Refuse what would fail only after the first epoch, and training over a finished run."""
-    training, folder = settings.training, settings.folder
-    if folder.exists() and not folder.is_dir():
-        raise RecipeError(f"--output_dir {folder} is a file; give a folder")
-    if training.do_train and (folder / RECORD_NAME).exists() and not settings.data.overwrite:
-        raise RecipeError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
-    if sharding() == "FSDP" or training.fsdp:
-        raise RecipeError(
-            "FSDP does not take translation models, whose encoder, decoder and output share their embeddings; launch "
-            "with --config_file recipes/accelerate/ddp.yaml, deepspeed_zero2.yaml or deepspeed_zero3.yaml"
-        )
-    if training.world_size > 1 and getattr(training, "train_sampling_strategy", None) == "group_by_length":
-        raise RecipeError(
-            f"--train_sampling_strategy {training.train_sampling_strategy} shuffles with a generator that dropout on "
-            "each process moves differently, so several processes would not share out one order; take "
-            "--max_tokens_per_batch"
-        )
-    best = (training.metric_for_best_model or "").removeprefix("eval_")
-    if best in ("bleu", "chrf") and not training.predict_with_generate:
-        raise RecipeError(f"--metric_for_best_model {best} needs translations; add --predict_with_generate")
-    if settings.data.early_stopping_patience is not None and not (best and training.load_best_model_at_end):
-        raise RecipeError(
-            f"--early_stopping_patience {settings.data.early_stopping_patience} needs a score to watch; add "
-            "--load_best_model_at_end --metric_for_best_model bleu --predict_with_generate, and equal --eval_strategy "
-            "and --save_strategy"
-        )
-    # Pinned memory is for copies to a GPU; without one torch only warns about it.
-    training.dataloader_pin_memory = training.dataloader_pin_memory and training.device.type == "cuda"
-    if training.ddp_find_unused_parameters is None and settings.model.model_name_or_path is None:
-        # These models use all parameters in every step; looking for unused ones costs a pass over the graph.
-        training.ddp_find_unused_parameters = False
-    if training.generation_max_length is None:
-        training.generation_max_length = settings.data.max_target_length
-
-
 def prepare_model(settings: Settings, corpus: DatasetDict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A pretrained model, or a new one with a vocabulary learned from the training sentences of both languages."""
     if settings.model.model_name_or_path is not None:
         return agree(lambda: load_pretrained(settings.model, settings.data))
     if "train" not in corpus:
         raise RecipeError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
-    sentences = (sentence for pair in corpus["train"]["translation"] for sentence in pair.values())
-    tokenizer = on_main_process(lambda: train_tokenizer(sentences, settings.model.vocab_size))
+    tokenizer = scratch_tokenizer(settings, corpus)
     return agree(lambda: create_model(settings.model, settings.data, tokenizer)), tokenizer
+
+
+def scratch_tokenizer(settings: Settings, corpus: DatasetDict) -> PreTrainedTokenizerBase:
+    """The tokenizer that was given, or one learned from the training sentences of both languages."""
+    if (name := settings.model.tokenizer_name) is not None:
+        return agree(lambda: load_tokenizer(name))
+    sentences = [sentence for pair in corpus["train"]["translation"] for sentence in pair.values()]
+    size = settings.model.vocab_size
+    if settings.data.moses_tokenized:
+        return on_main_process(lambda: train_token_tokenizer(sentences, vocab_size=size))
+    return on_main_process(lambda: train_tokenizer(sentences, size))
 
 
 def prepare_trainer(
@@ -215,9 +175,12 @@ def train(trainer: TranslationTrainer, settings: Settings) -> None:
         checkpoint = str(checkpoint).lower() == "true"
     generation_config = copy.deepcopy(model.generation_config)
     result = trainer.train(resume_from_checkpoint=checkpoint)
+    if (count := settings.model.average_checkpoints) is not None:
+        steps = average_checkpoints(trainer, count)
+        print_once(f"the model is the mean of the checkpoints at the steps {', '.join(map(str, steps))}")
     if trainer.is_world_process_zero():
         # The results of an overwritten run stay until here, and no longer: all_results.json is added to, not replaced.
-        for name in ("all_results.json", "eval_results.json", "predict_results.json", PREDICTIONS_NAME, RECORD_NAME):
+        for name in OLD_RESULTS:
             (settings.folder / name).unlink(missing_ok=True)
     save_for_pipeline(trainer, generation_config)
     trainer.log_metrics("train", result.metrics)
@@ -246,12 +209,16 @@ def evaluate(
         results["metrics"][split] = {"bleu": scores.pop("score"), "loss": loss, **scores}
         results["samples"] = sample_translations(scorer.sources[split], scorer.references[split], translations)
         if trainer.is_world_process_zero():
-            write_predictions(settings.folder, translations)
+            write_predictions(settings.folder, scorer.detokenize(translations))
+            if settings.data.moses_tokenized:
+                write_predictions(settings.folder, translations, TOKENIZED_PREDICTIONS_NAME)
             for sample in results["samples"]:
                 print("\n".join(f"{name:12}{sentence}" for name, sentence in sample.items()) + "\n")
             final = results["metrics"][split]
             print(f"{split}: BLEU {final['bleu']:.2f}  {final['signature']}")
             print(f"{split}: chrF {final['chrf']:.2f}  {final['chrf_signature']}")
+            if TOKENIZED_BLEU in final:
+                print(f"{split}: {TOKENIZED_BLEU} {final[TOKENIZED_BLEU]:.2f}  {final[f'{TOKENIZED_BLEU}_signature']}")
     return results
 
 
@@ -262,7 +229,9 @@ def translate(
     scorer.split, prefix = split, _PREFIXES[split]
     beams = settings.data.num_beams or settings.training.generation_num_beams or 1
     # predict and not evaluate: it stays out of the log, whose scores are those while training.
-    output: Any = trainer.predict(dataset, metric_key_prefix=prefix, num_beams=beams)
+    penalty = settings.data.length_penalty
+    options = {"num_beams": beams} | ({} if penalty is None else {"length_penalty": penalty})
+    output: Any = trainer.predict(dataset, None, prefix, **options)
     trainer.log_metrics(prefix, output.metrics)
     trainer.save_metrics(prefix, output.metrics)
     return scorer.decode(output.predictions, split), output.metrics[f"{prefix}_loss"]

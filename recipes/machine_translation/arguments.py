@@ -14,6 +14,13 @@ class ModelArguments:
         default="marian",
         metadata={"help": "From scratch: the architecture, e.g. marian (post-norm) or m2m_100 (pre-norm)."},
     )
+    tokenizer_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "From scratch: folder or Hub id of a tokenizer, e.g. the one that prepare_iwslt14.py leaves. Left "
+            "out: a joint BPE vocabulary of --vocab_size pieces is learned from the training sentences."
+        },
+    )
     vocab_size: int = field(default=8000, metadata={"help": "From scratch: pieces of the joint BPE vocabulary."})
     d_model: int | None = field(default=None, metadata={"help": "From scratch: width of the model."})
     encoder_layers: int | None = field(default=None, metadata={"help": "From scratch: layers of the encoder."})
@@ -32,6 +39,10 @@ class ModelArguments:
     scale_embedding: bool | None = field(
         default=None,
         metadata={"help": "From scratch: multiply embeddings by sqrt(d_model). Post-norm models learn badly without."},
+    )
+    average_checkpoints: int | None = field(
+        default=None,
+        metadata={"help": "The model that is saved and scored is the mean of the last N checkpoints of the training."},
     )
 
 
@@ -65,6 +76,13 @@ class DataArguments:
     forced_bos_token: str | None = field(
         default=None, metadata={"help": "First token of every translation (multilingual models: the target language)."}
     )
+    moses_tokenized: bool = field(
+        default=False,
+        metadata={
+            "help": "The sentences are Moses tokens apart by spaces, as prepare_iwslt14.py leaves them: BLEU and chrF "
+            "are of the detokenized text, and bleu_tokenized_lowercased is of the tokens."
+        },
+    )
     max_tokens_per_batch: int | None = field(
         default=None,
         metadata={
@@ -74,6 +92,13 @@ class DataArguments:
     )
     num_beams: int | None = field(
         default=None, metadata={"help": "Beams of the evaluation after training; default --generation_num_beams."}
+    )
+    length_penalty: float | None = field(
+        default=None,
+        metadata={
+            "help": "Beams are ranked by log-likelihood / length**N; default 1. Above 1 long translations gain, below "
+            "1 short ones."
+        },
     )
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations in a row without a better score."}

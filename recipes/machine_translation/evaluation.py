@@ -12,8 +12,12 @@ from common.records import write_text
 from hf_momo.metrics import load_bleu
 from machine_translation.arguments import DataArguments
 from machine_translation.corpus import SPLIT_FLAGS
+from machine_translation.moses import MosesText
 
 PREDICTIONS_NAME = "generated_predictions.txt"
+TOKENIZED_PREDICTIONS_NAME = "generated_predictions.tokenized.txt"
+# The literature's score of IWSLT14, a name of its own because it is no sacreBLEU of text: it depends on the tokens.
+TOKENIZED_BLEU = "bleu_tokenized_lowercased"
 
 
 class TranslationScorer:
@@ -21,6 +25,9 @@ class TranslationScorer:
 
     The references are the text of the corpus, not decoded labels: a tokenizer that does not give back the text exactly
     would change what is scored against.
+
+    Where the corpus is Moses-tokenized, translations and references are detokenized for BLEU and chrF, and
+    `bleu_tokenized_lowercased` is that of the tokens, as the literature reports for IWSLT14.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, corpus: DatasetDict, arguments: DataArguments) -> None:
@@ -37,6 +44,8 @@ class TranslationScorer:
         # Which split the Trainer is about to evaluate; while it trains it is always this one.
         self.split = "validation"
         self._metric = load_bleu()
+        self._moses = MosesText(str(arguments.target_lang)) if arguments.moses_tokenized else None
+        self._texts = {split: self.detokenize(references) for split, references in self.references.items()}
 
     def decode(self, token_ids: Any, split: str) -> list[str]:
         """Token ids of a whole split to text, one line each; the -100 with which the Trainer pads is padding."""
@@ -47,11 +56,26 @@ class TranslationScorer:
         # A line break inside a translation would shift all that follow in the file against their references.
         return [" ".join(text.splitlines()).strip() for text in texts]
 
+    def detokenize(self, sentences: Sequence[str]) -> list[str]:
+        """The text of Moses tokens; where the corpus is text already, the sentences themselves."""
+        return list(sentences) if self._moses is None else [self._moses.detokenize(each) for each in sentences]
+
     def score(self, translations: Sequence[str], split: str) -> dict[str, Any]:
-        """All that the metric gives, signatures included."""
+        """All that the metric gives, signatures included.
+
+        Args:
+            translations: In the form of the corpus, so tokenized where that is.
+            split: Whose references count.
+        """
         scores: dict[str, Any] = self._metric.compute(
-            predictions=list(translations), references=list(self.references[split])
+            predictions=self.detokenize(translations), references=self._texts[split]
         )
+        if self._moses is not None:
+            tokenized = self._metric.compute(
+                predictions=list(translations), references=self.references[split], tokenize="none", lowercase=True
+            )
+            scores[TOKENIZED_BLEU] = tokenized["score"]
+            scores[f"{TOKENIZED_BLEU}_signature"] = tokenized["signature"]
         return scores
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
@@ -59,7 +83,8 @@ class TranslationScorer:
         token_ids = prediction.predictions
         token_ids = token_ids[0] if isinstance(token_ids, tuple) else token_ids
         scores = self.score(self.decode(token_ids, self.split), self.split)
-        return {"bleu": scores["score"], "chrf": scores["chrf"], "gen_len": float(self._lengths(token_ids).mean())}
+        logged = {"bleu": scores["score"], "chrf": scores["chrf"], "gen_len": float(self._lengths(token_ids).mean())}
+        return logged | ({TOKENIZED_BLEU: scores[TOKENIZED_BLEU]} if TOKENIZED_BLEU in scores else {})
 
     def _lengths(self, token_ids: Any) -> Any:
         # Beam search fills up the shorter translations of a batch with end tokens; some models also start with one.
@@ -70,9 +95,9 @@ class TranslationScorer:
         return np.count_nonzero(~(padding | beyond_end), axis=1)
 
 
-def write_predictions(folder: Path, translations: Sequence[str]) -> None:
+def write_predictions(folder: Path, translations: Sequence[str], name: str = PREDICTIONS_NAME) -> None:
     """Write one translation a line."""
-    write_text(folder / PREDICTIONS_NAME, "".join(f"{translation}\n" for translation in translations))
+    write_text(folder / name, "".join(f"{translation}\n" for translation in translations))
 
 
 def sample_translations(

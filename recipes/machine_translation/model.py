@@ -49,6 +49,7 @@ def create_model(
     model.generation_config = GenerationConfig(
         max_length=data.max_target_length,
         num_beams=data.num_beams or 1,
+        length_penalty=1.0 if data.length_penalty is None else data.length_penalty,
         pad_token_id=config.pad_token_id,
         eos_token_id=config.eos_token_id,
         bos_token_id=config.bos_token_id,
@@ -93,6 +94,25 @@ def _scratch_config(arguments: ModelArguments, data: DataArguments, tokenizer: P
         forced_eos_token_id=None,
         tie_word_embeddings=True,
     )
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model from scratch.
+
+    Raises:
+        RecipeError: None is there, or it marks no end of a sentence or no padding.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"--tokenizer_name {name} could not be loaded: {str(error).strip().splitlines()[0]} Give a folder with a "
+            "tokenizer.json, such as prepare_iwslt14.py leaves, or a Hub id when there is a network"
+        ) from error
+    for role in ("pad_token_id", "eos_token_id"):
+        if getattr(tokenizer, role) is None:
+            raise RecipeError(f"--tokenizer_name {name} has no {role.removesuffix('_id')}; take one that has")
+    return tokenizer
 
 
 def load_pretrained(arguments: ModelArguments, data: DataArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -1,11 +1,13 @@
 """A joint byte-pair vocabulary for both languages, trained on the training side only."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 PAD, EOS, UNK, BOS = "<pad>", "</s>", "<unk>", "<s>"
+SPECIAL_TOKENS = [PAD, EOS, UNK, BOS]
+END_OF_WORD = "</w>"
 
 
 def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -26,11 +28,74 @@ def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> PreTrainedToke
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[PAD, EOS, UNK, BOS],
+        special_tokens=SPECIAL_TOKENS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(sentences, trainer)
+    return _for_transformers(tokenizer)
+
+
+def train_token_tokenizer(
+    sentences: Sequence[str], *, vocab_size: int | None = None, merges: int | None = None
+) -> PreTrainedTokenizerFast:
+    """Train a BPE on text that is tokenized already, with pieces that never cross a space.
+
+    It is the BPE of Sennrich, Haddow and Birch (ACL 2016): characters, the last of a token marked as such, merged as
+    long as a pair is seen twice. A character that training did not see is the unknown token.
+
+    Args:
+        sentences: The training sentences of both languages: tokens apart by spaces.
+        vocab_size: Pieces in the vocabulary, special tokens and characters included.
+        merges: In place of `vocab_size`: how many merges are learned.
+
+    Returns:
+        A tokenizer that appends the end token to every sentence.
+
+    Raises:
+        ValueError: Both sizes, or neither.
+    """
+    if (vocab_size is None) == (merges is None):
+        raise ValueError(f"give one of vocab_size and merges, not {vocab_size} and {merges}")
+    if vocab_size is None:
+        words = {word for sentence in sentences for word in sentence.split()}
+        symbols = len({character for word in words for character in word}) + len({word[-1] for word in words})
+        vocab_size = len(SPECIAL_TOKENS) + symbols + (merges or 0)
+    tokenizer = _token_bpe(models.BPE(unk_token=UNK, end_of_word_suffix=END_OF_WORD))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=SPECIAL_TOKENS,
+        end_of_word_suffix=END_OF_WORD,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sentences, trainer)
+    return _for_transformers(tokenizer)
+
+
+def token_tokenizer(merges: Sequence[tuple[str, str]], characters: Iterable[str]) -> PreTrainedTokenizerFast:
+    """The tokenizer of `train_token_tokenizer` from merges learned elsewhere, e.g. by subword-nmt.
+
+    Args:
+        merges: Pairs of pieces, first learned first; the end of a token is `</w>`.
+        characters: All that are to be known, beside those in the merges.
+    """
+    pieces = {piece for character in characters for piece in (character, character + END_OF_WORD)}
+    ordered = [*SPECIAL_TOKENS, *sorted(pieces | {piece for pair in merges for piece in pair})]
+    ordered += ["".join(pair) for pair in merges]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(ordered))}
+    model = models.BPE(vocab=vocabulary, merges=list(merges), unk_token=UNK, end_of_word_suffix=END_OF_WORD)
+    return _for_transformers(_token_bpe(model))
+
+
+def _token_bpe(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.BPEDecoder(suffix=END_OF_WORD)
+    return tokenizer
+
+
+def _for_transformers(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {EOS}", special_tokens=[(EOS, tokenizer.token_to_id(EOS))]
     )

@@ -68,7 +68,9 @@ class Bleu(evaluate.Metric):
             raise ValueError("references must give as many sentences for each prediction; fill up by repeating one")
         # sacreBLEU wants one list per reference translation of the whole corpus.
         streams = [list(stream) for stream in zip(*alternatives, strict=True)]
-        bleu_metric, chrf_metric = BLEU(tokenize=tokenize, lowercase=lowercase), CHRF(lowercase=lowercase)
+        # sacreBLEU takes tokens for a mistake and warns at each call, but for `force`, which changes no number.
+        bleu_metric = BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
+        chrf_metric = CHRF(lowercase=lowercase)
         bleu = bleu_metric.corpus_score(predictions, streams)
         chrf = chrf_metric.corpus_score(predictions, streams)
         return {
