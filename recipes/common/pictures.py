@@ -52,9 +52,11 @@ class Task:
 
 TRANSLATION = Task("bleu", "BLEU (0 to 100)", 100.0, "nats per token")
 IMAGE_CLASSIFICATION = Task("accuracy", "accuracy (share of the images)", 1.0, "nats per image")
+CLICK_THROUGH_RATE = Task("auc", "area under the ROC curve", 1.0, "nats per row")
 
+_TASKS = (TRANSLATION, IMAGE_CLASSIFICATION, CLICK_THROUGH_RATE)
 # What `draw_run` may leave in a run's folder.
-PICTURE_NAMES = ("loss.png", *(f"{task.score}.png" for task in (TRANSLATION, IMAGE_CLASSIFICATION)), "step_size.png")
+PICTURE_NAMES = ("loss.png", *(f"{task.score}.png" for task in _TASKS), "step_size.png")
 
 
 def draw_run(history: LogHistory, folder: Path, title: str = "", task: Task = TRANSLATION) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 
 class DLRMConfig(PretrainedConfig):
@@ -62,6 +62,8 @@ class DLRM(PreTrainedModel):
     config_class = DLRMConfig
     base_model_prefix = "dlrm"
     main_input_name = "dense"
+    table_sizes: Tensor
+    table_starts: Tensor
 
     def __init__(self, config: DLRMConfig) -> None:
         super().__init__(config)

@@ -1,0 +1,1 @@
+"""What the click-through rate recipe is made of."""

@@ -1,0 +1,147 @@
+"""The raw Criteo log, read as a stream: a few thousand rows at a time, whatever the size of the log.
+
+A line has 40 fields between tabs and no header: 1 for a click or 0; 13 counts, whole numbers; 26 categories, hashed to
+8 hexadecimal digits. Counts and categories may be empty. What is made of them, as the authors of DLRM do:
+
+- a count becomes log(1 + count); an empty or negative one counts as 0;
+- a category becomes the number that its digits are, an empty one 0. The model takes it modulo the size of its table,
+  so there is no vocabulary: no first pass over the log, nothing to keep beside the model, a row for every category.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+
+from common.errors import RecipeError
+
+COUNTS, CATEGORIES = 13, 26
+_LABEL = "label"
+_COUNT_COLUMNS = [f"count {number}" for number in range(1, COUNTS + 1)]
+_CATEGORY_COLUMNS = [f"category {number}" for number in range(1, CATEGORIES + 1)]
+_COLUMNS = [_LABEL, *_COUNT_COLUMNS, *_CATEGORY_COLUMNS]
+_TYPES = {
+    _LABEL: pa.int8(),
+    **dict.fromkeys(_COUNT_COLUMNS, pa.int64()),
+    **dict.fromkeys(_CATEGORY_COLUMNS, pa.string()),
+}
+# Some five thousand lines.
+_BLOCK_BYTES = 1 << 20
+_NO_DIGIT = 255
+_DIGITS = np.full(256, _NO_DIGIT, dtype=np.uint8)
+_DIGITS[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
+_DIGITS[np.frombuffer(b"ABCDEF", dtype=np.uint8)] = np.arange(10, 16)
+_FORMAT = (
+    f"a line must have {len(_COLUMNS)} fields between tabs: 0 or 1, {COUNTS} whole numbers, {CATEGORIES} categories "
+    "of 8 hexadecimal digits; numbers and categories may be empty"
+)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of the log.
+
+    Attributes:
+        dense: Log of 1 + each count, float32, of shape (rows, 13).
+        categories: Codes, uint32, of shape (rows, 26).
+        labels: 1.0 for a click or 0.0, float32, of shape (rows,).
+    """
+
+    dense: np.ndarray
+    categories: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, chosen: Any) -> "Rows":
+        return Rows(self.dense[chosen], self.categories[chosen], self.labels[chosen])
+
+    def replace(self, positions: np.ndarray, others: "Rows") -> None:
+        """Write other rows in the place of those at `positions`."""
+        for field in fields(self):
+            getattr(self, field.name)[positions] = getattr(others, field.name)
+
+
+def concatenate(parts: list[Rows]) -> Rows:
+    """The rows of all parts, one after the other."""
+    return Rows(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Rows)))
+
+
+def check_readable(files: Iterable[str]) -> None:
+    """Read the beginning of every file, so that a wrong one stops the run before it trains.
+
+    Raises:
+        RecipeError: A file does not exist, is empty or does not begin as a Criteo log does.
+    """
+    for file in files:
+        next(read_rows([file]))
+
+
+def read_rows(files: Iterable[str]) -> Iterator[Rows]:
+    """Read logs, one after the other, in pieces of some thousand rows.
+
+    Args:
+        files: Paths or addresses that fsspec knows (`hf://datasets/...`, `https://...`); .gz is unpacked.
+
+    Raises:
+        RecipeError: A file cannot be read or is no Criteo log, with the file and the line's problem.
+    """
+    for file in files:
+        try:
+            yield from _read_file(file)
+        except FileNotFoundError as error:
+            raise RecipeError(f"{file} does not exist; give a file of the Criteo log") from error
+        except (OSError, EOFError, ValueError, ImportError) as error:
+            # pyarrow's errors are ValueErrors; a line that is cited may be long.
+            raise RecipeError(f"{file} cannot be read as a Criteo log ({str(error)[:200]}); {_FORMAT}") from error
+
+
+def _read_file(file: str) -> Iterator[Rows]:
+    if "://" not in file and Path(file).is_dir():
+        raise RecipeError(f"{file} is a folder; give a file of the Criteo log")
+    with fsspec.open(file, "rb", compression="infer") as stream:
+        reader = csv.open_csv(
+            stream,
+            read_options=csv.ReadOptions(column_names=_COLUMNS, block_size=_BLOCK_BYTES, use_threads=False),
+            parse_options=csv.ParseOptions(delimiter="\t", quote_char=False),
+            convert_options=csv.ConvertOptions(column_types=_TYPES, null_values=[""], strings_can_be_null=True),
+        )
+        yield from (_convert(batch) for batch in reader if batch.num_rows)
+
+
+def _convert(batch: Any) -> Rows:
+    labels = batch.column(_LABEL)
+    if labels.null_count or not set(labels.unique().to_pylist()) <= {0, 1}:
+        raise ValueError(f"the first field of a line is {_first_illegal(labels)}, neither 0 nor 1")
+    counts = np.stack([batch.column(name).fill_null(0).to_numpy() for name in _COUNT_COLUMNS], axis=1)
+    return Rows(
+        np.log1p(np.maximum(counts, 0)).astype(np.float32),
+        np.stack([_codes(batch.column(name), name) for name in _CATEGORY_COLUMNS], axis=1),
+        labels.to_numpy().astype(np.float32),
+    )
+
+
+def _codes(column: Any, name: str) -> np.ndarray:
+    try:
+        digits = column.fill_null("0" * 8).cast(pa.binary()).cast(pa.binary(8))
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{name} has not 8 characters everywhere") from error
+    characters = np.frombuffer(digits.buffers()[1], dtype=np.uint8)[8 * digits.offset :][: 8 * len(digits)]
+    values = _DIGITS[characters.reshape(-1, 8)]
+    if (values == _NO_DIGIT).any():
+        row = int((values == _NO_DIGIT).any(axis=1).argmax())
+        raise ValueError(f"{name} is {column[row].as_py()!r} in a line, which is no hexadecimal number")
+    # Two digits make a byte, four bytes a number, the first being the most significant.
+    codes: np.ndarray = (values[:, 0::2] << 4 | values[:, 1::2]).view(">u4")[:, 0].astype(np.uint32)
+    return codes
+
+
+def _first_illegal(labels: Any) -> str:
+    first = next(label for label in labels.to_pylist() if label not in (0, 1))
+    return "empty" if first is None else str(first)

@@ -1,0 +1,92 @@
+"""The optimizer and the schedule of the loop, by their names."""
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from transformers import SchedulerType, get_scheduler
+
+from click_through.arguments import LoopArguments
+from common.errors import RecipeError
+from hf_momo import create_optimizer, get_optimizer_info, list_optimizers
+from hf_momo.factory import weight_decay_groups
+from hf_momo.registry import parse_optim_args
+
+_OTHERS: dict[str, Any] = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
+# Schedules that do not end.
+_ENDLESS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP, SchedulerType.INVERSE_SQRT)
+_ENDING = (SchedulerType.LINEAR, SchedulerType.COSINE)
+
+
+def check_optimizer(args: LoopArguments) -> None:
+    """Refuse unknown names and options, and fill in the learning rate.
+
+    Raises:
+        RecipeError: With the argument, its value and what is legal.
+    """
+    known = [*list_optimizers(), *_OTHERS]
+    if args.optim not in known:
+        raise RecipeError(f"--optim {args.optim}: must be one of {', '.join(known)}")
+    if args.optim_args and args.optim in _OTHERS:
+        raise RecipeError(f"--optim_args {args.optim_args}: only for {', '.join(list_optimizers())}, not {args.optim}")
+    schedules = [each.value for each in (*_ENDLESS, *_ENDING)]
+    if args.lr_scheduler_type not in schedules:
+        raise RecipeError(f"--lr_scheduler_type {args.lr_scheduler_type}: must be one of {', '.join(schedules)}")
+    if args.lr_scheduler_type in [each.value for each in _ENDING] and args.max_steps < 0:
+        raise RecipeError(
+            f"--lr_scheduler_type {args.lr_scheduler_type} must know where training ends, and the log is read as a "
+            "stream; give --max_steps, or take constant, constant_with_warmup or inverse_sqrt"
+        )
+    if args.lr_scheduler_type == SchedulerType.CONSTANT.value and args.warmup_steps:
+        raise RecipeError(
+            f"--warmup_steps {args.warmup_steps}: --lr_scheduler_type constant has none; take constant_with_warmup"
+        )
+    try:
+        if args.learning_rate is None:
+            args.learning_rate = _default_learning_rate(args.optim)
+        # With a parameter of its own: options are checked before the model is made.
+        make_optimizer(args, torch.nn.Linear(1, 1), None)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"--optim {args.optim}: {error}") from error
+
+
+def make_optimizer(args: LoopArguments, model: Any, accelerator: Accelerator | None) -> torch.optim.Optimizer:
+    """The optimizer that `args` name; MoMo's are connected to the accelerator, whose `backward` tells them the loss.
+
+    Args:
+        args: Of the run.
+        model: Whose parameters are trained; not yet prepared.
+        accelerator: Of the loop; None only to try the options.
+    """
+    adam = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+    options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
+    if args.optim in list_optimizers():
+        options |= parse_optim_args(args.optim, args.optim_args)
+        if options.get("lower_bound") == "auto":
+            options["lower_bound"] = 0.0  # nothing is smoothed here
+        if "betas" in get_optimizer_info(args.optim).defaults:
+            options |= adam
+        return create_optimizer(args.optim, model, accelerator=accelerator, **options)
+    if args.optim == "adamw_torch":
+        options |= adam
+    if args.optim == "sgd":
+        options |= {"momentum": args.sgd_momentum, "dampening": args.sgd_dampening}
+    optimizer: torch.optim.Optimizer = _OTHERS[args.optim](weight_decay_groups(model, args.weight_decay), **options)
+    return optimizer
+
+
+def make_schedule(args: LoopArguments, optimizer: torch.optim.Optimizer) -> Any:
+    """The schedule of the learning rate, or of MoMo's cap on it."""
+    return get_scheduler(
+        args.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=args.warmup_steps,
+        num_training_steps=args.max_steps if args.max_steps >= 0 else None,
+    )
+
+
+def _default_learning_rate(optim: str) -> float:
+    if optim in list_optimizers():
+        return float(get_optimizer_info(optim).defaults["lr"])
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    return float(_OTHERS[optim]([parameter]).defaults["lr"])
