@@ -56,6 +56,10 @@ class DataArguments:
         default=None, metadata={"help": "`embedded` for the built-in German-English set, or a Hub dataset id."}
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of the Hub dataset."})
+    dataset_revision: str | None = field(
+        default=None,
+        metadata={"help": "Branch or commit of the Hub dataset, e.g. refs/convert/parquet for one with a script."},
+    )
     train_file: str | None = field(
         default=None,
         metadata={

@@ -70,7 +70,7 @@ def _load_embedded(arguments: DataArguments, splits: list[str]) -> DatasetDict:
 def _load_hub(arguments: DataArguments, splits: list[str]) -> DatasetDict:
     name = arguments.dataset_name
     try:
-        loaded = datasets.load_dataset(name, arguments.dataset_config_name)
+        loaded = datasets.load_dataset(name, arguments.dataset_config_name, revision=arguments.dataset_revision)
     except Exception as error:  # datasets raises a dozen kinds here, from ConnectionError to its own
         raise RecipeError(
             f"--dataset_name {name} could not be loaded ({_root_cause(error)}). A Hub dataset needs the network or a "
