@@ -22,8 +22,9 @@ they are listed by `--help`. `--optim` takes `momo`, `momo_adam` and every optim
 `--learning_rate` is the cap of the step size. `sgd` has `--sgd_momentum` and `--sgd_dampening`. Images are held in
 memory as bytes and cut into batches, augmented and normalised as tensors, so no workers are needed.
 
-A run leaves in `--output_dir`: the model, loaded by
-`AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)`; all_results.json with
+A run leaves in `--output_dir`: the model with its image processor, loaded by
+`AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)`, and for colour images by
+`pipeline("image-classification", model=folder, trust_remote_code=True)`; all_results.json with
 `eval_accuracy` (share of the test images classified right, after the last epoch) and `eval_loss`; pictures; and
 record.json, all of it in numbers.
 """
@@ -43,8 +44,8 @@ from common.run_record import training_record
 from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
 from images.augmentation import Augmentation
 from images.corpus import describe, load_corpus
-from images.data import ImageCorpus, ImageDataset, ImageSplit, Normalization, collate
-from images.model import create_model, load_pretrained
+from images.data import ImageCorpus, ImageDataset, Normalization, collate
+from images.model import create_model, image_processor, load_pretrained, saved_normalization
 from images.trainer import EpochCallback, ImageTrainer, accuracy, predicted_classes
 
 
@@ -69,10 +70,11 @@ def main() -> None:
     settings = Settings(*parse_settings(types, "Train an image classifier and measure its accuracy."))
     check_processes(settings.training.world_size)
     agree(lambda: check_settings(settings))
-    corpus = agree(lambda: load_corpus(settings.data))
+    corpus = agree(lambda: load_corpus(settings.data, needed_splits(settings)))
     set_seed(settings.training.seed)
     model = agree(lambda: prepare_model(settings, corpus))
-    trainer = prepare_trainer(settings, corpus, model)
+    normalization = agree(lambda: choose_normalization(settings, corpus))
+    trainer = prepare_trainer(settings, corpus, model, normalization)
     if settings.training.do_train:
         train(trainer, settings)
     metrics = evaluate(trainer, settings) if settings.training.do_eval else {}
@@ -82,6 +84,14 @@ def main() -> None:
         write_record(record, settings.folder)
         print(f"model, scores and record are in {settings.folder}")
     leave_processes()
+
+
+def needed_splits(settings: Settings) -> list[str]:
+    """The splits that the run will use."""
+    training = settings.training
+    during = training.do_train and training.eval_strategy != "no"
+    wanted = {"train": training.do_train, "test": training.do_eval or during}
+    return [split for split, needed in wanted.items() if needed]
 
 
 def check_settings(settings: Settings) -> None:
@@ -103,38 +113,58 @@ def check_settings(settings: Settings) -> None:
 
 def prepare_model(settings: Settings, corpus: ImageCorpus) -> PreTrainedModel:
     """A pretrained model, or a new one for these images."""
+    height, width, channels = next(iter(corpus.splits.values())).images.shape[1:]
     if settings.model.model_name_or_path is not None:
-        return load_pretrained(settings.model, corpus.classes)
-    height, width, channels = corpus.splits["train"].images.shape[1:]
+        return load_pretrained(settings.model, (height, width, channels), corpus.classes)
+    if "train" not in needed_splits(settings):
+        raise RecipeError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
     return create_model(settings.model, (height, width, channels), corpus.classes)
 
 
-def prepare_trainer(settings: Settings, corpus: ImageCorpus, model: PreTrainedModel) -> ImageTrainer:
-    """The Trainer with its two data sets."""
+def prepare_trainer(
+    settings: Settings, corpus: ImageCorpus, model: PreTrainedModel, normalization: Normalization
+) -> ImageTrainer:
+    """The Trainer with its data sets."""
     data, training = settings.data, settings.training
     callbacks: list[TrainerCallback] = []
     augmentation = None
-    train = corpus.splits["train"].first(data.max_train_samples)
-    normalization = _normalization(data, train)
-    if data.crop_padding or data.horizontal_flip:
-        augmentation = Augmentation(len(train.labels), data.crop_padding, data.horizontal_flip, training.seed)
+    if training.do_train and (data.crop_padding or data.horizontal_flip):
+        count = len(corpus.splits["train"].labels)
+        augmentation = Augmentation(count, data.crop_padding, data.horizontal_flip, training.seed)
         callbacks.append(EpochCallback(augmentation))
+    train, test = corpus.splits.get("train"), corpus.splits.get("test")
+    height = next(iter(corpus.splits.values())).images.shape[1]
     return ImageTrainer(
         model=model,
         args=training,
-        train_dataset=ImageDataset(train, normalization, augmentation),
-        eval_dataset=ImageDataset(corpus.splits["test"].first(data.max_eval_samples), normalization),
+        train_dataset=None if train is None else ImageDataset(train, normalization, augmentation),
+        eval_dataset=None if test is None else ImageDataset(test, normalization),
         data_collator=collate,
+        processing_class=image_processor(normalization, height),
         compute_metrics=accuracy,
         preprocess_logits_for_metrics=predicted_classes,
         callbacks=callbacks,
     )
 
 
-def _normalization(data: DataArguments, train: ImageSplit) -> Normalization:
-    if data.image_mean is None or data.image_std is None:
-        return Normalization.of(train.images)
-    return Normalization(tuple(data.image_mean), tuple(data.image_std))
+def choose_normalization(settings: Settings, corpus: ImageCorpus) -> Normalization:
+    """What the settings say, or else that of the checkpoint, or else what the training images have."""
+    data = settings.data
+    channels = next(iter(corpus.splits.values())).images.shape[3]
+    if data.image_mean is not None and data.image_std is not None:
+        if not len(data.image_mean) == len(data.image_std) == channels:
+            raise RecipeError(
+                f"--image_mean and --image_std have {len(data.image_mean)} and {len(data.image_std)} values, but the "
+                f"images {channels} channels"
+            )
+        return Normalization(tuple(data.image_mean), tuple(data.image_std))
+    name = settings.model.model_name_or_path
+    saved = None if name is None else saved_normalization(name)
+    if saved is not None and len(saved.mean) == channels:
+        return saved
+    if "train" not in corpus.splits:
+        raise RecipeError(f"{name} does not say how its images are normalised; give --image_mean and --image_std")
+    return Normalization.of(corpus.splits["train"].images)
 
 
 def train(trainer: ImageTrainer, settings: Settings) -> None:

@@ -45,6 +45,10 @@ class DataArguments:
     label_column_name: str | None = field(
         default=None, metadata={"help": "Column of the Hub dataset with the classes. Left out: the one that is there."}
     )
+    eval_split_name: str | None = field(
+        default=None,
+        metadata={"help": "Split of the Hub dataset to evaluate on. Left out: test, or else validation."},
+    )
     image_size: int | None = field(
         default=None,
         metadata={"help": "Resize images of folders and of the Hub to this height and width. Left out: as they are."},

@@ -1,33 +1,89 @@
 """Finds out what kind of data set the user named, and reads it."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from common.errors import RecipeError
 from images.arguments import DataArguments
+from images.batches import find_layout, read_batches
 from images.data import ImageCorpus
-from images.idx import read_idx_folder
+from images.idx import holds_idx, read_idx_folder
+from images.npz import read_npz
 
 
-def load_corpus(data: DataArguments) -> ImageCorpus:
+def load_corpus(data: DataArguments, needed: list[str]) -> ImageCorpus:
     """Read the images of `--data_dir` or `--dataset_name`.
 
+    Args:
+        data: Where they are, and how many of them are used.
+        needed: Those of `train` and `test` that the run will use.
+
     Raises:
-        RecipeError: Neither or both were given, or there are no images.
+        RecipeError: Neither or both were given, or there are no such images.
     """
     if (data.data_dir is None) == (data.dataset_name is None):
-        raise RecipeError("no images: give --data_dir FOLDER_OR_NPZ or --dataset_name HUB_ID, and not both")
-    folder = Path(str(data.data_dir))
-    return read_idx_folder(folder)
+        raise RecipeError("give --data_dir FOLDER_OR_NPZ or --dataset_name HUB_ID, and not both")
+    corpus = _read(data)
+    limits = {"train": data.max_train_samples, "test": data.max_eval_samples}
+    splits = {name: split.first(limits[name]) for name, split in corpus.splits.items()}
+    for name in needed:
+        if name not in splits or not len(splits[name].labels):
+            raise RecipeError(f"{_name(data)} has no {name} images")
+    for name, split in splits.items():
+        low, high = (int(each) for each in split.labels.aminmax())
+        if low < 0 or high >= len(corpus.classes):
+            raise RecipeError(
+                f"{_name(data)}: the labels of {name} run from {low} to {high}, but must be from 0 to "
+                f"{len(corpus.classes) - 1}, for {len(corpus.classes)} classes"
+            )
+    return ImageCorpus(splits, corpus.classes)
 
 
 def describe(corpus: ImageCorpus, data: DataArguments) -> dict[str, Any]:
     """What was trained on and tested on, for the record."""
-    limits = {"train": data.max_train_samples, "test": data.max_eval_samples}
     first = next(iter(corpus.splits.values()))
     return {
-        "name": data.dataset_name or Path(str(data.data_dir)).name,
-        "splits": {name: len(split.first(limits[name]).labels) for name, split in corpus.splits.items()},
+        "name": _name(data),
+        "splits": {name: len(split.labels) for name, split in corpus.splits.items()},
         "image": list(first.images.shape[1:]),
         "classes": len(corpus.classes),
     }
+
+
+def _name(data: DataArguments) -> str:
+    return data.dataset_name or Path(str(data.data_dir)).name
+
+
+def _read(data: DataArguments) -> ImageCorpus:
+    # Only now: loading `datasets` takes longer than reading what needs it not.
+    if data.data_dir is None:
+        from images.hub import read_hub
+
+        return read_hub(data)
+    path = Path(data.data_dir).expanduser()
+    read_arrays = _array_reader(path)
+    if read_arrays is None:
+        from images.hub import read_folders
+
+        return read_folders(path, data)
+    corpus = read_arrays()
+    height, width = next(iter(corpus.splits.values())).images.shape[1:3]
+    if data.image_size not in (None, height):
+        raise RecipeError(
+            f"--image_size {data.image_size}: the images of {data.data_dir} have {width} x {height} pixels, and only "
+            "those of folders and of the Hub are resized"
+        )
+    return corpus
+
+
+def _array_reader(path: Path) -> Callable[[], ImageCorpus] | None:
+    if path.is_file():
+        return partial(read_npz, path)
+    if not path.is_dir():
+        raise RecipeError(f"--data_dir {path} does not exist; give a folder or an .npz file")
+    if holds_idx(path):
+        return partial(read_idx_folder, path)
+    layout = find_layout(path)
+    return None if layout is None else partial(read_batches, path, layout)

@@ -3,13 +3,21 @@
 import json
 from typing import Any
 
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForImageClassification, PreTrainedModel
+import transformers
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+)
 
 import models.cifar_resnet
 import models.cifar_vgg
 import models.mlp  # noqa: F401 (they make their models known to the Auto classes)
 from common.errors import RecipeError
 from images.arguments import ModelArguments
+from images.data import Normalization
 
 
 def create_model(arguments: ModelArguments, image_shape: tuple[int, int, int], classes: list[str]) -> PreTrainedModel:
@@ -54,6 +62,28 @@ def create_model(arguments: ModelArguments, image_shape: tuple[int, int, int], c
     return model
 
 
+def saved_normalization(name: str) -> Normalization | None:
+    """How the images of a checkpoint are normalised, if it says so.
+
+    Args:
+        name: Its folder or Hub id.
+    """
+    try:
+        processor = AutoImageProcessor.from_pretrained(name)
+    except (OSError, ValueError):
+        return None
+    mean, std = getattr(processor, "image_mean", None), getattr(processor, "image_std", None)
+    return None if mean is None or std is None else Normalization(tuple(mean), tuple(std))
+
+
+def image_processor(normalization: Normalization, size: int) -> Any:
+    """What brings an image into the form that the model was trained on; it is saved with the model."""
+    # In transformers 5 the name without Pil is for torchvision, and only warns where that is not installed.
+    cls: Any = getattr(transformers, "ViTImageProcessorPil", None) or transformers.ViTImageProcessor
+    square = {"height": size, "width": size}
+    return cls(size=square, image_mean=list(normalization.mean), image_std=list(normalization.std), resample=3)
+
+
 def _settings(arguments: ModelArguments) -> dict[str, Any]:
     if arguments.model_config is None:
         return {}
@@ -66,11 +96,18 @@ def _settings(arguments: ModelArguments) -> dict[str, Any]:
     return settings
 
 
-def load_pretrained(arguments: ModelArguments, classes: list[str]) -> PreTrainedModel:
+def load_pretrained(
+    arguments: ModelArguments, image_shape: tuple[int, int, int], classes: list[str]
+) -> PreTrainedModel:
     """Load a checkpoint; where it knows another number of classes, its classifier starts anew.
 
+    Args:
+        arguments: Which one.
+        image_shape: Height, width and channels of an image.
+        classes: Names of the classes, by label.
+
     Raises:
-        RecipeError: A checkpoint that is not there, or is no image classifier.
+        RecipeError: A checkpoint that is not there, is no image classifier, or is for images of another shape.
     """
     name = str(arguments.model_name_or_path)
     labels = dict(enumerate(classes))
@@ -86,4 +123,12 @@ def load_pretrained(arguments: ModelArguments, classes: list[str]) -> PreTrained
             f"--model_name_or_path {name} could not be loaded: {first_line} Give the folder of an image classifier, "
             "or a Hub id when there is a network"
         ) from error
+    height, width, channels = image_shape
+    for setting, size in (("image_size", height), ("image_size", width), ("num_channels", channels)):
+        expected = getattr(config, setting, size)
+        if size != expected:
+            raise RecipeError(
+                f"--model_name_or_path {name} has {setting} {expected}, but the images are {height} x {width} with "
+                f"{channels} channels; --image_size resizes images of folders and of the Hub"
+            )
     return model
