@@ -38,8 +38,8 @@ from machine_translation.iwslt14 import (
     prepare_test,
     prepare_training,
     read_files,
-    test_files,
     training_file,
+    xml_files,
 )
 from machine_translation.tokenizer import token_tokenizer, train_token_tokenizer
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
     output: Path = arguments.output_dir
     check_output(output)
-    names = [name for language in LANGUAGES for name in (training_file(language), *test_files(language))]
+    names = [name for language in LANGUAGES for name in (training_file(language), *xml_files(language))]
     files = read_files(arguments.archive, names)
     codes = None if arguments.bpe_codes is None else read_codes(arguments.bpe_codes)
     progress = partial(show_progress, quiet=arguments.quiet)

@@ -38,7 +38,7 @@ def training_file(language: str) -> str:
     return f"train.tags.de-en.{language}"
 
 
-def test_files(language: str) -> list[str]:
+def xml_files(language: str) -> list[str]:
     """Names of the XML files whose segments are the test split, in its order."""
     return [f"IWSLT14.{name}.de-en.{language}.xml" for name in _TEST_SETS]
 
@@ -74,7 +74,7 @@ def training_sentences(lines: Iterable[str]) -> list[str]:
     return [_DROPPED_TAGS.sub("", line) for line in lines if not _DROPPED_LINES.search(line)]
 
 
-def test_sentences(lines: Iterable[str]) -> list[str]:
+def segment_sentences(lines: Iterable[str]) -> list[str]:
     """The segments of an XML file of a test set."""
     segments = (_SEGMENT_TAGS.sub("", line) for line in lines if "<seg id" in line)
     return [segment.replace(_CURLY_APOSTROPHE, "'") for segment in segments]
@@ -121,8 +121,8 @@ def prepare_test(files: Mapping[str, Sequence[str]], progress: Progress) -> list
         RecipeError: The sides of a set have different numbers of segments.
     """
     pairs: list[Pair] = []
-    for names in zip(*(test_files(language) for language in LANGUAGES), strict=True):
-        sides = {language: test_sentences(files[name]) for language, name in zip(LANGUAGES, names, strict=True)}
+    for names in zip(*(xml_files(language) for language in LANGUAGES), strict=True):
+        sides = {language: segment_sentences(files[name]) for language, name in zip(LANGUAGES, names, strict=True)}
         pairs += _tokenize(sides, names[0].removesuffix(".de.xml"), progress)
     return [(lowercase(german), lowercase(english)) for german, english in pairs]
 
