@@ -14,16 +14,22 @@ from hf_momo.sweep.files import write_whole
 from hf_momo.sweep.grid import SweepError, parse_grid
 from hf_momo.sweep.report import read_report
 from hf_momo.sweep.settings import Sweep, check_script, is_greater_better, read_sweep
+from hf_momo.sweep.study import apply_study
 from hf_momo.sweep.tables import best_csv, points_csv, render_markdown, render_text, runs_csv
 
 _USAGE = """\
 hf-momo sweep SCRIPT --optim NAMES --learning_rate RATES --metric KEY [options] -- ARGS...
+       hf-momo sweep --config STUDY.yaml [options] -- ARGS...
        hf-momo sweep --report FOLDER [--metric KEY]"""
 _DESCRIPTION = """\
 Run a script over optimizers, learning rates and seeds, and compare them.
 
   hf-momo sweep run_translation.py --optim momo_adam,adamw_torch --learning_rate 1e-4:1:decades --seed 0,1,2 \\
       --metric eval_bleu --output_dir sweeps/bleu -- --model_name_or_path t5-small --do_train --do_eval ...
+
+or with all of it in a file (the keys are SCRIPT and the flags below, and arguments; the command line wins):
+
+  hf-momo sweep --config recipes/studies/mnist.yaml --seed 0 -- --data_dir data/mnist
 
 The script is any that takes --optim, --learning_rate, --seed and --output_dir and leaves all_results.json in its
 --output_dir, as the examples of transformers do. Every run is started by `hf-momo run`, so that it knows momo and
@@ -75,6 +81,7 @@ def add_sweep_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("script", nargs="?", metavar="SCRIPT", help="a Python file; its arguments come last, after --")
+    parser.add_argument("--config", metavar="STUDY.yaml", help="a YAML file of arguments, over which those given win")
     grid = parser.add_argument_group("the grid")
     grid.add_argument("--optim", metavar="A,B", help="optimizers, by the names that the Trainer's --optim takes")
     grid.add_argument(
@@ -85,7 +92,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a list (1e-3,1e-2) or a range: 1e-4:1:decades, 1e-4:1:half-decades, or 1e-4:1:9 for nine points evenly"
         " spaced on a log axis; both ends are among the points. With OPTIM= for that optimizer alone",
     )
-    grid.add_argument("--seed", default="42", metavar="S,T", help="seeds (default: 42, the Trainer's own)")
+    grid.add_argument("--seed", metavar="S,T", help="seeds (default: 42, the Trainer's own)")
     grid.add_argument(
         "--grid", action="append", default=[], metavar="NAME=V,W", help="sweep another argument of the script too"
     )
@@ -101,14 +108,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     running.add_argument("--output_dir", metavar="FOLDER", help="of the sweep (default: sweeps/, then SCRIPT's name)")
     running.add_argument(
         "--jobs",
-        default="1",
         metavar="N",
         help="runs at once (default: 1); they share cores and GPUs evenly: OMP_NUM_THREADS, unless it is set, and"
         " CUDA_VISIBLE_DEVICES",
     )
     running.add_argument(
         "--launcher",
-        default="",
         metavar="COMMAND",
         help='what starts Python, e.g. "accelerate launch --main_process_port 0" (0: a free port for each of --jobs)',
     )
@@ -136,8 +141,10 @@ def _main(options: argparse.Namespace) -> int:
             sweep = read_sweep(folder).with_metric(options.metric, options.greater_is_better)
             status = 0
         else:
+            if options.config is not None:
+                apply_study(options, Path(options.config))
             sweep, folder = _read_options(options)
-            jobs = _read_jobs(options.jobs)
+            jobs = _read_jobs(options.jobs or "1")
             # Only now: processes are handled as POSIX systems do, and the rest of the command works anywhere.
             from hf_momo.sweep.runs import run_sweep
 
@@ -154,10 +161,10 @@ def _read_options(options: argparse.Namespace) -> tuple[Sweep, Path]:
     for name, value in (("SCRIPT", options.script), ("--optim", options.optim), ("--metric", options.metric)):
         if not value:
             raise SweepError(f"{name} is missing; usage: {_USAGE.splitlines()[0]}")
-    grid = parse_grid(options.optim, options.learning_rate, options.seed, options.grid)
+    grid = parse_grid(options.optim, options.learning_rate, options.seed or "42", options.grid)
     greater = is_greater_better(options.metric) if options.greater_is_better is None else options.greater_is_better
     try:
-        launcher = tuple(shlex.split(options.launcher))
+        launcher = tuple(shlex.split(options.launcher or ""))
     except ValueError as error:
         raise SweepError(f"--launcher: got {options.launcher!r}, which is no command line: {error}") from None
     sweep = Sweep(options.script, tuple(options.arguments), launcher, options.plain, grid, options.metric, greater)
@@ -173,7 +180,7 @@ def _read_jobs(text: str) -> int:
 
 def _check_report_alone(options: argparse.Namespace) -> None:
     given = [options.script, options.optim, options.learning_rate, options.grid, options.arguments, options.output_dir]
-    if any(given):
+    if any([*given, options.config]):
         raise SweepError("--report goes with --metric and --greater_is_better alone; it reads the rest in its folder")
 
 

@@ -1,0 +1,119 @@
+"""A sweep whose arguments stand in a file."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sweep.commands import SCRIPT, records, sweep
+
+STUDY = f"""
+script: {SCRIPT}
+plain: true
+optim: [momo_adam, sgd]
+learning_rate:
+  momo_adam: 1e-3:1e-2:decades
+  sgd: [1e-3]
+seed: [0, 1]
+grid:
+  weight_decay: 0,0.1
+metric: eval_accuracy
+greater_is_better: true
+jobs: 2
+arguments:
+  max_steps: 3
+"""
+
+
+@pytest.fixture
+def study(folder, undrawn):
+    path = folder.parents[1] / "study.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+def points(found):
+    return sorted({(record["optim"], record["learning_rate"], record["seed"]) for record in found.values()})
+
+
+def test_the_file_is_the_command(study):
+    assert sweep("--config", study) == 0
+    found = records(study.parent / "sweeps" / "study")
+    assert points(found) == [
+        *(("momo_adam", rate, seed) for rate in (1e-3, 1e-2) for seed in (0, 1)),
+        *(("sgd", 1e-3, seed) for seed in (0, 1)),
+    ]
+    assert sorted({record["options"]["weight_decay"] for record in found.values()}) == ["0", "0.1"]
+    assert {record["plain"] for record in found.values()} == {True}
+    assert {tuple(record["arguments"]) for record in found.values()} == {("--max_steps", "3")}
+    # The same in words goes on with the same sweep: nothing is run again, and nothing refused.
+    before = {path: path.stat().st_mtime_ns for path in Path("sweeps", "study").rglob("run.json")}
+    words = (SCRIPT, "--plain", "--optim", "momo_adam,sgd", "--learning_rate", "momo_adam=1e-3,1e-2")
+    more = ("--learning_rate", "sgd=1e-3", "--seed", "0,1", "--grid", "weight_decay=0,0.1")
+    end = ("--metric", "eval_accuracy", "--output_dir", Path("sweeps", "study"), "--", "--max_steps", "3")
+    assert sweep(*words, *more, *end) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in Path("sweeps", "study").rglob("run.json")}
+
+
+def test_the_command_line_wins(study, folder):
+    words = ("--optim", "sgd", "--seed", "7", "--grid", "weight_decay=0.5", "--learning_rate", "sgd=1e-4")
+    assert sweep("--config", study, *words, "--output_dir", folder, "--", "--max_steps", "2", "--seconds", "0") == 0
+    (record,) = records(folder).values()
+    assert points({"": record}) == [("sgd", 1e-4, 7)]
+    assert record["options"] == {"weight_decay": "0.5"}
+    assert record["arguments"] == ["--max_steps", "2", "--seconds", "0"]
+
+
+def test_one_rate_on_the_command_line_is_for_all(study, folder):
+    words = ("--learning_rate", "1e-5", "--seed", "0", "--grid", "weight_decay=0")
+    assert sweep("--config", study, *words, "--output_dir", folder) == 0
+    assert points(records(folder)) == [("momo_adam", 1e-5, 0), ("sgd", 1e-5, 0)]
+
+
+def test_numbers_stand_in_the_file_as_on_the_command_line(study, folder):
+    study.write_text(
+        f"script: {SCRIPT}\nplain: true\noptim: sgd\nlearning_rate: 1:10:2\nseed: 010\nmetric: eval_accuracy\n"
+        "arguments: [--max_steps, 1, --weight_decay=-0.5]\n"
+    )
+    assert sweep("--config", study, "--output_dir", folder) == 0
+    found = records(folder)
+    assert points(found) == [("sgd", 1.0, 10), ("sgd", 10.0, 10)]
+    assert next(iter(found.values()))["arguments"] == ["--max_steps", "1", "--weight_decay=-0.5"]
+
+
+def test_negative_values_and_flags_reach_the_script(study, folder):
+    text = STUDY.replace("max_steps: 3", "max_steps: 3\n  eta-min: -0.5\n  do_train:\n  files: [a, b]")
+    study.write_text(text)
+    sweep("--config", study, "--output_dir", folder, "--optim", "sgd", "--seed", "0")
+    arguments = json.loads((folder / "sweep.json").read_text())["arguments"]
+    assert arguments == ["--max_steps", "3", "--eta-min=-0.5", "--do_train", "--files", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optims: sgd", "optims is no key of a study (did you mean optim?); it takes script, metric"),
+        ("- optim", "which must hold `name: value` lines"),
+        ("a: [", "which is not YAML: while parsing"),
+        ("optim: {a: b}", "optim must be a list, or values separated by commas"),
+        ("metric: [a]", "metric must be one value, as on the command line"),
+        ("plain: yes", "plain: got 'yes', must be true or false"),
+        ("arguments: word", "arguments must be `name: value` lines, or a list of words"),
+        ("arguments: {a: {b: c}}", "a of the arguments must be a value or a list of values"),
+        ("grid: [a]", "grid must hold `name: values` lines"),
+        ("optim: a\nlearning_rate: {a: {b: c}}", "learning_rate of a must be a list"),
+        ("optim: a", "SCRIPT is missing; usage: hf-momo sweep SCRIPT"),
+    ],
+)
+def test_bad_files_are_one_line(study, capsys, text, message):
+    study.write_text(text)
+    assert sweep("--config", study) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and len(captured.err.splitlines()) == 1
+    assert not (study.parent / "sweeps").exists()
+
+
+def test_a_missing_file_and_a_report_are_refused(study, capsys):
+    assert sweep("--config", "nowhere.yaml") == 2
+    assert "--config: got nowhere.yaml, which cannot be read: No such file" in capsys.readouterr().err
+    assert sweep("--config", study, "--report", "nowhere") == 2
+    assert "--report goes with --metric" in capsys.readouterr().err
