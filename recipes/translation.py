@@ -111,12 +111,13 @@ def main() -> None:
     )
     scorer = TranslationScorer(tokenizer, corpus, settings.data)
     trainer = prepare_trainer(settings, encoded, model, tokenizer, scorer)
-    if settings.training.do_train:
-        train(trainer, settings)
+    averaged = train(trainer, settings) if settings.training.do_train else []
     results = evaluate(trainer, scorer, settings, encoded)
     if settings.training.do_train and trainer.is_world_process_zero():
         record = training_record(trainer, {"model": settings.model, "data": settings.data})
         record |= {"task": "translation", "data": describe_corpus(corpus, settings.data), **results}
+        if averaged:
+            record["averaged_checkpoints"] = averaged
         write_record(record, settings.folder)
         print(f"model, scores and pictures are in {settings.folder}")
     leave_processes()
@@ -167,17 +168,22 @@ def prepare_trainer(
     )
 
 
-def train(trainer: TranslationTrainer, settings: Settings) -> None:
-    """Train, and save all that training gave before anything else can fail."""
+def train(trainer: TranslationTrainer, settings: Settings) -> list[int]:
+    """Train, and save all that training gave before anything else can fail.
+
+    Returns:
+        The steps of the checkpoints whose mean the model is; none where it is not one.
+    """
     model: Any = trainer.model
     checkpoint: Any = settings.training.resume_from_checkpoint
     if str(checkpoint).lower() in ("true", "false"):
         checkpoint = str(checkpoint).lower() == "true"
     generation_config = copy.deepcopy(model.generation_config)
     result = trainer.train(resume_from_checkpoint=checkpoint)
+    averaged: list[int] = []
     if (count := settings.model.average_checkpoints) is not None:
-        steps = average_checkpoints(trainer, count)
-        print_once(f"the model is the mean of the checkpoints at the steps {', '.join(map(str, steps))}")
+        averaged = average_checkpoints(trainer, count)
+        print_once(f"averaged {len(averaged)} checkpoints, of the steps {', '.join(map(str, averaged))}")
     if trainer.is_world_process_zero():
         # The results of an overwritten run stay until here, and no longer: all_results.json is added to, not replaced.
         for name in OLD_RESULTS:
@@ -189,6 +195,7 @@ def train(trainer: TranslationTrainer, settings: Settings) -> None:
     if trainer.is_world_process_zero():
         title = f"{settings.training.optim}, learning rate {settings.training.learning_rate:g}"
         draw_run(trainer.state.log_history, settings.folder, title)
+    return averaged
 
 
 def evaluate(

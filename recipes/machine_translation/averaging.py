@@ -9,9 +9,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Trainer
 
-from common.errors import RecipeError
-from common.processes import agree
-
 _WEIGHTS = "model.safetensors"
 
 
@@ -22,16 +19,13 @@ def average_checkpoints(trainer: Trainer, count: int) -> list[int]:
 
     Args:
         trainer: After `train`.
-        count: How many checkpoints.
+        count: How many checkpoints; where the training has left fewer, all of them.
 
     Returns:
-        The steps of the checkpoints, ascending.
-
-    Raises:
-        RecipeError: Fewer checkpoints of this training are there.
+        The steps of the checkpoints, ascending; on other processes than the first none.
     """
     model: Any = trainer.model
-    folders = agree(lambda: _last_checkpoints(trainer, count) if trainer.is_world_process_zero() else [])
+    folders = _last_checkpoints(trainer, count) if trainer.is_world_process_zero() else []
     if folders:
         loaded = model.load_state_dict(_mean([folder / _WEIGHTS for folder in folders]), strict=False)
         # Weights that are tied to others, which alone are saved, are missing.
@@ -45,13 +39,7 @@ def average_checkpoints(trainer: Trainer, count: int) -> list[int]:
 def _last_checkpoints(trainer: Trainer, count: int) -> list[Path]:
     folder = Path(str(trainer.args.output_dir))
     found = sorted((each for each in folder.glob("checkpoint-*") if (each / _WEIGHTS).is_file()), key=_step)
-    own = [each for each in found if _is_of_this_training(each, trainer)]
-    if len(own) < count:
-        raise RecipeError(
-            f"--average_checkpoints {count}: the training left {len(own)} checkpoints in {folder}; save more often "
-            "(--save_strategy, --save_steps) or give a smaller number"
-        )
-    return own[-count:]
+    return [each for each in found if _is_of_this_training(each, trainer)][-count:]
 
 
 def _is_of_this_training(checkpoint: Path, trainer: Trainer) -> bool:
