@@ -1,0 +1,231 @@
+"""Every format of images gives the pixels and classes that it holds, and says what is wrong with it."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from real_data import real_data
+from recipes.image_data import (
+    flat,
+    images,
+    write_cifar10,
+    write_folders,
+    write_idx,
+    write_mnist,
+    write_npz,
+    write_pickle,
+)
+
+from common.errors import RecipeError
+from images.arguments import DataArguments
+from images.corpus import describe, load_corpus
+from images.data import ImageCorpus, Normalization
+
+BOTH = ["train", "test"]
+
+
+def load(path: Path, **settings: Any) -> ImageCorpus:
+    return load_corpus(DataArguments(data_dir=str(path), **settings), BOTH)
+
+
+def check(corpus: ImageCorpus, split: str, pixels: np.ndarray, labels: np.ndarray) -> None:
+    found = corpus.splits[split]
+    assert found.images.dtype == torch.uint8 and found.labels.dtype == torch.int64
+    assert np.array_equal(found.images.numpy(), pixels) and np.array_equal(found.labels.numpy(), labels)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ""])
+def test_idx(tmp_path: Path, suffix: str) -> None:
+    corpus = load(write_mnist(tmp_path, suffix=suffix), max_train_samples=10)
+    pixels, labels = images(24, size=28, channels=1)
+    check(corpus, "train", pixels[:10], labels[:10])
+    check(corpus, "test", *images(9, size=28, channels=1, seed=1))
+    assert corpus.classes == ["0", "1", "2"]
+    assert describe(corpus, DataArguments(data_dir=str(tmp_path))) == {
+        "name": tmp_path.name,
+        "splits": {"train": 10, "test": 9},
+        "image": [28, 28, 1],
+        "classes": 3,
+    }
+
+
+def test_npz(tmp_path: Path) -> None:
+    classes = np.array(["dark", "grey", "light"])
+    corpus = load(write_npz(tmp_path / "a.npz", classes=classes))
+    check(corpus, "train", *images(24))
+    check(corpus, "test", *images(9, seed=1))
+    assert corpus.classes == ["dark", "grey", "light"]
+    x_val, y_val = images(9, seed=1)
+    path = write_npz(tmp_path / "b.npz", x_test=None, y_test=None, x_val=x_val[..., 0], y_val=y_val[:, None])
+    check(load(path), "test", x_val[..., :1], y_val)
+
+
+@pytest.mark.parametrize("below", [".", "cifar-10-batches-py"])
+def test_cifar10(tmp_path: Path, below: str) -> None:
+    pixels, labels = write_cifar10(tmp_path / below)
+    corpus = load(tmp_path)
+    check(corpus, "train", pixels, labels)
+    check(corpus, "test", *images(6, seed=1))
+    assert corpus.classes == ["dark", "grey", "light"]
+
+
+def test_cifar100(tmp_path: Path) -> None:
+    for name, seed in (("train", 0), ("test", 1)):
+        pixels, labels = images(6, seed=seed)
+        batch = {"data": flat(pixels), "fine_labels": labels.tolist(), "coarse_labels": [0] * 6}
+        write_pickle(tmp_path / name, batch)
+    corpus = load(tmp_path)
+    check(corpus, "train", *images(6))
+    check(corpus, "test", *images(6, seed=1))
+    assert corpus.classes == ["0", "1", "2"]
+
+
+def test_imagenet32_counts_its_classes_from_one(tmp_path: Path) -> None:
+    pixels, labels = images(10)
+    for number in range(10):
+        batch = {
+            "data": flat(pixels[number : number + 1]),
+            "labels": [int(labels[number]) + 1],
+            "mean": np.zeros(3072),
+        }
+        write_pickle(tmp_path / "train" / f"train_data_batch_{number + 1}", batch)
+    x_test, y_test = images(6, seed=1)
+    write_pickle(tmp_path / "val" / "val_data", {"data": flat(x_test), "labels": (y_test + 1).tolist()})
+    corpus = load(tmp_path)
+    check(corpus, "train", pixels, labels)
+    check(corpus, "test", x_test, y_test)
+
+
+def test_folders_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    corpus = load(write_folders(tmp_path / "a"))
+    assert corpus.classes == ["dark", "grey", "light"]
+    found = corpus.splits["train"]
+    # datasets lists them by class: 0 and 3 are dark, 1 and 4 grey.
+    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert np.array_equal(found.images[2].numpy(), images(3)[0][1])
+    assert corpus.splits["test"].labels.tolist() == [0, 1, 2]
+    grey = load(write_folders(tmp_path / "b", sizes=(20, 30), mode="L"), image_size=16)
+    assert grey.splits["train"].images.shape == (6, 16, 16, 1)
+    with pytest.raises(RecipeError, match=r"image 1 has 30 x 30 pixels, the first 20 x 20; give --image_size"):
+        load(tmp_path / "b")
+
+
+def test_what_is_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(RecipeError, match="give --data_dir FOLDER_OR_NPZ or --dataset_name HUB_ID, and not both"):
+        load_corpus(DataArguments(), BOTH)
+    with pytest.raises(RecipeError, match=r"nowhere does not exist; give a folder or an \.npz file"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match=r"holds no images that can be read .*give a folder with train/CLASS"):
+        load(tmp_path / "empty")
+    (tmp_path / "text.npz").write_text("x")
+    with pytest.raises(RecipeError, match=r"cannot be read as an \.npz file of arrays"):
+        load(tmp_path / "text.npz")
+    with pytest.raises(RecipeError, match=r"--image_size 64: the images of .* have 32 x 32 pixels, and only those of"):
+        load(write_npz(tmp_path / "a.npz"), image_size=64)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": None, "x_test": None}, "holds y_train, y_test; it must hold x_train, y_train"),
+        ({"y_test": None}, "holds x_test without y_test"),
+        ({"x_test": None}, "has no test images"),
+        ({"x_train": np.zeros((24, 32, 32, 3))}, r"x_train is float64 of shape \(24, 32, 32, 3\); it must be uint8"),
+        (
+            {"y_train": np.zeros(23, int)},
+            r"y_train is int64 of shape \(23,\); it must hold an integer for each of the 24",
+        ),
+        ({"y_train": np.full(24, -1)}, r"the labels of train run from -1 to -1, but must be from 0 to 2"),
+        ({"classes": np.array(["dark"])}, r"from 0 to 2, but must be from 0 to 0, for 1 classes"),
+    ],
+)
+def test_wrong_arrays(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load(write_npz(tmp_path / "a.npz", **arrays))
+
+
+def test_wrong_idx_files(tmp_path: Path) -> None:
+    write_mnist(tmp_path, suffix="")
+    labels = tmp_path / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1])
+    with pytest.raises(RecipeError, match="should hold 24 bytes after its header and holds 23"):
+        load(tmp_path)
+    write_idx(labels, np.zeros(23))
+    with pytest.raises(RecipeError, match="24 train images, but 23 labels"):
+        load(tmp_path)
+    write_idx(labels, np.zeros((24, 2, 2)))
+    with pytest.raises(RecipeError, match="is no idx file of bytes in 1 dimensions"):
+        load(tmp_path)
+    labels.unlink()
+    with pytest.raises(RecipeError, match=r"lacks train-labels-idx1-ubyte \(or \.gz\)"):
+        load(tmp_path)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("harmed"),))
+
+
+def test_wrong_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_cifar10(tmp_path)
+    batch = tmp_path / "data_batch_3"
+    batch.write_bytes(pickle.dumps({"data": Harmful(), "labels": []}))
+    with pytest.raises(RecipeError, match=r"data_batch_3 cannot be read as a batch with data: it holds pathlib"):
+        load(tmp_path)
+    assert not (tmp_path / "harmed").exists()
+    write_pickle(batch, {"data": np.zeros((2, 5), np.uint8), "labels": [0, 1]})
+    with pytest.raises(RecipeError, match=r"uint8 images of shape \(2, 5\) and 2 labels; it must hold 3072 bytes"):
+        load(tmp_path)
+    batch.unlink()
+    with pytest.raises(RecipeError, match="looks like CIFAR10, but lacks data_batch_3"):
+        load(tmp_path)
+
+
+def test_normalization_is_that_of_the_pixels() -> None:
+    pixels = torch.from_numpy(images(7)[0])
+    found = Normalization.of(pixels)
+    values = pixels.double() / 255
+    assert found.mean == pytest.approx(values.mean(dim=(0, 1, 2)).tolist(), abs=1e-4)
+    assert found.std == pytest.approx(values.std(dim=(0, 1, 2), correction=0).tolist(), abs=1e-4)
+
+
+def test_the_real_sets_have_the_known_mean_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MNIST's is 0.1307 and 0.3081, as everybody normalises it."""
+    corpus = load(real_data("mnist"))
+    assert [len(corpus.splits[split].labels) for split in BOTH] == [60_000, 10_000]
+    assert Normalization.of(corpus.splits["train"].images) == Normalization((0.1307,), (0.3081,))
+    assert torch.bincount(corpus.splits["test"].labels).tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "classes", "mean"),
+    [
+        ("cifar10/cifar10_13k.npz", [13_000, 3_000], 10, (0.4914, 0.4822, 0.4465)),
+        ("cifar100/cifar100_10k.npz", [10_000, 2_000], 100, (0.5071, 0.4866, 0.4409)),
+        ("imagenet32/tinyimagenet32_200c_4k.npz", [4_000, 1_000], 200, (0.485, 0.456, 0.406)),
+    ],
+)
+def test_the_real_subsets(name: str, counts: list[int], classes: int, mean: tuple[float, ...]) -> None:
+    corpus = load(real_data(name))
+    assert [len(corpus.splits[split].labels) for split in BOTH] == counts
+    assert len(corpus.classes) == classes
+    # Of the channels in their order: red is the brightest in all three.
+    assert Normalization.of(corpus.splits["train"].images).mean == pytest.approx(mean, abs=0.02)
