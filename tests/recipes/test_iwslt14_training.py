@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,3 +144,22 @@ def test_fewer_checkpoints_than_asked_for_are_all_averaged(
     run(monkeypatch, workplace / "data", tmp_path / "out", *short, "--do_eval", "false")
     assert read_json(tmp_path / "out" / "record.json")["averaged_checkpoints"] == [2]
     assert read_json(tmp_path / "out" / "config.json")["vocab_size"] == 120
+
+
+def test_a_run_resumed_within_an_epoch_ends_as_an_unbroken_one(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches by tokens go on where they stopped, dropout and all; the checkpoints of both halves are averaged."""
+    steps = ["--save_strategy", "steps", "--save_steps", "2", "--max_steps", "6", "--average_checkpoints", "3"]
+    only = [*steps, "--eval_strategy", "no", "--do_eval", "false", "--do_predict", "false"]
+    prepared = ["--tokenizer_name", str(workplace / "data" / "tokenizer")]
+    run(monkeypatch, workplace / "data", tmp_path / "unbroken", *only, *prepared)
+    shutil.copytree(tmp_path / "unbroken" / "checkpoint-2", tmp_path / "resumed" / "checkpoint-2")
+    run(monkeypatch, workplace / "data", tmp_path / "resumed", *only, *prepared, "--resume_from_checkpoint", "true")
+    records = [read_json(tmp_path / name / "record.json") for name in ("unbroken", "resumed")]
+    # Step 2 is inside an epoch.
+    assert records[0]["steps"] == 3 * records[0]["epochs"]
+    assert [record["averaged_checkpoints"] for record in records] == [[2, 4, 6]] * 2
+    assert records[0]["curve"] == records[1]["curve"]
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("unbroken", "resumed")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
