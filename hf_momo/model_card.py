@@ -10,6 +10,9 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
+# The second score of a model on Moses-tokenized text, which must not be taken for the first.
+TOKENIZED_BLEU = "bleu_tokenized_lowercased"
+
 _USAGE = """\
 ```python
 from transformers import pipeline
@@ -54,9 +57,9 @@ def render_model_card(record: Record) -> str:
         _results(record),
         "## What the step size did",
         _step_size(record),
-        *(f"![{_alt_text(picture)}]({picture})" for picture in record.get("pictures", [])),
+        *(f"![{Path(picture).stem.replace('_', ' ')}]({picture})" for picture in record.get("pictures", [])),
         "## How to use it",
-        _USAGE.format(name=_name(record), example=json.dumps(record["samples"][0]["source"], ensure_ascii=False)),
+        _usage(record),
         "Translations of the test data, evenly spaced over it and not chosen:",
         _samples(record["samples"]),
         "## How it was trained",
@@ -67,13 +70,20 @@ def render_model_card(record: Record) -> str:
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
+def _usage(record: Record) -> str:
+    source = record["samples"][0]["source"]
+    usage = _USAGE.format(name=_name(record), example=json.dumps(source, ensure_ascii=False))
+    if record["settings"]["data"].get("moses_tokenized"):
+        usage += "\nThe model takes and gives Moses tokens, as its training data has them, and not plain text.\n"
+    return usage
+
+
 def summarize(record: Record) -> dict[str, Any]:
     """What the card of another run says about this one in its table."""
     keys = ("command", "model", "optimizer", "steps", "epochs", "seed", "versions", "hardware", "metrics")
     training = record["settings"]["training"]
-    chosen = {
-        key: training[key] for key in ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "max_grad_norm")
-    }
+    settings = ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "max_grad_norm")
+    chosen = {key: training[key] for key in settings}
     curve = [entry for entry in record["curve"] if "step_size" in entry]
     capped = {
         "capped": _capped_share(curve, 0.0, 1.0) if curve else None,
@@ -153,10 +163,12 @@ def _is_momo(record: Record) -> bool:
 def _results(record: Record) -> str:
     rows = [summarize(record), *record.get("comparisons", [])]
     split, metrics = _scored_split(record["metrics"])
+    tokenized = TOKENIZED_BLEU in metrics
     lines = [
         f"| optimizer | betas | clipped at | model | schedule | learning rate | steps | seed "
-        f"| capped steps (by quarter of the run) | {split} BLEU | {split} chrF | {split} loss |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| capped steps (by quarter of the run) | {split} BLEU | {split} chrF | {split} loss |"
+        + (f" {TOKENIZED_BLEU} |" if tokenized else ""),
+        "|" + "---|" * (13 if tokenized else 12),
     ]
     for row in rows:
         scores = row["metrics"][split]
@@ -166,6 +178,7 @@ def _results(record: Record) -> str:
             f"| {row['learning_rate']:g} | {row['steps']:,} | {row['seed']} "
             f"| {_capped_cell(row)} "
             f"| {scores['bleu']:.2f} | {scores['chrf']:.2f} | {scores['loss']:.3f} |"
+            + (f" {scores[TOKENIZED_BLEU]:.2f} |" if tokenized else "")
         )
     settings = record["settings"]
     beams = settings["data"]["num_beams"] or settings["training"].get("generation_num_beams") or 1
@@ -173,6 +186,11 @@ def _results(record: Record) -> str:
         f"The first row is this model. {_count(record['data']['pairs'][split], 'sentence')}, beam {beams}; BLEU "
         f"`{metrics['signature']}`, chrF `{metrics['chrf_signature']}`."
     )
+    if tokenized:
+        below += (
+            f" BLEU and chrF are of the detokenized text. {TOKENIZED_BLEU} is another score, of the Moses tokens in "
+            f"lower case, as the literature reports it for such data: `{metrics[f'{TOKENIZED_BLEU}_signature']}`."
+        )
     return "\n".join([*lines, "", below])
 
 
@@ -207,17 +225,13 @@ def _step_size(record: Record) -> str:
     return (
         f"The cap was binding in {shares[0]:.1%} of the {curve[-1]['step']:,} logged steps: in {shares[1]:.1%} of the "
         f"first quarter and {shares[2]:.1%} of the last; where it binds, MoMo takes the step that its base optimizer "
-        f"would. At the logged steps the step size ran from {_least(sizes)} to {_most(sizes)}, the scheduled learning "
-        f"rate from {_least(caps)} to {_most(caps)}. {bound} {were}."
+        f"would. At the logged steps the step size ran {_from_to(sizes)}, the scheduled learning "
+        f"rate {_from_to(caps)}. {bound} {were}."
     )
 
 
-def _least(values: Sequence[float]) -> str:
-    return f"{min(values, default=0.0):.2g}"
-
-
-def _most(values: Sequence[float]) -> str:
-    return f"{max(values, default=0.0):.2g}"
+def _from_to(values: Sequence[float]) -> str:
+    return f"from {min(values, default=0.0):.2g} to {max(values, default=0.0):.2g}"
 
 
 def _capped_share(curve: Sequence[Record], low: float, high: float) -> float:
@@ -274,10 +288,6 @@ def _limits(record: Record) -> str:
         f"One run with seed {record['seed']}; another seed gives another score. {seen}. It stands here to show "
         "what the optimizer does. The licence of the data holds for what was trained on it."
     )
-
-
-def _alt_text(picture: str) -> str:
-    return Path(picture).stem.replace("_", " ")
 
 
 def _cell(value: Any) -> str:

@@ -59,13 +59,13 @@ from common.processes import (
 from common.records import RECORD_NAME, write_record
 from common.run_record import training_record
 from hf_momo import MomoSeq2SeqTrainingArguments
+from hf_momo.model_card import TOKENIZED_BLEU
 from machine_translation.arguments import DataArguments, ModelArguments
 from machine_translation.averaging import average_checkpoints
 from machine_translation.batching import TranslationCollator, tokenize
 from machine_translation.corpus import load_corpus
 from machine_translation.evaluation import (
     PREDICTIONS_NAME,
-    TOKENIZED_BLEU,
     TOKENIZED_PREDICTIONS_NAME,
     TranslationScorer,
     describe_corpus,

@@ -161,3 +161,16 @@ def test_published_cards_are_the_render_of_their_records(card: Path) -> None:
     record = json.loads((card.parent / "record.json").read_text(encoding="utf-8"))
     assert card.read_text(encoding="utf-8") == render_model_card(record)
     assert all((card.parent / picture).exists() for picture in record["pictures"])
+
+
+def test_a_score_of_tokens_is_named_apart_from_that_of_text(record: dict[str, Any]) -> None:
+    record["settings"]["data"]["moses_tokenized"] = True
+    score = {"bleu_tokenized_lowercased": 33.333, "bleu_tokenized_lowercased_signature": "nrefs:1|case:lc|tok:none"}
+    record["metrics"]["test"] |= score
+    text = render_model_card(record)
+    header, rule, first = (line for line in text.splitlines() if line.startswith("|") and line.count("|") == 14)
+    assert header.split("|")[-2].strip() == "bleu_tokenized_lowercased"
+    assert first.split("|")[-2].strip() == "33.33"
+    assert set(rule) == {"|", "-"}
+    assert "`nrefs:1|case:lc|tok:none`" in text
+    assert "takes and gives Moses tokens" in text

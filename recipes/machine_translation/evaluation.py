@@ -10,14 +10,13 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from common.records import write_text
 from hf_momo.metrics import load_bleu
+from hf_momo.model_card import TOKENIZED_BLEU
 from machine_translation.arguments import DataArguments
 from machine_translation.corpus import SPLIT_FLAGS
 from machine_translation.moses import MosesText
 
 PREDICTIONS_NAME = "generated_predictions.txt"
 TOKENIZED_PREDICTIONS_NAME = "generated_predictions.tokenized.txt"
-# The literature's score of IWSLT14, a name of its own because it is no sacreBLEU of text: it depends on the tokens.
-TOKENIZED_BLEU = "bleu_tokenized_lowercased"
 
 
 class TranslationScorer:
