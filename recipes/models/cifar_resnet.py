@@ -144,7 +144,8 @@ class CifarResNetForImageClassification(PreTrainedModel):
             nn.init.kaiming_normal_(module.weight)
 
 
-AutoConfig.register(CifarResNetConfig.model_type, CifarResNetConfig)
-AutoModelForImageClassification.register(CifarResNetConfig, CifarResNetForImageClassification)
+# The code of a saved model may be loaded beside this one, and again.
+AutoConfig.register(CifarResNetConfig.model_type, CifarResNetConfig, exist_ok=True)
+AutoModelForImageClassification.register(CifarResNetConfig, CifarResNetForImageClassification, exist_ok=True)
 CifarResNetConfig.register_for_auto_class()
 CifarResNetForImageClassification.register_for_auto_class("AutoModelForImageClassification")

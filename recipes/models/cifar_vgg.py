@@ -110,7 +110,8 @@ class CifarVGGForImageClassification(PreTrainedModel):
             nn.init.zeros_(cast(Tensor, module.bias))
 
 
-AutoConfig.register(CifarVGGConfig.model_type, CifarVGGConfig)
-AutoModelForImageClassification.register(CifarVGGConfig, CifarVGGForImageClassification)
+# The code of a saved model may be loaded beside this one, and again.
+AutoConfig.register(CifarVGGConfig.model_type, CifarVGGConfig, exist_ok=True)
+AutoModelForImageClassification.register(CifarVGGConfig, CifarVGGForImageClassification, exist_ok=True)
 CifarVGGConfig.register_for_auto_class()
 CifarVGGForImageClassification.register_for_auto_class("AutoModelForImageClassification")

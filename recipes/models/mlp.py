@@ -65,7 +65,8 @@ class MLPForImageClassification(PreTrainedModel):
             module.reset_parameters()
 
 
-AutoConfig.register(MLPConfig.model_type, MLPConfig)
-AutoModelForImageClassification.register(MLPConfig, MLPForImageClassification)
+# The code of a saved model may be loaded beside this one, and again.
+AutoConfig.register(MLPConfig.model_type, MLPConfig, exist_ok=True)
+AutoModelForImageClassification.register(MLPConfig, MLPForImageClassification, exist_ok=True)
 MLPConfig.register_for_auto_class()
 MLPForImageClassification.register_for_auto_class("AutoModelForImageClassification")
