@@ -14,6 +14,7 @@ _HEAD = [
     ("<title>Über Hunde</title>", "<title>About Dogs</title>"),
     ("<description>TED-Talk: „Hunde“.</description>", '<description>TED Talk: "Dogs".</description>'),
     ("", "Nothing on the other side."),
+    ("", ""),
     ("Nichts hier drüben.", " \N{NO-BREAK SPACE} "),
     ("eins zwei", "one two three four"),  # 2 to 4 tokens
     ("eins zwei", "one two three"),  # 2 to 3, a ratio of just 1.5: stays
