@@ -169,8 +169,9 @@ def save_model(settings: Settings, keeper: LoopKeeper) -> None:
         (settings.folder / name).unlink(missing_ok=True)
     keeper.accelerator.unwrap_model(keeper.model).save_pretrained(settings.folder)
     keeper.state.write(settings.folder)
-    title = f"{settings.loop.optim}, learning rate {settings.loop.learning_rate:g}"
-    draw_run(keeper.state.log_history, settings.folder, title, CLICK_THROUGH_RATE)
+    if settings.loop.draw_pictures:
+        title = f"{settings.loop.optim}, learning rate {settings.loop.learning_rate:g}"
+        draw_run(keeper.state.log_history, settings.folder, title, CLICK_THROUGH_RATE)
 
 
 def wanted_splits(settings: Settings) -> list[str]:

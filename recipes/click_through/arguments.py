@@ -54,7 +54,7 @@ class DataArguments:
 class LoopArguments:
     """Optimizer, schedule, and what the loop writes down."""
 
-    output_dir: str = field(metadata={"help": "Folder of the results."})
+    output_dir: str = field(default="", metadata={"help": "Folder of the results."})
     do_train: bool = field(default=False, metadata={"help": "Train."})
     do_eval: bool = field(default=False, metadata={"help": "Evaluate on --validation_files after training."})
     do_predict: bool = field(default=False, metadata={"help": "Evaluate on --test_files after training."})
@@ -105,4 +105,5 @@ class LoopArguments:
     )
     dataloader_num_workers: int = field(default=0, metadata={"help": "1 reads the log in a process of its own."})
     use_cpu: bool = field(default=False, metadata={"help": "Train on the CPU although there is a GPU."})
+    draw_pictures: bool = field(default=True, metadata={"help": "Draw loss.png, step_size.png and auc.png."})
     disable_tqdm: bool = field(default=False, metadata={"help": "No progress bar."})

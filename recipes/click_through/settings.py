@@ -74,6 +74,8 @@ def _check_numbers(model: ModelArguments, data: DataArguments, args: LoopArgumen
 
 
 def _check_folder(args: LoopArguments) -> None:
+    if not args.output_dir:
+        raise RecipeError("--output_dir is not given; it is the folder of the results")
     folder = Path(args.output_dir)
     if folder.exists() and not folder.is_dir():
         raise RecipeError(f"--output_dir {folder} is a file; give a folder")

@@ -111,7 +111,6 @@ class DLRM(PreTrainedModel):
             logits.float(), labels.clamp(min=0).float(), reduction="none"
         )
         number = counted.sum() if num_items_in_batch is None else num_items_in_batch
-        # A row that is left out may hold anything, so its loss is replaced, not multiplied by 0.
         return DLRMOutput(loss=losses.where(counted, 0.0).sum() / number, logits=logits)
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
 def test_cut(sizes: list[int]) -> None:
     whole = numbered(sum(sizes))
     ends = np.cumsum([0, *sizes])
-    pieces = list(cut([whole[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)], 4))
+    pieces = list(cut([whole[start:end] for start, end in pairwise(ends)], 4))
     assert numbers(pieces) == list(range(sum(sizes)))
     assert [len(piece) for piece in pieces[:-1]] == [4] * (len(pieces) - 1)
 
