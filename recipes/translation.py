@@ -10,6 +10,10 @@ work too):
     python recipes/translation.py --config recipes/configs/multi30k.yaml --output_dir runs/multi30k \
         --train_file data/train.de.gz --validation_file data/val.de.gz --test_file data/test_2016_flickr.de.gz
 
+On Moses-tokenized text, such as `prepare_iwslt14.py` leaves (`--moses_tokenized`, recipes/configs/iwslt14_de_en.yaml),
+BLEU and chrF are of the detokenized text; `bleu_tokenized_lowercased` is the score of the tokens, as the literature
+reports it for IWSLT14, and not to be set beside the other.
+
 Fine-tuning a checkpoint on a data set of the Hub:
 
     python recipes/translation.py --model_name_or_path Helsinki-NLP/opus-mt-de-en --dataset_name bentrevett/multi30k \
@@ -29,8 +33,9 @@ training always generates text and scores it, and a folder with a finished run i
 `--overwrite` is given.
 
 A run leaves in `--output_dir`: the model with its tokenizer, loaded by
-`pipeline("translation", model=folder, trust_remote_code=True)`; all_results.json; generated_predictions.txt;
-loss.png, bleu.png and step_size.png; trainer_state.json; and record.json, all of the above in numbers.
+`pipeline("translation", model=folder, trust_remote_code=True)`; all_results.json; generated_predictions.txt, and for
+tokenized text generated_predictions.tokenized.txt; loss.png, bleu.png and step_size.png; trainer_state.json; and
+record.json, all of the above in numbers.
 """
 
 import copy
