@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from recipe_runs import ROOT
 from recipes.image_data import images, write_mnist, write_npz
+from recipes.launching import curve, launch
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
@@ -124,6 +125,24 @@ def test_a_resumed_run_ends_as_an_unbroken_one(recipe: Recipe, tmp_path: Path) -
     recipe(*run, "--save_strategy", "no", "--crop_padding", "0", "--horizontal_flip", "false", output="plain")
     plain = load_file(Path("plain", "model.safetensors"))
     assert not torch.equal(plain["classifier.bias"], unbroken["classifier.bias"])
+
+
+def test_two_processes_are_one(recipe: Recipe, tmp_path: Path) -> None:
+    """With crops and mirrored images, and test images that cannot be shared out evenly."""
+    model = ["--model_type", "image_mlp", "--model_config", '{"hidden_sizes": [16]}', "--learning_rate", "1e-2"]
+    run = [*RESNET, *model, "--data_dir", write_npz(tmp_path / "a.npz"), "--num_train_epochs", "2"]
+    run += ["--save_strategy", "no", "--per_device_eval_batch_size", "4", "--use_cpu"]
+    alone = recipe(*run, "--per_device_train_batch_size", "8", output="alone")
+    script = ROOT / "recipes" / "image_classification.py"
+    launch("ddp", script, *run, "--output_dir", "together", cwd=tmp_path)
+    losses = [curve(tmp_path / name, "loss") for name in ("together", "alone")]
+    assert len(losses[1]) == 6
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    together = read_json(Path("together", "all_results.json"))
+    assert together["eval_accuracy"] == alone["eval_accuracy"]
+    weights = [load_file(Path(name, "model.safetensors")) for name in ("together", "alone")]
+    for name, weight in weights[1].items():
+        torch.testing.assert_close(weights[0][name], weight, rtol=1e-4, atol=1e-5)
 
 
 def test_a_saved_model_is_evaluated_tuned_and_used(recipe: Recipe, tmp_path: Path) -> None:
