@@ -44,8 +44,12 @@ def _last_checkpoints(trainer: Trainer, count: int) -> list[Path]:
 
 def _is_of_this_training(checkpoint: Path, trainer: Trainer) -> bool:
     """Whether the log of a checkpoint is the beginning of the training's: an overwritten run may have left some."""
-    history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-    return _step(checkpoint) <= trainer.state.global_step and history == trainer.state.log_history[: len(history)]
+    if _step(checkpoint) > trainer.state.global_step or not (state := checkpoint / "trainer_state.json").is_file():
+        return False
+    history = json.loads(state.read_text(encoding="utf-8"))["log_history"]
+    # As text, because a loss that is not a number equals nothing.
+    saved, own = (json.dumps(each, sort_keys=True) for each in (history, trainer.state.log_history[: len(history)]))
+    return saved == own
 
 
 def _step(checkpoint: Path) -> int:

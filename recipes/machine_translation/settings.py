@@ -9,6 +9,7 @@ from common.errors import RecipeError
 from common.processes import sharding
 from common.records import RECORD_NAME
 from hf_momo import MomoSeq2SeqTrainingArguments
+from hf_momo.model_card import TOKENIZED_BLEU
 from machine_translation.arguments import DataArguments, ModelArguments
 
 
@@ -56,7 +57,7 @@ def check_settings(settings: Settings) -> None:
             "--max_tokens_per_batch"
         )
     best = (training.metric_for_best_model or "").removeprefix("eval_")
-    if best in ("bleu", "chrf") and not training.predict_with_generate:
+    if best in ("bleu", "chrf", TOKENIZED_BLEU) and not training.predict_with_generate:
         raise RecipeError(f"--metric_for_best_model {best} needs translations; add --predict_with_generate")
     check_averaging(settings)
     if settings.data.early_stopping_patience is not None and not (best and training.load_best_model_at_end):
