@@ -26,7 +26,7 @@ ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, BLACK = (
     "#CC79A7",
     "#000000",
 )
-_RUN_STYLES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, "-"), (SKY, "--"), (BLACK, "-."))
+RUN_STYLES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, "-"), (SKY, "--"), (BLACK, "-."))
 # 960 pixels wide: a README's column.
 _WIDTH, _DPI = 8.0, 120
 
@@ -75,7 +75,7 @@ def draw_run(history: LogHistory, folder: Path, title: str = "", task: Task = TR
     if series(history, f"eval_{task.score}")[0]:
         drawn[f"{task.score}.png"] = _draw_score(history, title, task)
     for name, figure in drawn.items():
-        _save(figure, folder / name)
+        save(figure, folder / name)
     return list(drawn)
 
 
@@ -89,7 +89,7 @@ def draw_comparison(histories: Mapping[str, LogHistory], path: Path, title: str 
     """
     figure, (loss_axes, bleu_axes) = plt.subplots(1, 2, figsize=(_WIDTH, 4.2))
     for number, (name, history) in enumerate(histories.items()):
-        colour, style = _RUN_STYLES[number % len(_RUN_STYLES)]
+        colour, style = RUN_STYLES[number % len(RUN_STYLES)]
         loss_axes.plot(*series(history, "loss"), color=colour, linestyle=style, label=name)
         bleu_axes.plot(*series(history, "eval_bleu"), color=colour, linestyle=style, marker="o", markersize=4)
     _label(loss_axes, "training step", "training loss (nats per token)")
@@ -98,7 +98,7 @@ def draw_comparison(histories: Mapping[str, LogHistory], path: Path, title: str 
     # One legend for both panels, outside them: inside it would cover the ends of the lines, which matter most.
     figure.legend(loc="outside lower center", frameon=False)
     figure.suptitle(title)
-    _save(figure, path)
+    save(figure, path)
 
 
 def series(history: LogHistory, key: str) -> tuple[list[int], list[float]]:
@@ -188,7 +188,8 @@ def _label(axes: Axes, x_label: str, y_label: str) -> None:
     axes.set_xlim(left=0)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture whole or not at all, and forget the figure."""
     figure.set_layout_engine("constrained")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
