@@ -148,16 +148,13 @@ def _opening(record: Record) -> str:
     base = settings["model"]["model_name_or_path"]
     origin = f"fine-tuned from {base}" if base else "trained from scratch"
     source = f"the {data['name']} data" if data["name"] else f"{data['files']['train']} and its translation"
+    is_momo = any("step_size" in entry for entry in record["curve"])
     momo = ", whose learning rate is a cap on an adaptive step size ([MoMo](https://arxiv.org/abs/2305.07583))"
     return (
         f"A {model['type']} encoder-decoder with {model['parameters']:,} parameters that translates "
         f"{data['source_lang']} to {data['target_lang']}, {origin} on {data['pairs']['train']:,} sentence pairs "
-        f"({source}) with `{settings['training']['optim']}`{momo if _is_momo(record) else ''}."
+        f"({source}) with `{settings['training']['optim']}`{momo if is_momo else ''}."
     )
-
-
-def _is_momo(record: Record) -> bool:
-    return any("step_size" in entry for entry in record["curve"])
 
 
 def _results(record: Record) -> str:
