@@ -1,0 +1,1 @@
+"""The card of a study: a sweep's final scores beside published ones."""

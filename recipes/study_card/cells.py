@@ -1,0 +1,133 @@
+"""What a sweep came to at each learning rate, and what was published for it."""
+
+import csv
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import RecipeError
+from common.run_record import portable
+from hf_momo.sweep.records import OUTPUT_FOLDER, RECORD_FILE
+from hf_momo.sweep.settings import Sweep
+
+Reference = Mapping[tuple[str, float], tuple[float, float]]
+_KEPT = ("eval_loss", "train_loss", "train_runtime")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One optimizer at one learning rate.
+
+    Attributes:
+        optimizer: As `--optim` takes it.
+        learning_rate: Above 0.
+        scores: Of all seeds; of a run that diverged, what its model ended with.
+        diverged: How many runs did, by their loss.
+        published: Mean and deviation, where there are any.
+        agrees: Whether the means are close, or both no better than twice chance; None with nothing to compare.
+    """
+
+    optimizer: str
+    learning_rate: float
+    scores: tuple[float, ...]
+    diverged: int
+    published: tuple[float, float] | None
+    agrees: bool | None
+
+    @property
+    def mean(self) -> float:
+        """Of the scores."""
+        return statistics.fmean(self.scores)
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation, from two scores on."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {**asdict(self), "mean": self.mean, "deviation": self.deviation}
+
+
+def read_runs(sweep: Sweep, folder: Path) -> list[dict[str, Any]]:
+    """Every run of a sweep: its point in the grid, how it ended, its command, versions and machine.
+
+    Raises:
+        RecipeError: A run has not ended, or failed, or left no score.
+    """
+    runs = []
+    for run in sweep.grid.runs:
+        path = folder / run.folder / RECORD_FILE
+        if not path.is_file():
+            raise RecipeError(f"{folder / run.folder} has not ended yet; let the sweep go on")
+        ended = json.loads(path.read_text(encoding="utf-8"))
+        score = (ended["results"] or {}).get(sweep.metric)
+        if ended["status"] not in ("done", "diverged") or not isinstance(score, int | float):
+            raise RecipeError(f"{folder / run.folder} has no {sweep.metric}: {ended['reason']}")
+        details = json.loads((folder / run.folder / OUTPUT_FOLDER / "record.json").read_text(encoding="utf-8"))
+        runs.append(
+            {
+                "optimizer": run.variant.name,
+                "learning_rate": run.learning_rate,
+                "seed": run.seed,
+                "status": ended["status"],
+                "reason": ended["reason"],
+                "score": score,
+                **{name: ended["results"].get(name) for name in _KEPT},
+                "command": portable(details["command"]),
+                "steps": details["steps"],
+                "data": details["data"],
+                "versions": details["versions"],
+                "hardware": details["hardware"],
+            }
+        )
+    return runs
+
+
+def read_reference(path: Path) -> Reference:
+    """Read published means and deviations by optimizer and learning rate.
+
+    Raises:
+        RecipeError: The table cannot be read.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {
+                (row["optimizer"], float(row["learning_rate"])): (float(row["mean"]), float(row["deviation"]))
+                for row in csv.DictReader(file)
+            }
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise RecipeError(
+            f"--reference {path} is no table with the columns optimizer, learning_rate, mean, deviation: {error!r}"
+        ) from error
+
+
+def read_cells(runs: Sequence[Mapping[str, Any]], reference: Reference, chance: float, tolerance: float) -> list[Cell]:
+    """Put the runs of each optimizer and learning rate together.
+
+    Args:
+        runs: Of `read_runs`.
+        reference: Of `read_reference`.
+        chance: Score of guessing; up to twice as much counts as having learnt nothing.
+        tolerance: How far apart two means may be.
+    """
+    cells = []
+    for optimizer, rate in dict.fromkeys((run["optimizer"], run["learning_rate"]) for run in runs):
+        chosen = [run for run in runs if (run["optimizer"], run["learning_rate"]) == (optimizer, rate)]
+        scores = tuple(run["score"] for run in chosen)
+        published = next(
+            (value for (name, other), value in reference.items() if name == optimizer and math.isclose(rate, other)),
+            None,
+        )
+        agrees = None if published is None else _agree(statistics.fmean(scores), published[0], chance, tolerance)
+        diverged = sum(run["status"] == "diverged" for run in chosen)
+        cells.append(Cell(optimizer, rate, scores, diverged, published, agrees))
+    return cells
+
+
+def _agree(mean: float, published: float, chance: float, tolerance: float) -> bool:
+    return abs(mean - published) <= tolerance or max(mean, published) <= 2 * chance

@@ -1,0 +1,122 @@
+"""The card of a study says what its runs came to, beside what was published."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import make_study_card
+import pytest
+
+from common.errors import RecipeError
+
+# optimizer, learning rate: scores by seed; None for a run that diverged, which ended with the score of chance.
+SCORES = {
+    ("momo", 0.1): (0.972, 0.974),
+    ("momo", 1.0): (0.981, 0.979),
+    ("sgd", 0.1): (0.95, 0.96),
+    ("sgd", 10.0): (None, 0.13),
+    ("sgd", 100.0): (None, None),
+}
+PUBLISHED = """optimizer,learning_rate,mean,deviation
+momo,0.1,0.9755,0.001
+momo,1,0.98,0.001
+sgd,0.1,0.965,0.002
+sgd,10,0.1,0
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """The folder of a sweep, as `hf-momo sweep` and the recipe leave it."""
+    folder = tmp_path / "sweep"
+    rates: dict[str, list[float]] = {}
+    for (optimizer, rate), scores in SCORES.items():
+        rates.setdefault(optimizer, []).append(rate)
+        for seed, score in enumerate(scores):
+            run = folder / optimizer / f"lr_{rate:.0e}" / f"seed_{seed}"
+            write(run / "run.json", ended(score))
+            write(run / "output" / "record.json", details(f"python recipe.py --seed {seed}"))
+    grid = {
+        "variants": [{"optim": optimizer, "options": {}} for optimizer in rates],
+        "learning_rates": rates,
+        "seeds": [0, 1],
+    }
+    settings = {"script": "recipe.py", "arguments": [], "launcher": [], "plain": True, "grid": grid}
+    write(folder / "sweep.json", {**settings, "metric": "eval_accuracy", "greater_is_better": True})
+    (tmp_path / "paper.csv").write_text(PUBLISHED)
+    return folder
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def ended(score: float | None) -> dict[str, Any]:
+    results = {"eval_accuracy": 0.098 if score is None else score, "eval_loss": None, "train_runtime": 30.0}
+    reason = None if score is not None else "loss is nan from step 3 on"
+    return {"status": "done" if score is not None else "diverged", "reason": reason, "results": results}
+
+
+def details(command: str) -> dict[str, Any]:
+    data = {"name": "mnist", "splits": {"train": 60_000, "test": 10_000}}
+    hardware = {"device": "a processor", "threads": 1}
+    return {"command": command, "steps": 4680, "data": data, "versions": {"torch": "2"}, "hardware": hardware}
+
+
+def make_card(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    words = [
+        folder,
+        "--reference",
+        folder.parent / "paper.csv",
+        "--title",
+        "A study",
+        "--output",
+        folder.parent / "card",
+    ]
+    monkeypatch.setattr(sys, "argv", ["make_study_card.py", *map(str, words)])
+    make_study_card.main()
+    return folder.parent / "card"
+
+
+def test_card(sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    card = make_card(sweep, monkeypatch)
+    assert "5 cells, 1 disagree" in capsys.readouterr().out
+    rows = [line for line in (card / "README.md").read_text().splitlines() if line.startswith("| `")]
+    assert rows == [
+        "| `momo` | 1e-01 | 97.30 ± 0.14 |  | 97.55 ± 0.10 | -0.25 | yes |",
+        "| `momo` | 1e+00 | 98.00 ± 0.14 |  | 98.00 ± 0.10 | +0.00 | yes |",
+        "| `sgd` | 1e-01 | 95.50 ± 0.71 |  | 96.50 ± 0.20 | -1.00 | **no** |",
+        # 9.8 and 13: no better than twice chance, as published.
+        "| `sgd` | 1e+01 | 11.40 ± 2.26 | 1 | 10.00 ± 0.00 | +1.40 | yes |",
+        "| `sgd` | 1e+02 | 9.80 ± 0.00 | 2 |  |  |  |",
+    ]
+    record = json.loads((card / "record.json").read_text())
+    assert len(record["runs"]) == 10 and [cell["agrees"] for cell in record["cells"]] == [
+        True,
+        True,
+        False,
+        True,
+        None,
+    ]
+    assert math.isclose(record["cells"][2]["mean"], 0.955)
+    assert (card / "score.png").stat().st_size > 10_000
+
+
+def test_what_is_no_finished_study(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = sweep / "sgd" / "lr_1e-01" / "seed_1"
+    write(run / "run.json", {"status": "crashed", "reason": "exit status 1", "results": None})
+    with pytest.raises(RecipeError, match="seed_1 has no eval_accuracy: exit status 1"):
+        make_card(sweep, monkeypatch)
+    (run / "run.json").unlink()
+    with pytest.raises(RecipeError, match="seed_1 has not ended yet; let the sweep go on"):
+        make_card(sweep, monkeypatch)
+    (sweep.parent / "paper.csv").write_text("optimizer,rate\nmomo,1\n")
+    write(run / "run.json", ended(0.9))
+    with pytest.raises(RecipeError, match="is no table with the columns optimizer, learning_rate, mean, deviation"):
+        make_card(sweep, monkeypatch)
+    with pytest.raises(RecipeError, match="holds no sweep"):
+        make_card(sweep.parent, monkeypatch)
+    assert not (sweep.parent / "card").exists()
