@@ -73,6 +73,8 @@ def main() -> None:
     corpus = agree(lambda: load_corpus(settings.data, needed_splits(settings)))
     set_seed(settings.training.seed)
     model = agree(lambda: prepare_model(settings, corpus))
+    if settings.model.init_seed is not None:
+        set_seed(settings.training.seed)
     normalization = agree(lambda: choose_normalization(settings, corpus))
     trainer = prepare_trainer(settings, corpus, model, normalization)
     if settings.training.do_train:

@@ -23,6 +23,10 @@ class ModelArguments:
         default=None,
         metadata={"help": "From scratch: settings of the model as JSON, e.g. '{\"hidden_sizes\": [100, 100]}'."},
     )
+    init_seed: int | None = field(
+        default=None,
+        metadata={"help": "From scratch: seed of the first weights, to share them among runs. Left out: --seed."},
+    )
 
 
 @dataclass

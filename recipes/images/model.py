@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import torch
 import transformers
 from transformers import (
     CONFIG_MAPPING,
@@ -56,10 +57,22 @@ def create_model(arguments: ModelArguments, image_shape: tuple[int, int, int], c
             id2label=labels,
             label2id={name: key for key, name in labels.items()},
         )
-        model: PreTrainedModel = AutoModelForImageClassification.from_config(config)
+        model = _draw(config, arguments.init_seed)
     except (ValueError, TypeError) as error:
         raise RecipeError(f"--model_type {arguments.model_type} with these settings: {error}") from error
     return model
+
+
+def _draw(config: Any, seed: int | None) -> PreTrainedModel:
+    if seed is None:
+        return AutoModelForImageClassification.from_config(config)  # type: ignore[no-any-return]
+    torch.manual_seed(seed)
+    model: Any = AutoModelForImageClassification.from_config(config)
+    if type(model).__module__.startswith("models."):
+        # Drawn twice by now, by torch's layers and by transformers. Once from the seed on is as plain torch does it.
+        torch.manual_seed(seed)
+        model.apply(model._init_weights)
+    return model  # type: ignore[no-any-return]
 
 
 def saved_normalization(name: str) -> Normalization | None:

@@ -72,6 +72,17 @@ def test_weights_start_as_the_papers() -> None:
         assert (weight.abs().max().item() > 2 * expected) is normal, name
 
 
+def test_first_weights_can_be_shared_and_are_those_of_plain_torch() -> None:
+    torch.manual_seed(1)
+    model, again = model_of("mnist_mlp", "--init_seed", "7"), model_of("mnist_mlp", "--init_seed", "7")
+    torch.manual_seed(7)
+    plain = nn.Sequential(nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
+    for ours, repeated, theirs in zip(model.parameters(), again.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours, repeated) and torch.equal(ours, theirs)
+    vit = [model_of("cifar10_vit", "--init_seed", seed).get_parameter("classifier.weight") for seed in ("7", "7", "8")]
+    assert torch.equal(vit[0], vit[1]) and not torch.equal(vit[0], vit[2])
+
+
 def test_shortcut_a_adds_channels_of_zeros_on_both_sides() -> None:
     block: Any = model_of("cifar10_resnet20").get_submodule("stages.3")
     features = torch.randn(2, 16, 6, 6)
