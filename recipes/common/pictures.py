@@ -53,6 +53,7 @@ class Task:
 TRANSLATION = Task("bleu", "BLEU (0 to 100)", 100.0, "nats per token")
 IMAGE_CLASSIFICATION = Task("accuracy", "accuracy (share of the images)", 1.0, "nats per image")
 CLICK_THROUGH_RATE = Task("auc", "area under the ROC curve", 1.0, "nats per row")
+LANGUAGE_MODELING = Task("perplexity", "perplexity of a token", 100.0, "nats per token")
 
 _TASKS = (TRANSLATION, IMAGE_CLASSIFICATION, CLICK_THROUGH_RATE)
 # What `draw_run` may leave in a run's folder.

@@ -1,0 +1,1 @@
+"""What the language modelling recipe is made of."""

@@ -1,0 +1,109 @@
+"""The model and its tokenizer: a pretrained pair, or new ones."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from common.errors import RecipeError
+from language_models.arguments import ModelArguments
+
+END_OF_TEXT = "<|endoftext|>"
+# The end, and a piece for each byte.
+SMALLEST_VOCABULARY = 257
+
+
+def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that was asked for; None where one is to be learned.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    name = args.tokenizer_name or args.model_name_or_path
+    if name is None:
+        return None
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"no tokenizer can be loaded from {name}: {error}") from error
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Learn byte-level BPE pieces, which decode to exactly the text that was encoded, whatever it is.
+
+    Args:
+        texts: The training text.
+        vocab_size: Pieces, the end of a text and the 256 bytes included.
+
+    Raises:
+        RecipeError: Fewer than these.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise RecipeError(f"--vocab_size {vocab_size}: must be {SMALLEST_VOCABULARY} (bytes alone) or more")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, clean_up_tokenization_spaces=False
+    )
+
+
+def prepare_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
+    """Load the checkpoint, or make a model of the size that was asked for.
+
+    Args:
+        args: Of the run.
+        tokenizer: Of the model.
+        block_size: The shortest sequence that it must take.
+
+    Raises:
+        RecipeError: There is no such model, it does not have such a setting, or it takes only shorter sequences.
+    """
+    try:
+        model = _load(args) if args.model_name_or_path is not None else _create(args, tokenizer, block_size)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(f"the model cannot be made or loaded: {error}") from error
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and block_size > longest:
+        raise RecipeError(f"--block_size {block_size}: the model takes at most {longest} tokens")
+    return model
+
+
+def _load(args: ModelArguments) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(args.model_name_or_path))
+    return model
+
+
+def _create(args: ModelArguments, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
+    settings: Any = json.loads(args.model_config or "{}")
+    if not isinstance(settings, dict):
+        raise RecipeError(f"--model_config {args.model_config}: must be a JSON object")
+    special: dict[str, Any] = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    length = {"max_position_embeddings": block_size}
+    config = AutoConfig.for_model(args.model_type, vocab_size=len(tokenizer), **special)
+    known = [name for name in (*config.to_dict(), *config.attribute_map) if not name.startswith("_")]
+    for name in settings:
+        if name not in known:
+            nearest = "".join(f" (did you mean {near}?)" for near in difflib.get_close_matches(name, known, n=1))
+            raise RecipeError(f"--model_config: {args.model_type} has no setting {name}{nearest}")
+    config = AutoConfig.for_model(args.model_type, **({"vocab_size": len(tokenizer)} | special | length | settings))
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
