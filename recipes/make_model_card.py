@@ -24,6 +24,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the card; its name becomes the model's")
     arguments = parser.parse_args()
     record = read_record(arguments.run)
+    if record.get("task") != "translation":
+        raise RecipeError(
+            f"{arguments.run} is a run of {record.get('task')}, and these cards are for translation; a sweep of image "
+            "classifiers has a card by make_study_card.py"
+        )
     compared = [read_record(folder) for folder in arguments.compare]
     split = "test" if "test" in record["metrics"] else "validation"
     for folder, other in zip([arguments.run, *arguments.compare], [record, *compared], strict=True):

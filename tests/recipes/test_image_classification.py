@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import image_classification
+import make_model_card
 import numpy as np
 import pytest
 import torch
@@ -50,7 +51,9 @@ def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recipe:
     return run
 
 
-def test_mnist_from_files_to_the_record(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mnist_from_files_to_the_record(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_mnist(tmp_path / "digits")
     run = [*MNIST, "--data_dir", "digits", "--num_train_epochs", "10", "--per_device_eval_batch_size", "4"]
     results = recipe(*run, "--disable_tqdm", "true")
@@ -81,6 +84,9 @@ def test_mnist_from_files_to_the_record(recipe: Recipe, tmp_path: Path, capsys: 
     assert (record["steps"], len(record["curve"]), len(record["evaluations"])) == (30, 30, 10)
     assert record["optimizer"] | {"name": "Momo", "lr": 1.0, "beta": 0.9, "lower_bound": 0.0} == record["optimizer"]
     assert str(tmp_path) not in json.dumps(record)
+    monkeypatch.setattr(sys, "argv", ["make_model_card.py", "out", "--output", "card"])
+    with pytest.raises(RecipeError, match="out is a run of image-classification, and these cards are for translation"):
+        make_model_card.main()
     with pytest.raises(RecipeError, match="--output_dir out holds a finished run; give another, or --overwrite"):
         recipe(*run)
     assert "model, scores and record are in out" in capsys.readouterr().out
