@@ -162,8 +162,8 @@ def test_schedule_clipping_and_other_optimizers(
     sgd = ["--optim", "sgd", "--sgd_momentum", "0.9", "--sgd_dampening", "0.9", "--max_grad_norm", "0.5"]
     run(monkeypatch, *logs, *schedule, *sgd, "--gradient_accumulation_steps", "2", "--output_dir", tmp_path / "sgd")
     record = read_json(tmp_path / "sgd" / "record.json")
-    # Logged after the schedule has moved on. 20 steps of 32 rows are more than two passes.
-    expected = [1e-2 * min(step / 4, 0.5 + 0.5 * math.cos(math.pi * (step - 4) / 16)) for step in range(1, 21)]
+    # 20 steps of 32 rows are more than two passes.
+    expected = [1e-2 * min(step / 4, 0.5 + 0.5 * math.cos(math.pi * (step - 4) / 16)) for step in range(20)]
     assert [entry["learning_rate"] for entry in record["curve"]] == pytest.approx(expected, abs=1e-9)
     assert record["rows"] == 2 * ROWS + 6 * 32
     run(monkeypatch, *logs, "--optim", "adagrad", "--bf16", "--output_dir", tmp_path / "adagrad")
