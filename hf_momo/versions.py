@@ -5,13 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 
 # The bounds of the extra `trainer` in pyproject.toml, which a test compares with these; `make test-oldest` runs them.
-OLDEST = {"transformers": "4.57.0", "accelerate": "1.10.0"}
+OLDEST = {"transformers": "4.57.1", "accelerate": "1.10.0"}
 
 
 def check_version(package: str) -> None:
     """Refuse a release of a package that is older than the oldest supported one.
 
-    Builds of a release in the making (``4.57.0.dev0``) count as that release.
+    Builds of a release in the making (``4.57.1.dev0``) count as that release.
 
     Args:
         package: A key of ``OLDEST`` that can be imported.
