@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
+from models.dlrm import DLRM
 from recipes.criteo_log import write_log
 from recipes.launching import ROOT, curve, launch, read_json
 from safetensors.torch import load_file
 from transformers import AutoModel
 
 from common.errors import RecipeError
-from models.dlrm import DLRM
 
 SCRIPT = ROOT / "recipes" / "click_through_rate.py"
 CONFIG = ROOT / "recipes" / "configs" / "criteo_dlrm.yaml"

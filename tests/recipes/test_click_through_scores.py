@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from models.dlrm import DLRM, DLRMConfig
 from sklearn.metrics import log_loss, roc_auc_score
 
 from click_through.batches import IGNORED
 from click_through.evaluation import score
-from models.dlrm import DLRM, DLRMConfig
 
 
 def test_scores_are_those_of_scikit_learn() -> None:
