@@ -36,10 +36,10 @@ demo: $(READY)
 	$(PYTHON) recipes/compare_runs.py $(OUT)/momo_adam $(OUT)/adamw_torch
 
 test: $(READY)
-	$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadgroup
+	$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 test-oldest: .venv-oldest/.ready
-	.venv-oldest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(OLDEST_TESTS)
+	.venv-oldest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(OLDEST_TESTS)
 
 check: $(READY)
 	$(PYTHON) -m ruff check .

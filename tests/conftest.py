@@ -1,5 +1,4 @@
 import os
-from pathlib import Path
 
 # Tensors of tests are tiny: a second thread only waits for the first, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,12 +13,3 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 def seed():
     """Every test starts from the same random state, whatever ran before it."""
     torch.manual_seed(0)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """What shares a fixture goes to one worker of pytest-xdist: the tests of a file, and all that judge one launch."""
-    tests = Path(__file__).parent
-    for item in items:
-        shares = tests / "invariants" if (tests / "invariants") in item.path.parents else item.path
-        item.add_marker(pytest.mark.xdist_group(str(shares.relative_to(tests.parent))))

@@ -1,20 +1,26 @@
-"""Every configuration gives the trajectory of a plain loop on one process: losses, step sizes, bounds and weights."""
+"""Every configuration gives the trajectory of a plain loop on one process: losses, step sizes, bounds and weights.
+
+And broken on purpose, the suite fails: each thing taken out turns the rows red that need it, and no others. Both are in
+one file, whose tests pytest-xdist leaves to one worker: they judge the same launches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from invariants.configurations import ROWS, Row, Setting
 from invariants.judging import Differences, differences, reference_of
 from invariants.launching import Ranks, marks_of
 from invariants.reference import Trajectory
+from invariants.sabotage import SABOTAGES
+
+Report = Callable[[str, Row, Differences], None]
 
 
 @pytest.mark.parametrize("job", [pytest.param(name, marks=marks_of(row.backend)) for name, row in ROWS.items()])
-def test_one_trajectory(
-    job: str, run: Callable[[str], Ranks], report: Callable[[str, Row, Differences], None]
-) -> None:
+def test_one_trajectory(job: str, run: Callable[[str], Ranks], report: Report) -> None:
     row, ranks = ROWS[job], run(job)
     seen = differences(row, ranks)
     report(job, row, seen)
@@ -34,3 +40,24 @@ ORACLE = {"autocast": 1e-5, "bfloat16": 1e-2}
 def check_against_the_oracle(setting: Setting, trajectory: Trajectory) -> None:
     assert trajectory.from_oracle <= ORACLE.get(setting.precision, 1e-12)
     assert len(set(trajectory.step_size)) > 3, "the step size is meant to adapt in this row"
+
+
+def jobs(color: str) -> list[Any]:
+    names = [(name, row) for name, sabotage in SABOTAGES.items() for row in getattr(sabotage, color)]
+    return [pytest.param(f"{name}:{row}", marks=marks_of(ROWS[row].backend)) for name, row in names]
+
+
+@pytest.mark.parametrize("job", jobs("red"))
+def test_turns_red(job: str, run: Callable[[str], Ranks], report: Report) -> None:
+    row = ROWS[job.rpartition(":")[2]]
+    seen = differences(row, run(job))
+    report(job, row, seen)
+    assert seen.largest > 100 * row.tolerance.value
+
+
+@pytest.mark.parametrize("job", jobs("green"))
+def test_stays_green(job: str, run: Callable[[str], Ranks], report: Report) -> None:
+    row = ROWS[job.rpartition(":")[2]]
+    seen = differences(row, run(job))
+    report(job, row, seen)
+    assert seen.largest <= row.tolerance.value
