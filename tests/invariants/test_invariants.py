@@ -1,7 +1,7 @@
 """Every configuration gives the trajectory of a plain loop on one process: losses, step sizes, bounds and weights.
 
-And broken on purpose, the suite fails: each thing taken out turns the rows red that need it, and no others. Both are in
-one file, whose tests pytest-xdist leaves to one worker: they judge the same launches.
+And broken on purpose, the suite fails: each thing taken out turns the rows red that need it, and no others. Both are
+in one file, whose tests pytest-xdist leaves to one worker: they judge the same launches.
 """
 
 from __future__ import annotations
