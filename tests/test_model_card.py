@@ -10,7 +10,12 @@ from huggingface_hub import ModelCard
 
 from hf_momo.model_card import render_model_card, summarize, write_model_card
 
-CARDS = sorted((Path(__file__).parents[1] / "model_cards").glob("*/README.md"))
+# The cards of studies are rendered by recipes/, and tested there.
+CARDS = [
+    card
+    for card in sorted((Path(__file__).parents[1] / "model_cards").glob("*/README.md"))
+    if "cells" not in json.loads((card.parent / "record.json").read_text(encoding="utf-8"))
+]
 SIGNATURE, CHRF_SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a", "nrefs:1|case:mixed|eff:yes|nc:6"
 
 

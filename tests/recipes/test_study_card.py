@@ -8,8 +8,11 @@ from typing import Any
 
 import make_study_card
 import pytest
+from recipe_runs import ROOT
 
 from common.errors import RecipeError
+from study_card.cells import read_cells, read_reference
+from study_card.page import render_page
 
 # optimizer, learning rate: scores by seed; None for a run that diverged, which ended with the score of chance.
 SCORES = {
@@ -120,3 +123,25 @@ def test_what_is_no_finished_study(sweep: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(RecipeError, match="holds no sweep"):
         make_card(sweep.parent, monkeypatch)
     assert not (sweep.parent / "card").exists()
+
+
+STUDY_CARDS = [
+    record
+    for record in sorted((ROOT / "model_cards").glob("*/record.json"))
+    if "cells" in json.loads(record.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize("path", STUDY_CARDS, ids=[path.parent.name for path in STUDY_CARDS])
+def test_published_cards_are_the_render_of_their_records(path: Path) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    reference = read_reference(ROOT / "recipes" / "studies" / record["reference"])
+    cells = read_cells(record["runs"], reference, record["chance"], record["tolerance"])
+    assert json.loads(json.dumps([cell.to_json() for cell in cells])) == record["cells"]
+    page = render_page(cells, record["runs"], record["title"], record["metric"], "paper", record["tolerance"])
+    assert (path.parent / "README.md").read_text(encoding="utf-8") == page
+    assert (path.parent / "score.png").exists()
+
+
+def test_there_are_study_cards() -> None:
+    assert {path.parent.name for path in STUDY_CARDS} >= {"mnist-mlp-study", "mnist-mlp-init-seed-study"}
