@@ -76,12 +76,14 @@ def _build(command: list[str], path: Path) -> None:
     os.close(handle)
     try:
         for native in (["-march=native"], ["-mcpu=native"], []):  # some compilers know one of the first two
-            arguments = [*command, *FLAGS, *native, str(SOURCE), "-o", scratch, "-lm"]
-            done = subprocess.run(arguments, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+            arguments = [*command, *FLAGS, *native, str(SOURCE), "-lm", "-o"]
+            done = subprocess.run([*arguments, scratch], capture_output=True, text=True, timeout=TIMEOUT, check=False)
             if done.returncode == 0:
                 os.replace(scratch, path)
                 return
-        raise NoCompilerError(f"{shlex.join(arguments)} failed: {done.stderr.strip() or done.returncode}")
+        raise NoCompilerError(
+            f"{shlex.join([*arguments, str(path)])} failed: {done.stderr.strip() or done.returncode}"
+        )
     except subprocess.TimeoutExpired as error:
         raise NoCompilerError(f"{shlex.join(command)} took more than {TIMEOUT:g} s") from error
     finally:

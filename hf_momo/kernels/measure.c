@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdint.h>
 
-#define BLOCK 4096
+#define BLOCK 1024
 #define PART 16 /* parts begin at whole vectors */
 
 typedef struct {
