@@ -51,6 +51,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         check_kernel(defaults["kernel"])
         self._process_group = sharding.check_process_group(process_group)
         self.sharded = sharded
+        self._chosen_kernel = None
         super().__init__(params, defaults)
 
     @property
