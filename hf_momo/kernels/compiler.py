@@ -7,6 +7,7 @@ serve machines of several kinds. Processes that start together each build their 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -16,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("measure.c")
@@ -105,14 +107,11 @@ def _processor() -> str:
     return f"{platform.system()} {platform.machine()} {features}"
 
 
-def _folders() -> list[Path]:
-    folders = [Path(_own_folder().name)]
-    try:
-        cache = os.environ.get("XDG_CACHE_HOME")
-        folders.insert(0, (Path(cache) if cache else Path.home() / ".cache") / "hf_momo")
-    except RuntimeError:  # no home
-        pass
-    return folders
+def _folders() -> Iterator[Path]:
+    cache = os.environ.get("XDG_CACHE_HOME")
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        yield (Path(cache) if cache else Path.home() / ".cache") / "hf_momo"
+    yield Path(_own_folder().name)
 
 
 @functools.cache

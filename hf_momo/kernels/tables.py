@@ -1,7 +1,7 @@
 """Addresses and sizes of many tensors, so that a kernel walks through all of them in one call.
 
 A kernel of this kind reads flat memory. Tensors for which that is wrong (strided, laid out in different orders, of
-different dtypes within a row) are left to the eager kernel, which takes any.
+different dtypes within a row, of a subclass) are left to the eager kernel, which takes any.
 """
 
 from __future__ import annotations
@@ -62,12 +62,18 @@ def split(columns: Columns, dtypes: Sequence[torch.dtype]) -> tuple[dict[torch.d
         expanded = not any(grad.stride())
         walked = [param, *averages] if expanded else row
         dtype = param.dtype
-        if dtype in dtypes and all(tensor.dtype == dtype for tensor in row) and share_dense_layout(walked):
+        if dtype in dtypes and all(_is_plain(tensor, dtype) for tensor in row) and share_dense_layout(walked):
             addresses = (*(tensor.data_ptr() for tensor in row), *no_average)
             tables.setdefault(dtype, []).append((*addresses, param.numel(), 0 if expanded else 1, index))
         else:
             other.append(index)
     return tables, other
+
+
+def _is_plain(tensor: Tensor, dtype: torch.dtype) -> bool:
+    # What a subclass holds may stand elsewhere or not be there yet (the result of a running collective), and the
+    # elements of a view may be the negatives of what stands in memory.
+    return type(tensor) is Tensor and tensor.dtype == dtype and not tensor.is_neg()
 
 
 def pick(column: Sequence[Tensor], indices: Sequence[int]) -> list[Tensor]:

@@ -6,8 +6,8 @@ Every GPU holds its share of the parameters, gradients and averages (FSDP, float
 measure, sends one message, and reads them again to write parameters and averages, as torch's fused AdamW does. The
 message is the loss and three sums for each parameter group, whatever the model; so what MoMo adds over AdamW is the
 first reading, which shrinks with the share, and the wait for one all-reduce, which grows with the logarithm of the
-number of GPUs. The defaults are the bandwidth on NVIDIA's data sheet of the H100 SXM and assumptions for the other two:
-give the rates of your machine. Whether a share fits into the memory of a GPU is not looked at.
+number of GPUs. The defaults are the bandwidth on NVIDIA's data sheet of the H100 SXM and assumptions for the
+other two: give the rates of your machine. Whether a share fits into the memory of a GPU is not looked at.
 """
 
 from __future__ import annotations

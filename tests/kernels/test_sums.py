@@ -48,14 +48,14 @@ def adam(kernel, columns, eps, dtype):
 
 def identity_terms(columns, weight):
     """For each of the three sums, one float64 tensor a parameter of what it adds up."""
-    x, g, *rest = ([t.double().cpu() for t in column] for column in columns)
+    x, g, *rest = ([t.as_subclass(torch.Tensor).double().cpu() for t in column] for column in columns)
     d = g if not rest else [(1 - weight) * mi + weight * gi for mi, gi in zip(rest[0], g, strict=True)]
     return products(d, x), products(g, x), products(d, d)
 
 
 def adam_terms(columns, eps):
     terms = [], [], []
-    rows = zip(*([t.double().cpu() for t in column] for column in columns), strict=True)
+    rows = zip(*([t.as_subclass(torch.Tensor).double().cpu() for t in column] for column in columns), strict=True)
     for k, (x, g, m, v) in enumerate(rows, start=1):
         d = BETA1 * m + (1 - BETA1) * g
         metric = ((BETA2 * v + (1 - BETA2) * g * g) / (1 - BETA2**k)).sqrt() + eps
@@ -120,6 +120,17 @@ def every_second(t):
     return torch.stack([t, t + 1], dim=-1)[..., 0]
 
 
+class Elsewhere(torch.Tensor):
+    """A tensor whose memory is not where its elements are."""
+
+    def data_ptr(self):
+        pytest.fail("the address of a subclass was asked for")
+
+
+def subclassed(t):
+    return t.as_subclass(Elsewhere)
+
+
 def offset_by_one(t):
     """Contiguous, but not aligned to 16 bytes."""
     return torch.cat([t.new_ones(1), t.reshape(-1)])[1:].view(t.shape)
@@ -131,6 +142,8 @@ def offset_by_one(t):
         pytest.param((transposed, transposed), id="transposed alike"),
         pytest.param((None, transposed), id="gradient transposed"),
         pytest.param((None, expanded), id="gradient expanded"),
+        pytest.param((None, torch._neg_view), id="gradient negated by its view"),
+        pytest.param((None, subclassed), id="gradient of a subclass"),
         pytest.param((None, every_second), id="gradient with gaps"),
         pytest.param((every_second, None), id="parameter with gaps"),
         pytest.param((None, offset_by_one), id="gradient not aligned"),
