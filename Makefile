@@ -1,6 +1,8 @@
 # make demo   set up .venv, train a small German-English transformer with momo_adam and with adamw_torch, compare them
 # make test   set up .venv, run the tests
 # make check  set up .venv, run the linter, the formatter and the type checker
+# make test-oldest
+#             set up .venv-oldest with the oldest supported transformers and accelerate, run the tests that use them
 # make clean  remove what these targets have made
 
 # The version of PyTorch for machines without a GPU; `make TORCH=2.9.1 test` takes another one.
@@ -9,8 +11,13 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 OUT ?= runs/demo
+# Tests run in so many processes; the launches among them start two more each.
+WORKERS ?= 2
 
-.PHONY: demo test check clean setup
+# What the versions of transformers and accelerate decide; the optimizers themselves know neither.
+OLDEST_TESTS ?= tests/integration tests/trainer tests/test_accelerator.py tests/test_factory.py tests/test_versions.py
+
+.PHONY: demo test test-oldest check clean setup
 .DEFAULT_GOAL := test
 
 setup: $(READY)
@@ -19,13 +26,20 @@ $(READY): pyproject.toml Makefile .ci/setup.sh
 	@sh .ci/setup.sh "$(VENV)" "$(TORCH)"
 	@touch $@
 
+.venv-oldest/.ready: pyproject.toml Makefile .ci/setup.sh .ci/oldest.txt
+	@sh .ci/setup.sh .venv-oldest "$(TORCH)" test-core .ci/oldest.txt
+	@touch $@
+
 demo: $(READY)
 	$(PYTHON) recipes/translation.py --config recipes/configs/demo.yaml --output_dir $(OUT)/momo_adam
 	$(PYTHON) recipes/translation.py --config recipes/configs/demo.yaml --output_dir $(OUT)/adamw_torch --optim adamw_torch
 	$(PYTHON) recipes/compare_runs.py $(OUT)/momo_adam $(OUT)/adamw_torch
 
 test: $(READY)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadgroup
+
+test-oldest: .venv-oldest/.ready
+	.venv-oldest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(OLDEST_TESTS)
 
 check: $(READY)
 	$(PYTHON) -m ruff check .
@@ -33,5 +47,5 @@ check: $(READY)
 	$(PYTHON) -m mypy
 
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

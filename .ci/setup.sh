@@ -1,8 +1,11 @@
 #!/bin/sh
-# Make the virtual environment $1 and install this project with its development tools; PyTorch $2 where there is no GPU.
+# Make the virtual environment $1 and install this project; PyTorch $2 where there is no GPU. $3 is the extra to install
+# (default: dev, the tests and tools), $4 a file of versions to keep to.
 set -eu
 venv=$1
 torch=$2
+extra=${3:-dev}
+constraints=${4:-}
 
 find_python() {
     for name in ${PYTHON3:-} python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do
@@ -45,6 +48,7 @@ if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
     fi
 fi
 
-echo "==> installing hf_momo with its recipes, tests and tools"
-$pip install --editable '.[dev]'
-echo "==> ready: $("$venv/bin/python" -c 'import torch, transformers; print(f"torch {torch.__version__}, transformers {transformers.__version__}")')"
+echo "==> installing hf_momo with the extra $extra${constraints:+ and the versions of $constraints}"
+$pip install --editable ".[$extra]" ${constraints:+--constraint "$constraints"}
+echo "==> ready: $("$venv/bin/python" -c 'import accelerate, torch, transformers
+print(f"torch {torch.__version__}, transformers {transformers.__version__}, accelerate {accelerate.__version__}")')"

@@ -21,6 +21,7 @@ from hf_momo.backends import (
 from hf_momo.loss_tap import LossTap
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.registry import unwrap_optimizer
+from hf_momo.versions import check_version
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -72,10 +73,12 @@ def tap_accelerator(accelerator: Accelerator) -> LossTap:
 
     Raises:
         NotImplementedError: If the backend, or one of its settings, would make the step wrong.
+        ImportError: If accelerate is older than the oldest supported release.
     """
     tap: LossTap | None = getattr(accelerator, _TAP, None)
     if tap is not None:
         return tap
+    check_version("accelerate")
     check_supported(accelerator)
     tap = LossTap()
     accelerator.backward = _tapped_backward(accelerator, tap)

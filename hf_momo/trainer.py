@@ -20,6 +20,10 @@ from hf_momo.loss_tap import LossTap
 from hf_momo.losses import automatic_lower_bound, correct_loss_scale
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.registry import get_optimizer_info, list_optimizers, parse_optim_args, unwrap_optimizer
+from hf_momo.versions import check_version
+
+check_version("transformers")
+check_version("accelerate")
 
 if TYPE_CHECKING:
     _TrainerBase = Trainer

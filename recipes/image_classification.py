@@ -105,6 +105,13 @@ def check_settings(settings: Settings) -> None:
         raise RecipeError(f"--output_dir {folder} is a file; give a folder")
     if training.do_train and (folder / RECORD_NAME).exists() and not settings.data.overwrite:
         raise RecipeError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
+    for name, value in (("sgd_momentum", training.sgd_momentum), ("sgd_dampening", training.sgd_dampening)):
+        if not 0 <= value <= 1:
+            raise RecipeError(f"--{name} {value:g} must be from 0 to 1")
+    if settings.data.crop_padding < 0:
+        raise RecipeError(f"--crop_padding {settings.data.crop_padding} must be 0 (no crops) or more")
+    if (settings.data.image_mean is None) != (settings.data.image_std is None):
+        raise RecipeError("--image_mean and --image_std go together; give both, or neither")
     # Batches are ready-made: nothing in them is for the Trainer to drop.
     training.remove_unused_columns = False
     # Pinned memory is for copies to a GPU; without one torch only warns about it.

@@ -13,14 +13,13 @@ import argparse
 import json
 from pathlib import Path
 
-from study_card.cells import read_cells, read_reference, read_runs
-from study_card.page import render_page
-from study_card.picture import draw_scores
-
 from common.errors import RecipeError, run_recipe
 from common.records import RECORD_NAME, write_text
 from hf_momo.sweep.grid import SweepError
 from hf_momo.sweep.settings import read_sweep
+from study_card.cells import read_cells, read_reference, read_runs
+from study_card.page import render_page
+from study_card.picture import draw_scores
 
 PICTURE = "score.png"
 

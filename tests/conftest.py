@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 # Tensors of tests are tiny: a second thread only waits for the first, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,3 +18,12 @@ if not torch.cuda.is_available():
 def seed():
     """Every test starts from the same random state, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What shares a fixture goes to one worker of pytest-xdist: the tests of a file, and all that judge one launch."""
+    tests = Path(__file__).parent
+    for item in items:
+        shares = tests / "invariants" if (tests / "invariants") in item.path.parents else item.path
+        item.add_marker(pytest.mark.xdist_group(str(shares.relative_to(tests.parent))))

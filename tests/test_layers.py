@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "hf_momo"
 # Layer of every file. A new file needs a line here.
 LAYERS = {
     "step_size.py": 0,
+    "versions.py": 0,
     "kernels/__init__.py": 0,
     "kernels/eager.py": 0,
     "kernels/slices.py": 0,
@@ -53,6 +54,7 @@ LAYERS = {
     "sweep/report.py": 7,
     "sweep/runs.py": 7,
     "sweep/settings.py": 7,
+    "sweep/study.py": 7,
     "sweep/tables.py": 7,
     "__init__.py": 9,
 }
@@ -63,6 +65,7 @@ THIRD_PARTY_OF_FILE = {
     "kernels/triton_code.py": {"triton"},
     "accelerator.py": {"accelerate"},  # for its types only, as in factory.py
     "factory.py": {"accelerate"},
+    "versions.py": {"packaging"},
     "checkpoints.py": {"transformers"},
     "trainer.py": {"transformers"},
     "integration.py": {"transformers"},
@@ -71,6 +74,7 @@ THIRD_PARTY_OF_FILE = {
     "model_card.py": {"huggingface_hub"},
     "sweep/pictures.py": {"matplotlib"},
     "sweep/runs.py": {"tqdm"},
+    "sweep/study.py": {"yaml"},
 }
 
 

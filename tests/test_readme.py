@@ -20,6 +20,7 @@ README = Path(__file__).parent.parent / "README.md"
 # Blocks that other tests run with more than a namespace can give: a trained model's folder.
 ELSEWHERE = {
     'translate = pipeline("translation", model="runs/multi30k"': "tests/recipes/test_translation.py",
+    "optimizer_grouped_parameters, accelerator=accelerator": "tests/integration/test_no_trainer.py",
 }
 
 

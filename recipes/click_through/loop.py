@@ -68,6 +68,7 @@ class LoopKeeper:
         """Begin, or go on where `state` stands."""
         self.state = state
         self._started = time.monotonic() - state.runtime
+        self._learning_rate = self._next_learning_rate()
         if isinstance(self.optimizer, MomoOptimizer):
             last = self.optimizer.last_step
             self._counted = (last.num_steps, last.capped_steps)
@@ -124,6 +125,7 @@ class LoopKeeper:
         if args.save_steps and state.global_step % args.save_steps == 0:
             self._log()
             checkpoints.save(self.accelerator, state, self.folder, args.save_total_limit)
+        self._learning_rate = self._next_learning_rate()
 
     def end_epoch(self) -> None:
         """Count a pass over the log."""
@@ -164,11 +166,15 @@ class LoopKeeper:
             return
         loss = float(self.accelerator.reduce(self._loss, "sum"))
         self.state.loss_sum += loss
-        entry = {"loss": loss / self._since_log, "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        entry = {"loss": loss / self._since_log, "learning_rate": self._learning_rate}
         entry |= self._momo_entry()
         self._loss.zero_()
         self._since_log = 0
         self._write({**entry, "epoch": self.state.epoch, "step": self.state.global_step})
+
+    def _next_learning_rate(self) -> float:
+        # The schedule moves on with every step, and what is logged is the rate of the step, as the Trainer does.
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def _momo_entry(self) -> dict[str, float]:
         """What the Trainer's mixin logs of MoMo, under the same names."""

@@ -1,9 +1,10 @@
 """The model of the click-through rate recipe: a saved DLRM, or one from scratch."""
 
+from models.dlrm import DLRM, DLRMConfig
+
 from click_through.arguments import ModelArguments
 from click_through.criteo import CATEGORIES, COUNTS
 from common.errors import RecipeError
-from models.dlrm import DLRM, DLRMConfig
 
 
 def prepare_model(args: ModelArguments) -> DLRM:

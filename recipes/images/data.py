@@ -51,13 +51,16 @@ class Normalization:
     @classmethod
     def of(cls, images: Tensor) -> "Normalization":
         """Measure them on images of shape (images, height, width, channels)."""
-        pixels = images.flatten(0, 2)
-        # By histogram: exact, and no copy of all images in floating point.
+        # By histogram, some images at a time: exact, and no copy of all of them as larger numbers.
         values = torch.arange(256, dtype=torch.float64) / 255
-        weights = torch.stack([torch.bincount(channel, minlength=256) for channel in pixels.T]).double()
-        weights = weights / len(pixels)
-        mean = weights @ values
-        std = (weights @ values**2 - mean**2).clamp(min=1e-12).sqrt()
+        counts = torch.zeros(images.shape[3], 256, dtype=torch.float64)
+        for part in images.split(10_000):
+            counts += torch.stack([torch.bincount(pixels, minlength=256) for pixels in part.flatten(0, 2).T])
+        shares = counts / counts.sum(1, keepdim=True)
+        mean = shares @ values
+        # A channel with one value only is left as it is but for its mean.
+        variance = shares @ values**2 - mean**2
+        std = torch.where(variance > 1e-8, variance.clamp(min=0).sqrt(), 1.0)
         return cls(tuple(round(each, 4) for each in mean.tolist()), tuple(round(each, 4) for each in std.tolist()))
 
 

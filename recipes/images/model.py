@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+import models.cifar_resnet
+import models.cifar_vgg
+import models.mlp  # noqa: F401 (they make their models known to the Auto classes)
 import torch
 import transformers
 from transformers import (
@@ -13,9 +16,6 @@ from transformers import (
     PreTrainedModel,
 )
 
-import models.cifar_resnet
-import models.cifar_vgg
-import models.mlp  # noqa: F401 (they make their models known to the Auto classes)
 from common.errors import RecipeError
 from images.arguments import ModelArguments
 from images.data import Normalization

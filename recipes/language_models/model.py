@@ -78,16 +78,22 @@ def prepare_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase, bloc
         RecipeError: There is no such model, it does not have such a setting, or it takes only shorter sequences.
     """
     try:
-        model = _load(args) if args.model_name_or_path is not None else _create(args, tokenizer, block_size)
+        model = (
+            _load(args, block_size) if args.model_name_or_path is not None else _create(args, tokenizer, block_size)
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(f"the model cannot be made or loaded: {error}") from error
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None and block_size > longest:
-        raise RecipeError(f"--block_size {block_size}: the model takes at most {longest} tokens")
     return model
 
 
-def _load(args: ModelArguments) -> PreTrainedModel:
+def _check_length(config: Any, block_size: int) -> None:
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and block_size > longest:
+        raise RecipeError(f"--block_size {block_size}: the model takes at most {longest} tokens")
+
+
+def _load(args: ModelArguments, block_size: int) -> PreTrainedModel:
+    _check_length(AutoConfig.from_pretrained(str(args.model_name_or_path)), block_size)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(args.model_name_or_path))
     return model
 
@@ -105,5 +111,7 @@ def _create(args: ModelArguments, tokenizer: PreTrainedTokenizerBase, block_size
             nearest = "".join(f" (did you mean {near}?)" for near in difflib.get_close_matches(name, known, n=1))
             raise RecipeError(f"--model_config: {args.model_type} has no setting {name}{nearest}")
     config = AutoConfig.for_model(args.model_type, **({"vocab_size": len(tokenizer)} | special | length | settings))
+    # Before the model is made: one that is too large would be made first.
+    _check_length(config, block_size)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model

@@ -1,5 +1,6 @@
 """A joint byte-pair vocabulary for both languages, trained on the training side only."""
 
+import json
 from collections.abc import Iterable, Sequence
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -57,20 +58,24 @@ def train_token_tokenizer(
     """
     if (vocab_size is None) == (merges is None):
         raise ValueError(f"give one of vocab_size and merges, not {vocab_size} and {merges}")
+    words = {word for sentence in sentences for word in sentence.split()}
+    characters = {character for word in words for character in word}
+    finals = sorted({word[-1] + END_OF_WORD for word in words})
     if vocab_size is None:
-        words = {word for sentence in sentences for word in sentence.split()}
-        symbols = len({character for word in words for character in word}) + len({word[-1] for word in words})
-        vocab_size = len(SPECIAL_TOKENS) + symbols + (merges or 0)
+        vocab_size = len(SPECIAL_TOKENS) + len(characters) + len(finals) + (merges or 0)
     tokenizer = _token_bpe(models.BPE(unk_token=UNK, end_of_word_suffix=END_OF_WORD))
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
-        special_tokens=SPECIAL_TOKENS,
+        # Otherwise the last characters are numbered in an order that differs from run to run, and by their numbers it
+        # is decided which of two equally frequent pairs is merged.
+        special_tokens=[*SPECIAL_TOKENS, *finals],
         end_of_word_suffix=END_OF_WORD,
         show_progress=False,
     )
     tokenizer.train_from_iterator(sentences, trainer)
-    return _for_transformers(tokenizer)
+    learned = json.loads(tokenizer.to_str())["model"]["merges"]
+    return _tokenizer_of([(first, second) for first, second in learned], {*characters, *finals})
 
 
 def token_tokenizer(merges: Sequence[tuple[str, str]], characters: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -81,8 +86,12 @@ def token_tokenizer(merges: Sequence[tuple[str, str]], characters: Iterable[str]
         characters: All that are to be known, beside those in the merges.
     """
     pieces = {piece for character in characters for piece in (character, character + END_OF_WORD)}
-    ordered = [*SPECIAL_TOKENS, *sorted(pieces | {piece for pair in merges for piece in pair})]
-    ordered += ["".join(pair) for pair in merges]
+    return _tokenizer_of(merges, pieces | {piece for pair in merges for piece in pair})
+
+
+def _tokenizer_of(merges: Sequence[tuple[str, str]], pieces: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Numbered alike wherever they come from: special tokens, pieces in alphabetical order, then merges as learned."""
+    ordered = [*SPECIAL_TOKENS, *sorted(pieces), *("".join(pair) for pair in merges)]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(ordered))}
     model = models.BPE(vocab=vocabulary, merges=list(merges), unk_token=UNK, end_of_word_suffix=END_OF_WORD)
     return _for_transformers(_token_bpe(model))

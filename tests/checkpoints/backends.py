@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any
 
@@ -43,10 +44,9 @@ def use(backend: str | None) -> dict[str, Any]:
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)
     if backend.startswith("zero"):
-        import deepspeed.comm.torch
-
-        # Its all-reduce through shared memory is compiled where it was never used, for minutes; gloo does as well.
-        deepspeed.comm.torch.build_shm_op = lambda: None
+        # Its all-reduce through shared memory is compiled where it was never used, for minutes; gloo does as well. By
+        # import_module, because the attribute deepspeed.comm.torch is PyTorch.
+        importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
     return {"use_cpu": False}
 
 

@@ -9,11 +9,8 @@ from invariants.configurations import ROWS, Backend, Row
 from invariants.judging import Differences
 from invariants.launching import Ranks, launch
 
-LINES = pytest.StashKey[list[str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[LINES] = []
+# A property of the test's report, which also a worker of pytest-xdist hands over.
+LINE = "invariant"
 
 
 @pytest.fixture(scope="session")
@@ -58,17 +55,21 @@ def report(request: pytest.FixtureRequest) -> Callable[[str, Row, Differences], 
 
     def keep(name: str, row: Row, seen: Differences) -> None:
         ranks = "equal" if seen.ranks == 0.0 else "DIFFER"
-        request.config.stash[LINES].append(
+        line = (
             f"{name:<52} loss {seen.loss:7.0e}  step {seen.step_size:7.0e}  bound {seen.lower_bound:7.0e}"
             f"  weights {seen.weights:7.0e}"
             f"  euler {seen.euler:7.0e}  ranks {ranks}  (within {row.tolerance.value:.0e})"
         )
+        request.node.user_properties.append((LINE, line))
 
     return keep
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = config.stash.get(LINES, [])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [
+        each for group in terminalreporter.stats.values() for each in group if getattr(each, "when", "") == "call"
+    ]
+    lines = [line for each in reports for name, line in each.user_properties if name == LINE]
     broken = [line for line in lines if ":" in line]
     for title, chosen in (
         ("invariants: largest differences from the plain loop", [line for line in lines if line not in broken]),

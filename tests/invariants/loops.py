@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from typing import Any
 
@@ -157,7 +158,6 @@ def run_on_cpu(row: Row) -> None:
         os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
         PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)
     if row.backend.device == "cpu" and row.one_group:
-        import deepspeed.comm.torch
-
-        # Its all-reduce through shared memory is compiled where it was never used, for minutes; gloo does as well.
-        deepspeed.comm.torch.build_shm_op = lambda: None
+        # Its all-reduce through shared memory is compiled where it was never used, for minutes; gloo does as well. By
+        # import_module, because the attribute deepspeed.comm.torch is PyTorch.
+        importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None

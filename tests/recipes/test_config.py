@@ -94,3 +94,4 @@ def test_configs_open_with_what_they_are(config: Path) -> None:
     header = re.match(r"(?:#.*\n)+", config.read_text())
     assert header is not None
     assert f"--config recipes/configs/{config.name}" in header[0]
+    assert all(word in header[0] for word in ("Expected", "# Time", "# Smoke size")), header[0]

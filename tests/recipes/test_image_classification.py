@@ -207,6 +207,8 @@ def test_configurations_at_smoke_size(recipe: Recipe, tmp_path: Path, name: str)
             "--image_mean and --image_std have 2 and 1 values, but the images 1 channels",
         ),
         (["--model_name_or_path", "digits"], "--model_name_or_path digits could not be loaded"),
+        (["--sgd_momentum", "1.5"], "--sgd_momentum 1.5 must be from 0 to 1"),
+        (["--crop_padding", "-1"], r"--crop_padding -1 must be 0 \(no crops\) or more"),
         (["--output_dir", "a.txt"], "--output_dir a.txt is a file; give a folder"),
         (["--model_typo", "x"], r"--model_typo is not a setting \(did you mean --model_type\?\)"),
     ],
@@ -218,3 +220,9 @@ def test_refused_before_training(recipe: Recipe, tmp_path: Path, arguments: list
     with pytest.raises(RecipeError, match=message):
         recipe(*MNIST, *FEW, "--data_dir", "digits", *arguments, output=output)
     assert not (tmp_path / "out").exists()
+
+
+def test_mean_and_deviation_go_together(recipe: Recipe, tmp_path: Path) -> None:
+    data = ["--data_dir", write_npz(tmp_path / "a.npz")]
+    with pytest.raises(RecipeError, match="--image_mean and --image_std go together; give both, or neither"):
+        recipe("--do_train", "--image_mean", "0.5", "0.5", "0.5", *data)

@@ -194,6 +194,9 @@ def test_normalization_is_that_of_the_pixels() -> None:
     values = pixels.double() / 255
     assert found.mean == pytest.approx(values.mean(dim=(0, 1, 2)).tolist(), abs=1e-4)
     assert found.std == pytest.approx(values.std(dim=(0, 1, 2), correction=0).tolist(), abs=1e-4)
+    pixels[..., 1] = 51
+    constant = Normalization.of(pixels)
+    assert (constant.mean[1], constant.std[1]) == (0.2, 1.0) and constant.mean[0] == found.mean[0]
 
 
 def test_the_real_sets_have_the_known_mean_and_number(monkeypatch: pytest.MonkeyPatch) -> None:

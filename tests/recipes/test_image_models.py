@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from models.cifar_resnet import CifarResNetForImageClassification
+from models.cifar_vgg import CifarVGGForImageClassification
+from models.mlp import MLPForImageClassification
 from recipe_runs import ROOT
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel
@@ -18,9 +21,6 @@ from common.config import parse_settings
 from common.errors import RecipeError
 from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
 from images.model import create_model
-from models.cifar_resnet import CifarResNetForImageClassification
-from models.cifar_vgg import CifarVGGForImageClassification
-from models.mlp import MLPForImageClassification
 
 # Number of parameters: ResNet20 and ResNet110 as in Y. Idelbayev's table (0.27 and 1.7 million), ResNet18 for 1000
 # classes, VGG16 with batch normalization and a classifier of width 512. The ViT has 6 layers of 1,576,448, and 65,034

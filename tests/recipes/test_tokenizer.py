@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from recipe_runs import PAIRS
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from machine_translation.tokenizer import train_tokenizer
+from machine_translation.tokenizer import train_token_tokenizer, train_tokenizer
 
 SENTENCES = [text for pair in PAIRS for text in pair]
 
@@ -50,3 +50,10 @@ def test_saved_and_loaded(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) ->
     for text in SENTENCES:
         assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
         assert loaded.decode(loaded(text)["input_ids"], skip_special_tokens=True) == text
+
+
+def test_pieces_of_tokens_have_the_same_numbers_whenever_they_are_learned() -> None:
+    """They had not, so a run that was resumed, and learned them anew, translated with its words mixed up."""
+    sentences = [f"{a}{b} {b}{a} {a} {b}" for a in "abcdefghijkl" for b in "mnopqrstuvwx"]
+    learned = [train_token_tokenizer(sentences, merges=60).backend_tokenizer.to_str() for _ in range(5)]
+    assert len(set(learned)) == 1

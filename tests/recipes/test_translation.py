@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import sacrebleu
+import translation
 from huggingface_hub import ModelCard
-from recipe_runs import DEMO_CONFIG, PAIRS, ROOT, TINY, run_script, write_json_lines
+from recipe_runs import DEMO_CONFIG, PAIRS, ROOT, TINY, run_script, write_json_lines, write_sides
 
 from machine_translation.arguments import DataArguments
 from machine_translation.corpus import load_corpus
 
+CONFIGS = ROOT / "recipes" / "configs"
 ARTEFACTS = {
     "all_results.json",
     "bleu.png",
@@ -48,6 +50,26 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     )
     (folder / "stdout.txt").write_text(done.stdout)
     yield folder
+
+
+def test_multi30k_at_smoke_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stems = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
+    files = [f"--{split}_file={write_sides(tmp_path, stem, '.gz')}" for split, stem in stems.items()]
+    smoke = ["--max_steps", "6", "--warmup_steps", "2", "--use_cpu", "--disable_tqdm", "true"]
+    arguments = [
+        "--config",
+        str(CONFIGS / "multi30k.yaml"),
+        *files,
+        *TINY,
+        *smoke,
+        "--output_dir",
+        str(tmp_path / "run"),
+    ]
+    monkeypatch.setattr(sys, "argv", ["recipes/translation.py", *arguments])
+    translation.main()
+    record = read_json(tmp_path / "run" / "record.json")
+    assert (record["steps"], record["model"]["type"]) == (6, "m2m_100")
+    assert record["metrics"]["test"]["bleu"] >= 0.0
 
 
 def test_what_a_run_leaves(workplace: Path) -> None:

@@ -87,11 +87,11 @@ def test_nothing_is_added_for_other_optimizers(tmp_path: Path) -> None:
 
 
 def test_tensorboard_shows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))  # transformers 4 writes to output_dir/runs
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer, sizes = mixed_run(tmp_path, report_to=["tensorboard"])
-    events = EventAccumulator(str(next((tmp_path / "board").rglob("events.out.tfevents.*")).parent))
+    events = EventAccumulator(str(next(tmp_path.rglob("events.out.tfevents.*")).parent))
     events.Reload()
     assert {f"train/{name}" for name in OURS} <= set(events.Tags()["scalars"])
     shown = events.Scalars("train/step_size")

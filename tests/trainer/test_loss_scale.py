@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from torch import nn
 from trainer.tiny import (
     Examples,
@@ -33,6 +35,8 @@ from hf_momo import MomoSeq2SeqTrainer
 from hf_momo.losses import ignores_num_items
 
 INFLATED = [marian, bart, t5]
+# In transformers 4 their forward takes no **kwargs; it also logs no norm of gradients that are not clipped.
+INFLATES = Version(transformers.__version__).release >= (5,)
 
 
 def run(folder: Path, model: nn.Module, **options: Any) -> ProbedSeq2SeqTrainer:
@@ -71,15 +75,17 @@ def test_the_loss_of_three_accumulated_batches_is_their_mean(
         trainer = run(tmp_path, make_model())
     assert trainer.probe.steps[0].loss == pytest.approx(true_mean, rel=1e-5)
     assert training_logs(trainer)[0]["loss"] == pytest.approx(true_mean, rel=1e-3)
-    grads = [param.grad.flatten() for param in reference.parameters() if param.grad is not None]
-    norm = torch.cat(grads).norm().item()
-    assert training_logs(trainer)[0]["grad_norm"] == pytest.approx(norm, rel=1e-4)
-    assert len([r for r in caplog.records if "47688" in r.getMessage()]) == 1
-    assert trainer.model.accepts_loss_kwargs is False
+    told = len([r for r in caplog.records if "47688" in r.getMessage()])
+    assert told == (1 if INFLATES else 0)
+    if INFLATES:
+        grads = [param.grad.flatten() for param in reference.parameters() if param.grad is not None]
+        norm = torch.cat(grads).norm().item()
+        assert training_logs(trainer)[0]["grad_norm"] == pytest.approx(norm, rel=1e-4)
+        assert trainer.model.accepts_loss_kwargs is False
 
 
 def test_the_models_are_told_apart() -> None:
-    assert all(ignores_num_items(make_model()) for make_model in INFLATED)
+    assert all(ignores_num_items(make_model()) is INFLATES for make_model in INFLATED)
     assert not ignores_num_items(gpt2())
 
 
@@ -88,7 +94,7 @@ def test_said_once_for_a_model_seen_by_two_trainers(tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING, logger="hf_momo"):
         for _ in range(2):
             ProbedSeq2SeqTrainer(model=model, args=seq2seq_arguments(tmp_path), train_dataset=text_examples())
-    assert len([r for r in caplog.records if "47688" in r.getMessage()]) == 1
+    assert len([r for r in caplog.records if "47688" in r.getMessage()]) == (1 if INFLATES else 0)
 
 
 def test_label_smoothing_computes_the_loss_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

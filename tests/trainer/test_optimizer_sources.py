@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import types
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,7 +125,8 @@ def test_a_step_of_the_user_within_a_callback(tmp_path: Path) -> None:
             optimizer = super().create_optimizer(*args, **kwargs)
             if fresh:
                 step = optimizer.step
-                optimizer.step = lambda closure=None: step(closure, loss=7.0)
+                # A bound method: the schedules of torch, which transformers 4 makes for this optimizer, look into it.
+                optimizer.step = types.MethodType(lambda self, closure=None: step(closure, loss=7.0), optimizer)
             return optimizer
 
     trainer = OwnLoss(model=Classifier(), args=arguments(tmp_path, max_steps=1), train_dataset=class_examples())

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from trainer.tiny import Classifier, Example, Examples, arguments, class_examples, scalars_of, training_logs
 from transformers import TrainerCallback
 
@@ -86,7 +88,15 @@ def check_identical(unbroken: MomoTrainer, resumed: MomoTrainer) -> None:
             {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2, "lr_scheduler_type": "linear"},
             id="accumulation-and-schedule",
         ),
-        pytest.param({"gradient_accumulation_steps": 3}, id="killed-in-the-second-epoch"),
+        pytest.param(
+            {"gradient_accumulation_steps": 3},
+            id="killed-in-the-second-epoch",
+            marks=pytest.mark.skipif(
+                Version(transformers.__version__).release < (5,),
+                reason="transformers 4 resumes at another batch where the last window of an epoch is shorter, with"
+                " its own optimizers too",
+            ),
+        ),
     ],
 )
 def test_unbroken_is_killed_and_resumed(tmp_path: Path, options: dict[str, Any]) -> None:

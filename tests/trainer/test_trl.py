@@ -32,8 +32,11 @@ from trainer.trl_runs import (
     trl,
 )
 
+import hf_momo
 from hf_momo import Momo, MomoAdam, MomoArgumentsMixin, MomoTrainerMixin
 from hf_momo.registry import unwrap_optimizer
+
+KEYS = ("loss", "step_size", "step_capped", "learning_rate", "mean_token_accuracy")
 
 # transformers 5.23 has renamed what trl 1.16 and peft 0.21 go by.
 pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing.* is deprecated:FutureWarning")
@@ -228,3 +231,28 @@ def test_the_command_line_of_trl(tmp_path: Path) -> None:
     assert (args.optim, args.learning_rate, args.optim_args, args.max_length) == ("momo", 1.0, "beta=0.5", 1024)
     (args,) = trl.TrlParser(MomoSFTConfig).parse_args_and_config([*words[:3], "--optim", "adamw_torch"])
     assert args.learning_rate == trl.SFTConfig(str(tmp_path), use_cpu=True).learning_rate == 2e-5
+
+
+def test_the_stock_trainer_of_trl_once_integrated(tmp_path: Path) -> None:
+    """``hf-momo run`` over a script of TRL's: the classes as TRL has them, the curve of the mixin's."""
+    hf_momo.integrate()
+    try:
+        stock = trl.SFTTrainer(
+            model=llama(),
+            args=trl.SFTConfig(**options_of(tmp_path / "stock", optim="momo_adam", optim_args="lower_bound=2.9")),
+            train_dataset=texts(),
+            processing_class=tokenizer(),
+        )
+        stock.train()
+    finally:
+        hf_momo.integrate(undo=True)
+    mixed = MomoSFTTrainer(
+        model=llama(),
+        args=MomoSFTConfig(**options_of(tmp_path / "mixed", optim="momo_adam", optim_args="lower_bound=2.9")),
+        train_dataset=texts(),
+        processing_class=tokenizer(),
+    )
+    mixed.train()
+    ours, theirs = ([{key: e[key] for key in KEYS} for e in training_logs(each)] for each in (stock, mixed))
+    assert ours == theirs
+    assert stock.args.learning_rate == mixed.args.learning_rate == 0.01
