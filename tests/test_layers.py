@@ -14,6 +14,11 @@ LAYERS = {
     "kernels/__init__.py": 0,
     "kernels/eager.py": 0,
     "kernels/slices.py": 0,
+    "kernels/tables.py": 0,
+    "kernels/compiler.py": 0,
+    "kernels/compiled.py": 0,
+    "kernels/triton.py": 0,
+    "kernels/triton_code.py": 0,
     "sharding.py": 1,
     "optimizers/__init__.py": 2,
     "optimizers/base.py": 2,
@@ -57,6 +62,7 @@ LAYERS = {
 # What may be imported besides the standard library, by layer, and by file beyond it.
 THIRD_PARTY = {layer: {"torch"} for layer in range(10)}
 THIRD_PARTY_OF_FILE = {
+    "kernels/triton_code.py": {"triton"},
     "accelerator.py": {"accelerate"},  # for its types only, as in factory.py
     "factory.py": {"accelerate"},
     "versions.py": {"packaging"},

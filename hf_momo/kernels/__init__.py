@@ -6,16 +6,26 @@ groups or the step-size rule.
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
+import logging
+import os
 from collections.abc import Sequence
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
-from hf_momo.kernels import eager
+from hf_momo.kernels.compiler import NoCompilerError, load_library
 
-KERNELS = ("auto", "eager")
+logger = logging.getLogger(__name__)
+
+KERNELS = ("auto", "eager", "compiled", "triton")
 """Legal values of ``kernel=``."""
+
+# From here on "auto" has the C kernel built, which takes half a second once a machine.
+COMPILED_FROM_ELEMENTS = 1_000_000
 
 
 class Kernel(Protocol):
@@ -47,15 +57,70 @@ class Kernel(Protocol):
         """Inner products for Adam's metric."""
 
 
-def get_kernel(name: str) -> Kernel:
-    """Return the kernel called ``name``.
-
-    Args:
-        name: One of ``KERNELS``; ``"auto"`` takes the fastest that runs here, which so far is ``"eager"``.
+def check_kernel(name: str) -> None:
+    """Check the name of a kernel, as far as it can be told before the tensors are known.
 
     Raises:
-        ValueError: If there is no such kernel.
+        ValueError: If there is no such kernel, or its package is not installed.
     """
     if name not in KERNELS:
         raise ValueError(f"kernel: got {name!r}, must be one of {', '.join(map(repr, KERNELS))}")
-    return cast("Kernel", eager)
+    if name == "triton" and importlib.util.find_spec("triton") is None:
+        raise ValueError(
+            "kernel: got 'triton', but the package triton is not installed; pip install triton, or leave it 'auto'"
+        )
+
+
+def get_kernel(name: str, device: torch.device, num_elements: int) -> Kernel:
+    """The kernel to measure with.
+
+    ``"auto"`` takes what the records in ``recipes/benchmarks/results`` show to be the fastest: the compiled kernel on
+    a CPU, where there is a C compiler and the model is worth compiling for; elsewhere the eager one, as the Triton
+    kernel has not been timed on a GPU yet.
+
+    Args:
+        name: One of ``KERNELS``.
+        device: Of the tensors.
+        num_elements: Number of elements of all parameters.
+
+    Raises:
+        ValueError: If there is no such kernel, or it does not run on ``device``.
+        NoCompilerError: If ``"compiled"`` was asked for and there is no C compiler.
+    """
+    check_kernel(name)
+    chosen = name if name != "auto" else _fastest(device.type, num_elements)
+    runs_on = {"compiled": ("cpu",), "triton": ("cuda", "cpu") if _interpreted() else ("cuda",)}
+    if device.type not in runs_on.get(chosen, (device.type,)):
+        raise ValueError(
+            f"kernel: got {chosen!r}, which runs on {runs_on[chosen][0]} and not on the parameters' device {device};"
+            " leave it 'auto'"
+        )
+    if chosen == "compiled":
+        try:
+            load_library()
+        except NoCompilerError as error:
+            raise NoCompilerError(
+                f"kernel: got 'compiled', but {error}; install a C compiler, or leave it 'auto'"
+            ) from error
+    _log_once(f"kernel: {chosen!r} for {num_elements:,} parameters on {device.type} (asked for: {name!r})")
+    return cast("Kernel", importlib.import_module(f"{__name__}.{chosen}"))
+
+
+def _fastest(device_type: str, num_elements: int) -> str:
+    if device_type != "cpu" or num_elements < COMPILED_FROM_ELEMENTS:
+        return "eager"
+    try:
+        load_library()
+    except NoCompilerError as error:
+        _log_once(f"kernel: 'eager' instead of the faster 'compiled': {error}", logging.WARNING)
+        return "eager"
+    return "compiled"
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@functools.lru_cache(maxsize=256)
+def _log_once(message: str, level: int = logging.INFO) -> None:
+    logger.log(level, message)

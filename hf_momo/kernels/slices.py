@@ -28,9 +28,12 @@ def share_dense_layout(tensors: Sequence[Tensor]) -> bool:
     Such tensors can be walked through as flat memory, which is also what torch's fused kernels assume without
     checking.
     """
-    first = tensors[0]
-    if all(tensor.is_contiguous() for tensor in tensors):
+    for tensor in tensors:  # a plain loop, as this runs for every parameter at every step
+        if not tensor.is_contiguous():
+            break
+    else:
         return True
+    first = tensors[0]
     return _is_dense(first) and all(tensor.stride() == first.stride() for tensor in tensors[1:])
 
 

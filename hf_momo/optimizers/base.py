@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from hf_momo import sharding
-from hf_momo.kernels import Kernel, get_kernel
+from hf_momo.kernels import Kernel, check_kernel, get_kernel
 from hf_momo.optimizers.checks import (
     check_gradient,
     check_group,
@@ -42,13 +42,16 @@ class MomoOptimizer(torch.optim.Optimizer):
     # Facts of this job and not of a checkpoint, so they stand outside of the parameter groups.
     _process_group: ProcessGroup = None
     _sharded = False
+    # Of the first step, when the parameters' device is known. Copies and pickles choose anew.
+    _chosen_kernel: tuple[torch.device, Kernel] | None = None
 
     def __init__(
         self, params: ParamsT, defaults: dict[str, Any], *, process_group: ProcessGroup, sharded: bool
     ) -> None:
-        get_kernel(defaults["kernel"])
+        check_kernel(defaults["kernel"])
         self._process_group = sharding.check_process_group(process_group)
         self.sharded = sharded
+        self._chosen_kernel = None
         super().__init__(params, defaults)
 
     @property
@@ -98,7 +101,11 @@ class MomoOptimizer(torch.optim.Optimizer):
 
     @property
     def _kernel(self) -> Kernel:
-        return get_kernel(self.defaults["kernel"])
+        device = self._scalar("num_steps").device
+        if self._chosen_kernel is None or self._chosen_kernel[0] != device:
+            num_elements = sum(param.numel() for group in self.param_groups for param in group["params"])
+            self._chosen_kernel = device, get_kernel(self.defaults["kernel"], device, num_elements)
+        return self._chosen_kernel[1]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, also during training: it joins the model of the loss as it stands.

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from hf_momo import sharding
-from hf_momo.kernels import get_kernel
 from hf_momo.optimizers.base import SCALARS
 from hf_momo.optimizers.checks import resolve_loss
 from hf_momo.optimizers.momo_adam import MomoAdam
@@ -220,7 +219,7 @@ def _reduced(optimizer: MomoAdam, state: Mapping[Tensor, dict[str, Tensor]], los
     for replicas, part in tensors.by_replicas().items():
         part = part.without_empty()
         if part.params:
-            sums = get_kernel("auto").measure_identity(
+            sums = optimizer._kernel.measure_identity(
                 part.params, part.grads, None, grad_weight=torch.ones_like(like), dtype=like.dtype
             )
             share = share + sums[1] / replicas

@@ -37,7 +37,8 @@ class MomoAdam(MomoOptimizer):
         lower_bound: Lower bound of the loss, in units of the loss. 0 is right for a cross-entropy without label
             smoothing.
         adapt_lower_bound: Estimate the bound on the fly (the paper's MoMo-Adam*); ``lower_bound`` is then its floor.
-        kernel: How the inner products are computed: ``"auto"`` or ``"eager"``.
+        kernel: How the inner products are computed: ``"eager"`` (torch operations), ``"compiled"`` (CPU, needs a C
+            compiler), ``"triton"`` (GPU, needs triton), or ``"auto"``, which takes the fastest at the first step.
         process_group: The ranks that train the model together: ``None`` for all ranks of the job, a
             ``torch.distributed.ProcessGroup``, or ``"self"`` for an optimizer on one rank that is not data-parallel.
         sharded: Whether plain parameters are pieces of a partition, held by one rank each (FSDP1's flat parameters,

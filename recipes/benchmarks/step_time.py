@@ -1,21 +1,25 @@
 """Time of one optimizer step, side by side in one process.
 
-    python recipes/benchmarks/step_time.py --output step_time.json
+    python recipes/benchmarks/step_time.py --parameters iwslt14 --output recipes/benchmarks/results/NAME.json
 
-Parameters are those of a 6+6-layer, d 512 encoder-decoder (the IWSLT14 model: 36.7 million in 253 tensors). The
-optimizers take turns, so that a slow spell of the machine hits all of them; medians over the rounds are printed, and
-their ratio to torch's fused AdamW (for the Adam family) or fused SGD in the same process. momo-opt, the authors'
-package, is timed where it is installed.
+Three sets of parameters: ``iwslt14``, a 6+6-layer, d 512 encoder-decoder (36.7 million in 253 tensors); ``gpt2``,
+GPT-2 small (124 million in 148); ``tiny``, 5,000 tensors of 64. The optimizers take turns, so that a slow spell of the
+machine hits all of them; medians over the rounds are printed, their ratio to torch's fused AdamW in the same process,
+and the bytes that the step has to move over its time, beside those of a plain copy. momo-opt, the authors' package, is
+timed where it is installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import json
+import os
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,15 +27,19 @@ from typing import Any
 import torch
 from torch import nn
 from tqdm import tqdm
-from transformers import MarianConfig, MarianMTModel
+from transformers import GPT2Config, GPT2LMHeadModel, MarianConfig, MarianMTModel
 
 from hf_momo import Momo, MomoAdam
 
 Step = Callable[[], Any]
 
+COPY, BASELINE = "copy", "torch AdamW fused"
+# Of float32 tensors that a step reads or writes at least once: MoMo reads all of them before it knows the step size.
+TENSORS_MOVED = {COPY: 2, "torch AdamW": 7, "torch SGD": 5, "hf_momo MomoAdam": 4 + 7, "hf_momo Momo": 3 + 5}
 
-def iwslt14_parameters(device: str) -> list[nn.Parameter]:
-    """Parameters of the IWSLT14 model with random gradients."""
+
+def iwslt14_model() -> nn.Module:
+    """The encoder-decoder of the IWSLT14 recipe."""
     config = MarianConfig(
         vocab_size=10_152,
         d_model=512,
@@ -44,9 +52,28 @@ def iwslt14_parameters(device: str) -> list[nn.Parameter]:
         pad_token_id=1,
         decoder_start_token_id=1,
     )
-    torch.manual_seed(0)
     model: nn.Module = MarianMTModel(config)
-    model = model.to(device)
+    return model
+
+
+def gpt2_model() -> nn.Module:
+    """GPT-2 small with random weights."""
+    model: nn.Module = GPT2LMHeadModel(GPT2Config())
+    return model
+
+
+def tiny_model() -> nn.Module:
+    """Very many very small tensors: the cost of a call and not of an element."""
+    return nn.ParameterList(torch.randn(64) for _ in range(5_000))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {"iwslt14": iwslt14_model, "gpt2": gpt2_model, "tiny": tiny_model}
+
+
+def make_parameters(name: str, device: str) -> list[nn.Parameter]:
+    """Parameters of a model of ``MODELS`` with random gradients."""
+    torch.manual_seed(0)
+    model = MODELS[name]().to(device)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter) * 1e-3
@@ -58,20 +85,30 @@ def candidates(parameters: list[nn.Parameter]) -> dict[str, Step]:
     device = parameters[0].device
     loss = torch.tensor(5.0, device=device)
     lr = 1e-9
-    ours: dict[str, Any] = {"hf_momo MomoAdam": MomoAdam(parameters, lr=lr), "hf_momo Momo": Momo(parameters, lr=lr)}
+    adamw: Any = torch.optim.AdamW
     torch_own: dict[str, torch.optim.Optimizer] = {
-        "torch AdamW fused": torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0, fused=True),
-        "torch AdamW foreach": torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0, foreach=True),
-        "torch AdamW loop": torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0, foreach=False),
+        BASELINE: adamw(parameters, lr=lr, weight_decay=0.0, fused=True),
+        "torch AdamW foreach": adamw(parameters, lr=lr, weight_decay=0.0, foreach=True),
+        "torch AdamW loop": adamw(parameters, lr=lr, weight_decay=0.0, foreach=False),
         "torch SGD fused": torch.optim.SGD(parameters, lr=lr, momentum=0.9, dampening=0.9, fused=True),
     }
+    kernels = ["eager", "compiled"] if device.type == "cpu" else ["eager"]
+    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        kernels.append("triton")
+    momos: dict[str, Any] = {}
+    for kernel in kernels:
+        momos[f"hf_momo MomoAdam {kernel}"] = MomoAdam(parameters, lr=lr, kernel=kernel)
+        momos[f"hf_momo Momo {kernel}"] = Momo(parameters, lr=lr, kernel=kernel)
     if importlib.util.find_spec("momo") is not None:
         import momo
 
-        ours["momo-opt MomoAdam"] = momo.MomoAdam(parameters, lr=lr)
-        ours["momo-opt Momo"] = momo.Momo(parameters, lr=lr)
-    steps: dict[str, Step] = {name: optimizer.step for name, optimizer in torch_own.items()}
-    for name, optimizer in ours.items():
+        momos["momo-opt MomoAdam"] = momo.MomoAdam(parameters, lr=lr)
+        momos["momo-opt Momo"] = momo.Momo(parameters, lr=lr)
+    source = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    target = torch.empty_like(source)
+    steps: dict[str, Step] = {COPY: lambda: target.copy_(source)}
+    steps.update((name, optimizer.step) for name, optimizer in torch_own.items())
+    for name, optimizer in momos.items():
         steps[name] = lambda optimizer=optimizer: optimizer.step(loss=loss)  # type: ignore[misc]
     return steps
 
@@ -82,6 +119,7 @@ def measure(steps: dict[str, Step], rounds: int, warm_up: int, synchronize: Step
         for step in steps.values():
             step()
     times: dict[str, list[float]] = {name: [] for name in steps}
+    gc.disable()
     for _ in tqdm(range(rounds), desc="rounds"):
         for name, step in steps.items():
             synchronize()
@@ -89,40 +127,77 @@ def measure(steps: dict[str, Step], rounds: int, warm_up: int, synchronize: Step
             step()
             synchronize()
             times[name].append(time.perf_counter() - start)
+    gc.enable()
     return times
+
+
+def bandwidth(name: str, num_elements: int, seconds: float) -> float | None:
+    """Bytes a second that a step has to move in float32, ``None`` where their number is not known."""
+    moved = next((count for start, count in TENSORS_MOVED.items() if name.startswith(start)), None)
+    return None if moved is None else 4.0 * moved * num_elements / seconds
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the times belong to. The load is that of the last minute: above the number of threads, others ran too."""
+    names = {line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")}
+    return {
+        "device": torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else ", ".join(names) or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg()[0],
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def print_table(medians: dict[str, float], num_elements: int) -> None:
+    """Print a line for each step, the fastest first."""
+    print(f"{'':28} {'median':>10} {'to fused AdamW':>16} {'GB/s':>8}")
+    for name, median in sorted(medians.items(), key=lambda item: item[1]):
+        moved = bandwidth(name, num_elements, median)
+        rate = "" if moved is None else f"{moved / 1e9:8.1f}"
+        print(f"{name:28} {median * 1e3:7.1f} ms {median / medians[BASELINE]:16.2f} {rate}")
 
 
 def main() -> None:
     """Run the benchmark, print the table and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parameters", choices=MODELS, default="iwslt14", help="set of parameters")
     parser.add_argument("--rounds", type=int, default=20, help="timed steps of each optimizer")
     parser.add_argument("--warm_up", type=int, default=3, help="steps of each optimizer before that")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path, help="write the record here, as JSON")
     options = parser.parse_args()
 
-    parameters = iwslt14_parameters(options.device)
+    warnings.filterwarnings("ignore", module="momo")  # one a step
+    before = machine(options.device)
+    parameters = make_parameters(options.parameters, options.device)
     count = sum(parameter.numel() for parameter in parameters)
     synchronize: Step = torch.cuda.synchronize if options.device.startswith("cuda") else lambda: None
     times = measure(candidates(parameters), options.rounds, options.warm_up, synchronize)
     medians = {name: statistics.median(values) for name, values in times.items()}
 
     print(f"{count / 1e6:.1f}M parameters in {len(parameters)} tensors, {options.device}, torch {torch.__version__}")
-    print(f"{'':22} {'median':>10} {'to fused AdamW':>16} {'to fused SGD':>14}")
-    for name, median in sorted(medians.items(), key=lambda item: item[1]):
-        to_adamw, to_sgd = median / medians["torch AdamW fused"], median / medians["torch SGD fused"]
-        print(f"{name:22} {median * 1e3:7.1f} ms {to_adamw:16.2f} {to_sgd:14.2f}")
+    print_table(medians, count)
     if options.output is not None:
         record = {
-            "parameters": count,
+            "parameters": options.parameters,
+            "elements": count,
             "tensors": len(parameters),
-            "device": torch.cuda.get_device_name() if options.device.startswith("cuda") else platform.machine(),
-            "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            **before,
             "rounds": options.rounds,
             "median_seconds": medians,
+            "to_fused_adamw": {name: median / medians[BASELINE] for name, median in medians.items()},
+            "bytes_per_second": {name: bandwidth(name, count, median) for name, median in medians.items()},
             "seconds": times,
         }
+        options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -58,7 +58,7 @@ BAD_ARGUMENTS = [
     ),
     (Momo, {"bias_correction": 1}, TypeError, "bias_correction: got 1, must be True or False"),
     *(
-        (cls, {"kernel": "fast"}, ValueError, "kernel: got 'fast', must be one of 'auto', 'eager'")
+        (cls, {"kernel": "fast"}, ValueError, "kernel: got 'fast', must be one of 'auto', 'eager', 'compiled',")
         for cls in (Momo, MomoAdam)
     ),
 ]

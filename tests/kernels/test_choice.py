@@ -1,0 +1,135 @@
+"""Which kernel runs: by name, by device, by size, and what is said where it cannot."""
+
+import copy
+import importlib.util
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from hf_momo import Momo, MomoAdam, kernels
+from hf_momo.kernels import COMPILED_FROM_ELEMENTS, KERNELS, compiled, compiler, eager, get_kernel
+from hf_momo.kernels.compiler import NoCompilerError
+
+CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """As in a process that has built nothing, with a cache folder of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    forget()
+    yield tmp_path / "cache" / "hf_momo"
+    monkeypatch.undo()
+    forget()
+
+
+def forget():
+    compiler.load_library.cache_clear()
+    kernels._log_once.cache_clear()
+
+
+def test_names_of_a_cpu():
+    assert get_kernel("eager", CPU, 10) is eager
+    assert get_kernel("compiled", CPU, 10) is compiled
+
+
+def test_auto():
+    """Small models are not worth a compiler; nothing but the eager kernel has been timed elsewhere."""
+    assert get_kernel("auto", CPU, COMPILED_FROM_ELEMENTS - 1) is eager
+    assert get_kernel("auto", CPU, COMPILED_FROM_ELEMENTS) is compiled
+    assert get_kernel("auto", CUDA, 10**9) is eager
+    assert get_kernel("auto", MPS, 10**9) is eager
+
+
+def test_unknown():
+    with pytest.raises(ValueError, match=r"kernel: got 'cuda', must be one of 'auto', 'eager', 'compiled', 'triton'"):
+        kernels.check_kernel("cuda")
+
+
+def test_another_device(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match=r"kernel: got 'compiled', which runs on cpu and not on .* device cuda"):
+        get_kernel("compiled", CUDA, 10)
+    if importlib.util.find_spec("triton") is None:  # not imported, as the interpreter has to be asked for before that
+        pytest.skip("triton is not installed")
+    with pytest.raises(ValueError, match=r"kernel: got 'triton', which runs on cuda and not on .* device cpu"):
+        get_kernel("triton", CPU, 10)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_triton_is_an_extra(monkeypatch, name):
+    """Without the package only its own name is refused, when the optimizer is made."""
+    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
+    if name == "triton":
+        with pytest.raises(ValueError, match="kernel: got 'triton', but the package triton is not installed"):
+            Momo([nn.Parameter(torch.ones(2))], kernel=name)
+    else:
+        Momo([nn.Parameter(torch.ones(2))], kernel=name)
+
+
+@pytest.mark.parametrize(
+    ("cc", "reason"),
+    [
+        ("/nowhere/cc -O1", "CC=/nowhere/cc -O1: there is no such program"),
+        ("false", "measure.c -lm -o .* failed: 1"),
+    ],
+)
+def test_no_compiler(fresh, monkeypatch, caplog, cc, reason):
+    """Asked for, it is an error; chosen by itself, it is logged and the eager kernel runs."""
+    monkeypatch.setenv("CC", cc)
+    with pytest.raises(NoCompilerError, match=rf"kernel: got 'compiled', but .*{reason}.*; install a C compiler"):
+        get_kernel("compiled", CPU, 10)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert get_kernel("auto", CPU, COMPILED_FROM_ELEMENTS) is eager
+    (record,) = caplog.records
+    assert record.getMessage().startswith("kernel: 'eager' instead of the faster 'compiled'")
+
+
+def test_no_compiler_on_path(fresh, monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(NoCompilerError, match=r"no C compiler \(cc, gcc, clang\) on PATH, and CC is not set"):
+        compiler.load_library()
+
+
+def test_built_once(fresh, monkeypatch):
+    """A second process finds what the first one built, and nothing else lies beside it."""
+    compiler.load_library()
+    (built,) = fresh.iterdir()
+    compiler.load_library.cache_clear()
+    monkeypatch.setattr(compiler.subprocess, "run", lambda *args, **kwargs: pytest.fail("built again"))
+    compiler.load_library()
+    assert built.suffix == ".so"
+
+
+def test_no_cache_folder(fresh, monkeypatch):
+    """A file where the folder should be: it is built in a temporary one."""
+    fresh.parent.write_text("")
+    compiler.load_library()
+
+
+def test_logged_once(fresh, caplog):
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            get_kernel("auto", CPU, 10)
+    assert [record.getMessage() for record in caplog.records] == [
+        "kernel: 'eager' for 10 parameters on cpu (asked for: 'auto')"
+    ]
+
+
+@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+def test_chosen_by_the_optimizer(cls):
+    """At its first step, once; copies choose for themselves and checkpoints know nothing of it."""
+    weight = nn.Parameter(torch.ones(3))
+    weight.grad = torch.ones(3)
+    optimizer = cls([weight], kernel="compiled")
+    assert optimizer._chosen_kernel is None
+    optimizer.step(loss=1.0)
+    assert optimizer._kernel is compiled
+    other = copy.deepcopy(optimizer)
+    assert other._chosen_kernel is None
+    assert other._kernel is compiled
+    assert "kernel" not in optimizer.state_dict()["param_groups"][0]

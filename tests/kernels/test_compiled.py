@@ -1,0 +1,66 @@
+"""What is particular to the C kernel: its threads, and processes that are forked."""
+
+import multiprocessing
+
+import pytest
+import torch
+
+from hf_momo.kernels import compiled, slices
+
+
+@pytest.fixture
+def columns():
+    return [[torch.randn(shape) for shape in [(1003,), (3, 5), (77, 129)]] for _ in range(3)]
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Sets the number of torch's threads, and has small tensors shared out among them."""
+    monkeypatch.setattr(compiled, "_ELEMENTS_OF_A_THREAD", 1)
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def measured(columns):
+    return compiled.measure_identity(*columns, grad_weight=torch.tensor(0.1), dtype=torch.float32)
+
+
+def test_threads(columns, threads):
+    """Every element is in the share of one thread, however many there are."""
+    exact = measured([[t.double() for t in column] for column in columns])
+    for number in (1, 2, 3, 7):
+        threads(number)
+        torch.testing.assert_close(measured(columns), exact, rtol=1e-5, atol=1e-3)
+        assert torch.equal(measured(columns), measured(columns))
+
+
+def test_more_threads_than_elements(threads):
+    threads(7)
+    columns = [[torch.full((2,), 3.0)], [torch.full((2,), 2.0)], [torch.zeros(2)]]
+    actual = compiled.measure_identity(*columns, grad_weight=torch.tensor(0.5), dtype=torch.float32)
+    assert actual.tolist() == [6.0, 12.0, 2.0]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_process(columns, threads):
+    """It has none of its parent's threads and makes its own."""
+    threads(2)
+    expected = measured(columns).tolist()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_measured_list, (columns,)).get(timeout=60) == expected
+
+
+def _measured_list(columns):
+    return measured(columns).tolist()
+
+
+def test_all_bytes_of_a_large_tensor(threads):
+    """Each element counts once: ones add up to their number, across blocks and shares."""
+    threads(2)
+    for size in (1, 15, 16, 17, 1023, 1025, 4 * slices.piece_size(torch.device("cpu")) + 3):
+        ones = [torch.ones(size)]
+        assert (
+            compiled.measure_identity(ones, ones, None, grad_weight=torch.tensor(1.0), dtype=torch.float32).tolist()
+            == [float(size)] * 3
+        )

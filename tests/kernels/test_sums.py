@@ -1,0 +1,239 @@
+"""The inner products of every kernel against the same sums in float64, term by term."""
+
+import pytest
+import torch
+
+from hf_momo.kernels import eager, slices
+from hf_momo.step_size import bias_correction
+
+SHAPES = [(), (1,), (7,), (3, 5), (2, 3, 4), (57, 81)]
+# Sums of n random terms of either sign: the error allowed is relative to the sum of their sizes.
+TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-5}
+BETA1, BETA2 = 0.9, 0.99
+
+# Triton's interpreter computes with numpy, which warns.
+numbers_go_bad = pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")
+
+
+@pytest.fixture(params=[torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def dtype(request):
+    return request.param
+
+
+def arithmetic(dtype):
+    """What the optimizers ask for: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def random_columns(count, dtype, device, shapes=SHAPES):
+    """Parameters, gradients and averages; the last of four is a second moment, so not negative."""
+    columns = [[torch.randn(s, dtype=torch.float64).to(device, dtype) for s in shapes] for _ in range(count)]
+    if count == 4:
+        columns[3] = [t.abs() for t in columns[3]]
+    return columns
+
+
+def identity(kernel, columns, weight, dtype):
+    params, grads, momenta = (*columns, None)[:3]
+    grad_weight = torch.tensor(weight, dtype=dtype, device=params[0].device)
+    return kernel.measure_identity(params, grads, momenta, grad_weight=grad_weight, dtype=dtype)
+
+
+def adam(kernel, columns, eps, dtype):
+    """Parameter ``i`` is at its step ``i + 1``, so bias corrections differ."""
+    steps = torch.arange(1, len(columns[0]) + 1, dtype=dtype, device=columns[0][0].device)
+    corrections = bias_correction(BETA1, steps), bias_correction(BETA2, steps)
+    return kernel.measure_adam(*columns, betas=(BETA1, BETA2), eps=eps, bias_corrections=corrections, dtype=dtype)
+
+
+def identity_terms(columns, weight):
+    """For each of the three sums, one float64 tensor a parameter of what it adds up."""
+    x, g, *rest = ([t.as_subclass(torch.Tensor).double().cpu() for t in column] for column in columns)
+    d = g if not rest else [(1 - weight) * mi + weight * gi for mi, gi in zip(rest[0], g, strict=True)]
+    return products(d, x), products(g, x), products(d, d)
+
+
+def adam_terms(columns, eps):
+    terms = [], [], []
+    rows = zip(*([t.as_subclass(torch.Tensor).double().cpu() for t in column] for column in columns), strict=True)
+    for k, (x, g, m, v) in enumerate(rows, start=1):
+        d = BETA1 * m + (1 - BETA1) * g
+        metric = ((BETA2 * v + (1 - BETA2) * g * g) / (1 - BETA2**k)).sqrt() + eps
+        for column, term in zip(terms, (d * x, g * x, d * d / metric / (1 - BETA1**k)), strict=True):
+            column.append(term)
+    return terms
+
+
+def products(left, right):
+    return [a * b for a, b in zip(left, right, strict=True)]
+
+
+def assert_unchanged(columns, before):
+    for column, column_before in zip(columns, before, strict=True):
+        assert all(torch.equal(t, b) for t, b in zip(column, column_before, strict=True))
+
+
+def assert_sums(actual, terms, dtype):
+    assert actual.shape == (3,)
+    assert actual.dtype == dtype
+    for got, parts in zip(actual.double().cpu(), terms, strict=True):
+        exact = sum(part.sum() for part in parts)
+        size = sum(part.abs().sum() for part in parts)
+        assert abs(float(got - exact)) <= TOLERANCE[dtype] * float(size)
+
+
+@pytest.mark.parametrize(("count", "weight"), [(3, 0.1), (3, 1.0), (2, 1.0)])
+def test_identity(kernel, device, dtype, count, weight):
+    """With the direction in between, with that of a first step, and without momentum; nothing is written."""
+    columns = random_columns(count, dtype, device)
+    before = [[t.clone() for t in column] for column in columns]
+    wide = arithmetic(dtype)
+    assert_sums(identity(kernel, columns, weight, wide), identity_terms(columns, weight), wide)
+    assert_unchanged(columns, before)
+
+
+@pytest.mark.parametrize("eps", [1e-8, 0.1])
+def test_adam(kernel, device, dtype, eps):
+    """The third sum is <d, d / (sqrt(v / c2) + eps)> / c1, with corrections c1, c2 that differ between parameters."""
+    columns = random_columns(4, dtype, device)
+    before = [[t.clone() for t in column] for column in columns]
+    wide = arithmetic(dtype)
+    assert_sums(adam(kernel, columns, eps, wide), adam_terms(columns, eps), wide)
+    assert_unchanged(columns, before)
+
+
+def test_more_than_a_piece():
+    """Of the eager kernel, whose pieces are larger than the tensors above."""
+    columns = random_columns(4, torch.float32, "cpu", [(520, 521), (3,)])
+    assert_sums(adam(eager, columns, 1e-8, torch.float32), adam_terms(columns, 1e-8), torch.float32)
+
+
+def expanded(t):
+    return t.reshape(-1)[0].expand_as(t)
+
+
+def transposed(t):
+    return t.t().contiguous().t()
+
+
+def every_second(t):
+    return torch.stack([t, t + 1], dim=-1)[..., 0]
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor whose memory is not where its elements are."""
+
+    def data_ptr(self):
+        pytest.fail("the address of a subclass was asked for")
+
+
+def subclassed(t):
+    return t.as_subclass(Elsewhere)
+
+
+def offset_by_one(t):
+    """Contiguous, but not aligned to 16 bytes."""
+    return torch.cat([t.new_ones(1), t.reshape(-1)])[1:].view(t.shape)
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        pytest.param((transposed, transposed), id="transposed alike"),
+        pytest.param((None, transposed), id="gradient transposed"),
+        pytest.param((None, expanded), id="gradient expanded"),
+        pytest.param((None, torch._neg_view), id="gradient negated by its view"),
+        pytest.param((None, subclassed), id="gradient of a subclass"),
+        pytest.param((None, every_second), id="gradient with gaps"),
+        pytest.param((every_second, None), id="parameter with gaps"),
+        pytest.param((None, offset_by_one), id="gradient not aligned"),
+        pytest.param((offset_by_one, offset_by_one), id="neither aligned"),
+    ],
+)
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16], ids=str)
+def test_memory_layouts(kernel, device, stored, forms):
+    """Any layouts of parameter and gradient, beside tensors of the usual one; averages are laid out as parameters."""
+    columns = random_columns(4, stored, device, [(5,), (64, 65), (31, 2)])
+    of_param, of_grad = (form or torch.clone for form in forms)
+    for column, form in zip(columns, (of_param, of_grad, of_param, of_param), strict=True):
+        column[1] = form(column[1])
+    assert_sums(adam(kernel, columns, 1e-8, torch.float32), adam_terms(columns, 1e-8), torch.float32)
+    assert_sums(identity(kernel, columns[:3], 0.1, torch.float32), identity_terms(columns[:3], 0.1), torch.float32)
+
+
+def test_mixed_dtypes(kernel, device):
+    """Tensors of every dtype in one call, summed in the widest."""
+    dtypes = (torch.float32, torch.bfloat16, torch.float64, torch.float16, torch.float32)
+    columns = random_columns(4, torch.float64, device, [(9, 7)] * 5)
+    columns = [[t.to(d) for t, d in zip(column, dtypes, strict=True)] for column in columns]
+    assert_sums(adam(kernel, columns, 1e-8, torch.float64), adam_terms(columns, 1e-8), torch.float64)
+    identity_columns = columns[:3]
+    actual = identity(kernel, identity_columns, 0.1, torch.float64)
+    assert_sums(actual, identity_terms(identity_columns, 0.1), torch.float64)
+
+
+def test_same_bits_again(kernel, device):
+    columns = random_columns(4, torch.float32, device, [(57, 81), (3,), (4096,)])
+    first = adam(kernel, columns, 1e-8, torch.float32)
+    assert torch.equal(adam(kernel, columns, 1e-8, torch.float32), first)
+
+
+def test_tensors_at_other_addresses(kernel, device):
+    """Gradients are new tensors at each step; one that takes the place of a freed one may have another size."""
+    for rows in (40, 80, 20, 40):
+        columns = random_columns(3, torch.float32, device, [(rows, 51), (rows,)])
+        assert_sums(identity(kernel, columns, 0.1, torch.float32), identity_terms(columns, 0.1), torch.float32)
+
+
+@numbers_go_bad
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_not_finite(kernel, device, bad, which):
+    """One bad element of parameter, gradient or average is seen in the sums: the step is then skipped."""
+    columns = random_columns(4, torch.float32, device, [(4100,), (5,)])
+    columns[which][0][4098] = bad
+    assert not bool(adam(kernel, columns, 1e-8, torch.float32).isfinite().all())
+    assert not bool(identity(kernel, columns[:3], 0.1, torch.float32).isfinite().all())
+
+
+@numbers_go_bad
+def test_no_eps_and_tiny_second_moments(kernel, device):
+    """Second moments far below float32's normal numbers are no zero to divide by."""
+    columns = random_columns(4, torch.float32, device, [(7,), (4100,)])
+    for param, grad, *averages in zip(*columns, strict=True):
+        grad.copy_(1e-20 * param.sign())
+        for average in averages:
+            average.zero_()
+    actual = adam(kernel, columns, 0.0, torch.float32)
+    *_, exact = adam_terms(columns, 0.0)
+    # (1 - beta2) g^2 = 1e-42 is some 700 units of the smallest float32.
+    assert float(actual[2]) == pytest.approx(float(sum(part.sum() for part in exact)), rel=1e-2, abs=0.0)
+
+
+def test_no_tensors(kernel, device):
+    """There is no device to put the sums on: the caller leaves such a group out."""
+    none = torch.ones(0, device=device)
+    with pytest.raises(ValueError, match="params: must not be empty"):
+        kernel.measure_identity([], [], None, grad_weight=torch.ones((), device=device), dtype=torch.float32)
+    with pytest.raises(ValueError, match="params: must not be empty"):
+        kernel.measure_adam(
+            [], [], [], [], betas=(0.9, 0.9), eps=1e-8, bias_corrections=(none, none), dtype=torch.float32
+        )
+
+
+@pytest.mark.parametrize("size", [1, 3, 64, 1 << 20])
+def test_size_of_the_pieces_is_of_no_consequence(monkeypatch, size):
+    """Cut into single elements or not at all: the same sums to rounding."""
+    columns = [[torch.randn(5, 13, dtype=torch.float64).t(), torch.randn(17, dtype=torch.float64)] for _ in range(3)]
+    expected = identity(eager, columns, 0.1, torch.float64)
+    monkeypatch.setattr(slices, "_CPU_ELEMENTS", size)
+    torch.testing.assert_close(identity(eager, columns, 0.1, torch.float64), expected, rtol=1e-13, atol=1e-13)
+
+
+def test_parts_are_added_up_in_float64(kernel, device):
+    """Tensors whose sums cancel: 2^24 + 1 - 2^24 is lost in a float32 sum of them."""
+    values = [2.0**24, 1.0, -(2.0**24)]
+    shape = (1,) if kernel.__name__.endswith("triton") else ()
+    params = [torch.full(shape, v, device=device) for v in values]
+    grads = [torch.ones_like(p) for p in params]
+    assert identity(kernel, [params, grads], 1.0, torch.float32).tolist() == [1.0, 1.0, 3.0]
