@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define BLOCK 1024
-#define PART 16 /* parts begin at whole vectors */
+#define CHUNK (16 * BLOCK) /* what a thread takes at a time: 64 kB of each tensor in float32 */
 
 typedef struct {
     int64_t param, grad, exp_avg, exp_avg_sq; /* addresses, 0 where there is none */
@@ -90,36 +90,73 @@ static inline double root_double(double x) { return sqrt(x); }
 
 typedef void (*Block)(const Row *, int64_t, int64_t, const Settings *, double *);
 
-static void add_part(Block block, const Row *rows, int64_t num_rows, int64_t part, int64_t num_parts,
-                     const Settings *settings, double *sums) {
-    int64_t total = 0, passed = 0;
-    for (int64_t r = 0; r < num_rows; r++) total += rows[r].size;
-    int64_t length = (total / num_parts + PART) / PART * PART; /* times num_parts at least the total */
-    int64_t begin = part * length, end = begin + length;
+/* Threads of an OpenMP runtime that the process has loaded, by the three functions of GNU's that are needed. */
+typedef struct {
+    void (*parallel)(void (*function)(void *), void *argument, unsigned num_threads, unsigned flags);
+    int (*thread_num)(void);
+    int (*num_threads)(void);
+} Runtime;
+
+typedef struct {
+    const Row *rows;
+    int64_t num_rows, num_parts;
+    double *sums; /* three numbers a part */
+    const Runtime *runtime;
+} Job;
+
+typedef struct {
+    const Job *job;
+    Block block;
+    const Settings *settings;
+} Work;
+
+/* Every num_parts-th chunk, from the last tensor to the first: the update that follows begins at the first, of which
+ * the cache then holds some. */
+static void add_part(const Work *work, int64_t part) {
+    const Job *job = work->job;
+    double *sums = job->sums + 3 * part;
+    int64_t passed = 0;
     sums[0] = sums[1] = sums[2] = 0.0;
-    for (int64_t r = 0; r < num_rows && passed < end; passed += rows[r++].size) {
-        int64_t start = begin > passed ? begin - passed : 0;
-        int64_t stop = end - passed < rows[r].size ? end - passed : rows[r].size;
-        for (; start < stop; start += BLOCK)
-            block(&rows[r], start, stop - start < BLOCK ? stop - start : BLOCK, settings, sums);
+    for (int64_t r = job->num_rows - 1; r >= 0; passed += job->rows[r--].size) {
+        int64_t size = job->rows[r].size;
+        for (int64_t chunk = (size - 1) / CHUNK * CHUNK; chunk >= 0; chunk -= CHUNK) {
+            if ((passed + chunk) / CHUNK % job->num_parts != part) continue;
+            int64_t stop = size - chunk < CHUNK ? size : chunk + CHUNK;
+            for (int64_t start = chunk; start < stop; start += BLOCK)
+                work->block(&job->rows[r], start, stop - start < BLOCK ? stop - start : BLOCK, work->settings, sums);
+        }
     }
 }
 
-/* Sums over part `part` of `num_parts` of all elements. `grad_weight` is read at its address, the rest by value. */
+static void add_parts(void *argument) {
+    const Work *work = argument;
+    const Runtime *runtime = work->job->runtime;
+    /* A runtime may give fewer threads than it was asked for. */
+    for (int64_t part = runtime->thread_num(); part < work->job->num_parts; part += runtime->num_threads())
+        add_part(work, part);
+}
+
+static void add_all(const Job *job, Block block, const Settings *settings) {
+    Work work = {job, block, settings};
+    if (job->runtime && job->num_parts > 1) {
+        job->runtime->parallel(add_parts, &work, (unsigned)job->num_parts, 0);
+    } else {
+        for (int64_t part = 0; part < job->num_parts; part++) add_part(&work, part);
+    }
+}
+
+/* `grad_weight` is read at its address, the other numbers are values. */
 #define DEFINE_MEASURE(T, A)                                                                       \
     DEFINE_BLOCK(identity, IDENTITY_LOOP, T, A)                                                    \
     DEFINE_BLOCK(momentum, MOMENTUM_LOOP, T, A)                                                    \
     DEFINE_BLOCK(adam, ADAM_LOOP, T, A)                                                            \
-    void identity_##T##_##A(const Row *rows, int64_t num_rows, int64_t part, int64_t num_parts,    \
-                            const double *grad_weight, double *sums) {                             \
+    void identity_##T##_##A(const Job *job, const double *grad_weight) {                           \
         Settings settings = {*grad_weight, 0.0, 0.0, 0, 0};                                        \
-        Block block = rows->exp_avg ? momentum_block_##T##_##A : identity_block_##T##_##A;         \
-        add_part(block, rows, num_rows, part, num_parts, &settings, sums);                         \
+        add_all(job, job->rows->exp_avg ? momentum_block_##T##_##A : identity_block_##T##_##A, &settings); \
     }                                                                                              \
-    void adam_##T##_##A(const Row *rows, int64_t num_rows, int64_t part, int64_t num_parts, double beta1, \
-                        double beta2, const double *eps, const double *corrections, double *sums) { \
+    void adam_##T##_##A(const Job *job, double beta1, double beta2, const double *eps, const double *corrections) { \
         Settings settings = {1.0 - beta1, beta2, 1.0 - beta2, eps, corrections};                   \
-        add_part(adam_block_##T##_##A, rows, num_rows, part, num_parts, &settings, sums);          \
+        add_all(job, adam_block_##T##_##A, &settings);                                             \
     }
 
 DEFINE_MEASURE(float, float)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -114,13 +114,12 @@ class Momo(MomoOptimizer):
     ) -> None:
         beta, lr = self._beta(group), lr / bias_correction
 
-        def sgd(
-            params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], *, first: bool, skip: Tensor
-        ) -> None:
+        def sgd(columns: Sequence[list[Tensor]], first: bool, skip: Tensor) -> None:
+            params, grads, *buffers = columns
             torch._fused_sgd_(
                 params,
                 grads,
-                buffers,
+                buffers[0] if buffers else [],
                 weight_decay=0.0,
                 momentum=beta,
                 lr=lr,
@@ -131,17 +130,17 @@ class Momo(MomoOptimizer):
                 found_inf=skip.float(),
             )
 
-        # torch's fused SGD for CPUs leaves 16-bit parameters as they are (pytorch issue 191763, up to torch 2.13).
-        apply = functools.partial(apply_fused, read_only=(1,), widen_on_cpu=True)
-        if beta == 0.0:
-            apply(lambda p, g: sgd(p, g, [], first=False, skip=skip), (tensors.params, tensors.grads))
-            return
         # Which of the two starts applies is known on the device alone (an earlier first step may have been skipped),
         # so both are launched, each skipping itself where it does not apply.
         started = self._scalar("num_steps") > 0
-        columns = (tensors.params, tensors.grads, tensors.state("exp_avg"))
-        if self._starts_at_first_sample(group):
-            not_first = torch.where(started, 1.0, skip)
-            apply(lambda p, g, m: sgd(p, g, m, first=True, skip=not_first), columns)
-            skip = torch.where(started, skip, 1.0)
-        apply(lambda p, g, m: sgd(p, g, m, first=False, skip=skip), columns)
+        starts = [(False, skip)]
+        if beta > 0.0 and self._starts_at_first_sample(group):
+            starts = [(True, torch.where(started, 1.0, skip)), (False, torch.where(started, skip, 1.0))]
+
+        def update(*columns: list[Tensor]) -> None:
+            for first, each_skip in starts:
+                sgd(columns, first, each_skip)
+
+        buffers = [tensors.state("exp_avg")] if beta > 0.0 else []
+        # torch's fused SGD for CPUs leaves 16-bit parameters as they are (pytorch issue 191763, up to torch 2.13).
+        apply_fused(update, (tensors.params, tensors.grads, *buffers), read_only=(1,), widen_on_cpu=True)
