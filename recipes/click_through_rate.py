@@ -45,7 +45,7 @@ from common.errors import run_recipe
 from common.pictures import CLICK_THROUGH_RATE, draw_run
 from common.processes import agree, check_processes, leave_processes, on_main_process, use_cpu_without_gpu
 from common.records import RECORD_NAME, write_record, write_text
-from common.run_record import portable, run_record
+from hf_momo.run_record import portable, run_record
 
 # Split to the prefix of its numbers in all_results.json.
 _PREFIXES = {"validation": "eval", "test": "predict"}

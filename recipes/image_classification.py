@@ -40,7 +40,7 @@ from common.errors import RecipeError, run_recipe
 from common.pictures import IMAGE_CLASSIFICATION, draw_run
 from common.processes import agree, check_processes, leave_processes, use_cpu_without_gpu
 from common.records import RECORD_NAME, write_record
-from common.run_record import training_record
+from hf_momo.run_record import training_record
 from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
 from images.augmentation import Augmentation
 from images.corpus import describe, load_corpus

@@ -39,8 +39,8 @@ from common.errors import RecipeError, run_recipe
 from common.pictures import LANGUAGE_MODELING, draw_run
 from common.processes import agree, check_processes, leave_processes, on_main_process, use_cpu_without_gpu
 from common.records import RECORD_NAME, write_record
-from common.run_record import training_record
 from hf_momo import MomoTrainer, MomoTrainingArguments
+from hf_momo.run_record import training_record
 from language_models.arguments import DataArguments, ModelArguments
 from language_models.corpus import Blocks, cut_into_blocks, describe, load_texts
 from language_models.model import load_tokenizer, prepare_model, train_tokenizer

@@ -62,9 +62,9 @@ from common.processes import (
     use_cpu_without_gpu,
 )
 from common.records import RECORD_NAME, write_record
-from common.run_record import training_record
 from hf_momo import MomoSeq2SeqTrainingArguments
 from hf_momo.model_card import TOKENIZED_BLEU
+from hf_momo.run_record import training_record
 from machine_translation.arguments import DataArguments, ModelArguments
 from machine_translation.averaging import average_checkpoints
 from machine_translation.batching import TranslationCollator, tokenize

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_momo.sweep.files import write_whole
+from hf_momo.files import write_whole
 from hf_momo.sweep.grid import SweepError, parse_grid
 from hf_momo.sweep.report import read_report
 from hf_momo.sweep.settings import Sweep, check_script, is_greater_better, read_sweep

@@ -1,25 +1,14 @@
-"""Files of a sweep: written whole or not at all, read with an error that names them."""
+"""JSON files of a sweep: written whole or not at all, read with an error that names them."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
+from hf_momo.files import write_whole
 from hf_momo.sweep.grid import SweepError
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file such that a kill in the middle leaves what stood there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from hf_momo.sweep.files import write_whole
+from hf_momo.files import write_whole
 from hf_momo.sweep.grid import format_rate
 from hf_momo.sweep.records import read_history
 from hf_momo.sweep.report import TOLERANCE, Line, Report

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import RecipeError
-from common.run_record import portable
+from hf_momo.run_record import portable
 from hf_momo.sweep.records import OUTPUT_FOLDER, RECORD_FILE
 from hf_momo.sweep.settings import Sweep
 

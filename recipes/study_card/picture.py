@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
-from common import pictures
+from common.pictures import RUN_STYLES
+from hf_momo.model_card.pictures import save
 from study_card.cells import Cell
 
 
@@ -19,9 +20,10 @@ def draw_scores(cells: Sequence[Cell], path: Path, metric: str, reference: str) 
         reference: What the circles are called.
     """
     # Two panels: learning rates of which some have learnt nothing, and a close look at the best.
-    figure, panels = plt.subplots(2, 1, figsize=(8.0, 7.0), sharex=True)
+    figure = Figure(figsize=(8.0, 7.0))
+    panels = figure.subplots(2, 1, sharex=True)
     for number, optimizer in enumerate(dict.fromkeys(cell.optimizer for cell in cells)):
-        colour, style = pictures.RUN_STYLES[number % len(pictures.RUN_STYLES)]
+        colour, style = RUN_STYLES[number % len(RUN_STYLES)]
         own = [cell for cell in cells if cell.optimizer == optimizer]
         rates = [cell.learning_rate for cell in own]
         low, high = ([100 * end(cell.scores) for cell in own] for end in (min, max))
@@ -41,4 +43,4 @@ def draw_scores(cells: Sequence[Cell], path: Path, metric: str, reference: str) 
     panels[1].set_xlabel("learning rate, or cap of the step size")
     panels[0].plot([], [], "o", color="black", fillstyle="none", label=reference)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    pictures.save(figure, path)
+    save(figure, path)

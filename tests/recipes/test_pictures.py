@@ -62,7 +62,7 @@ def test_each_task_has_its_own_score_and_unit(tmp_path: Path) -> None:
 
 
 def test_step_size_stands_with_its_cap_on_a_log_axis() -> None:
-    size, capped, bound = pictures._draw_step_size(history(True), "").axes
+    size, capped, bound = pictures.draw_step_size(history(True), "").axes
     assert size.get_yscale() == "log"
     cap, applied = lines(size).values()
     assert cap == [1e-3 * step for step in (0, 10, 20, 30, 40)]
@@ -73,13 +73,13 @@ def test_step_size_stands_with_its_cap_on_a_log_axis() -> None:
 
 
 def test_a_bound_that_switches_momo_off_does_not_flatten_the_loss() -> None:
-    *_, bound = pictures._draw_step_size(history(True, lower_bound=-1e12), "").axes
+    *_, bound = pictures.draw_step_size(history(True, lower_bound=-1e12), "").axes
     assert bound.get_ylim()[0] > -10
     assert "lower bound: -1e+12, far below" in lines(bound)
 
 
 def test_other_optimizers_show_their_learning_rate() -> None:
-    (axes,) = pictures._draw_step_size(history(False), "").axes
+    (axes,) = pictures.draw_step_size(history(False), "").axes
     assert list(lines(axes)) == ["learning rate"]
 
 

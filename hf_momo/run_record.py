@@ -1,19 +1,28 @@
-"""record.json: what a run was and what came of it, so that every published number has a source."""
+"""The record of a run: what it was and what came of it, so that every published number has a source.
+
+Nothing in it tells the machine, its user or a token: it is meant to be published, as record.json and as the model card
+made from it.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Trainer
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "scikit-learn", "hf_momo")
 # What decides a result, written down also where it was left at its default.
@@ -37,18 +46,26 @@ _ALWAYS_RECORDED = (
     "seed",
 )
 
-# Of the machine, or of no consequence for the result.
+# Of the machine or its user, or of no consequence for the result.
 _NOT_SETTINGS = (
     "output_dir",
-    "hub_token",
-    "push_to_hub_token",
     "accelerator_config",
     "logging_dir",
     "run_name",
+    "project",
+    "trackio_space_id",
+    "trackio_bucket_id",
+    "trackio_static_space_id",
     "disable_tqdm",
     "dataloader_pin_memory",
     "activation_checkpointing",
 )
+_NOT_SETTINGS_PREFIXES = ("hub_", "push_to_hub", "_")
+# Flags of a command whose value nobody else is to see, and what tokens of the Hub look like anywhere.
+_SECRET_FLAG = re.compile(r"--?[\w-]*(token|secret|password|api_key)", re.IGNORECASE)
+_TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
+# Flags about tokens of text.
+_TEXT_TOKEN_FLAG = re.compile(r"(bos|eos|pad|unk|sep|mask|cls|begin|end)_token", re.IGNORECASE)
 
 
 def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +73,8 @@ def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, 
 
     Args:
         trainer: After `train`.
-        settings: Name to dataclass of settings of the recipe, beside the Trainer's own.
+        settings: Name to dataclass of settings of the script, beside the Trainer's own. A `dataset_name` among them
+            that may be one of the Hub is recorded as such.
     """
     history = trainer.state.log_history
     summary = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
@@ -65,6 +83,8 @@ def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, 
     distributed = args.distributed_state.distributed_type if args.world_size > 1 else None
     return {
         **run_record(trainer.model, trainer.optimizer, args.device, args.world_size, distributed),
+        "base_model": hub_name(getattr(getattr(trainer.model, "config", None), "_name_or_path", None)),
+        "datasets": [name for name in (hub_name(each) for each in _dataset_names(settings)) if name],
         "settings": {**recorded, "training": _training_settings(args)},
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
@@ -81,8 +101,8 @@ def run_record(
     """What was trained with what on what, for any loop: command, optimizer, model, versions, hardware.
 
     Args:
-        model: A model of transformers.
-        optimizer: As it was made, or in accelerate's wrapper.
+        model: Any; one of transformers says its own type.
+        optimizer: As it was made, or in accelerate's wrapper; None where nothing was trained.
         device: Of this process.
         processes: How many trained together.
         distributed: How they did, a `DistributedType`; None for one process.
@@ -91,7 +111,7 @@ def run_record(
         "command": command_line(processes),
         "optimizer": _optimizer_settings(optimizer),
         "model": {
-            "type": model.config.model_type,
+            "type": getattr(getattr(model, "config", None), "model_type", None) or type(model).__name__,
             # Under ZeRO-3 a parameter is empty between its uses and keeps its size elsewhere.
             "parameters": sum(int(getattr(each, "ds_numel", each.numel())) for each in model.parameters()),
         },
@@ -101,32 +121,89 @@ def run_record(
 
 
 def command_line(processes: int = 1) -> str:
-    """The command that started this process, with paths as another machine would give them.
+    """The command that started this process, with paths as another machine would give them and without secrets.
 
     Args:
         processes: How many processes were started together. Which launch file they were started with is not known.
+
+    Returns:
+        The command; empty where there is none to repeat, as in a notebook.
     """
     script, *arguments = sys.argv
-    words = [portable(Path(script).as_posix())]
-    for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        words.append(f"{flag}={portable(value)}" if equals else portable(argument))
-    launcher = "python" if processes == 1 else f"accelerate launch --num_processes {processes}"
-    return f"{launcher} {shlex.join(words)}"
+    if not Path(script).is_file() or "ipykernel" in script:
+        return ""
+    words = [portable(Path(script).as_posix()), *(portable(word) for word in _without_secrets(arguments))]
+    launcher = ["python"] if processes == 1 else ["accelerate", "launch", "--num_processes", str(processes)]
+    if _under_hf_momo_run():
+        launcher = ["hf-momo", "run"] if processes == 1 else [*launcher, "-m", "hf_momo", "run"]
+    return f"{' '.join(launcher)} {shlex.join(words)}"
+
+
+def _under_hf_momo_run() -> bool:
+    """Whether `hf-momo run` or `python -m hf_momo run` started the script, which has hidden itself from `sys.argv`."""
+    words = sys.orig_argv
+    is_ours = (Path(word).name == "hf-momo" or word == "hf_momo" for word in words)
+    return any(ours and next_word == "run" for ours, next_word in zip(is_ours, words[1:], strict=False))
+
+
+def _without_secrets(words: list[str]) -> list[str]:
+    kept: list[str] = []
+    secret = False
+    for word in words:
+        if secret and not word.startswith("--"):
+            secret = False
+            continue
+        flag, equals, _ = word.partition("=")
+        secret = bool(_SECRET_FLAG.fullmatch(flag)) and not _TEXT_TOKEN_FLAG.search(flag)
+        if not secret:
+            kept.append(_TOKEN.sub("...", word))
+        secret = secret and not equals
+    return kept
+
+
+def hub_name(name: Any) -> str | None:
+    """The name of a model or data set if it can be one of the Hub, and is not that of something on this disk."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    if not isinstance(name, str) or not name or os.path.exists(os.path.expanduser(name)):
+        return None
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name
+
+
+def _dataset_names(settings: Mapping[str, Any]) -> list[Any]:
+    return [getattr(each, "dataset_name", None) for each in settings.values()]
 
 
 def portable(value: Any) -> Any:
-    """Take the machine out of paths: inside the working directory relative to it, elsewhere the last two parts."""
+    """Take machine and user out of paths.
+
+    Inside the working directory they become relative to it, elsewhere their last two parts stay.
+    """
     if isinstance(value, Mapping):
         return {key: portable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [portable(each) for each in value]
-    if not isinstance(value, str) or not (os.path.isabs(value) or value.startswith((f"..{os.sep}", "~"))):
+    if not isinstance(value, str):
+        return value
+    if value.startswith("-") and "=" in value:
+        flag, _, rest = value.partition("=")
+        return f"{flag}={portable(rest)}"
+    if not (os.path.isabs(value) or value.startswith((f"..{os.sep}", "~"))):
         return value
     path = Path(os.path.abspath(Path(value).expanduser()))
     if path.is_relative_to(Path.cwd()):
         return path.relative_to(Path.cwd()).as_posix()
-    return Path(*path.parts[-2:]).as_posix()
+    users = {Path.home().name, os.environ.get("USER"), os.environ.get("LOGNAME")}
+    parts = [part for part in path.parts[1:] if part not in users]
+    # /home/NAME and /Users/NAME of somebody else.
+    if parts[:1] in (["home"], ["Users"]) and len(path.parts) > 2 and path.parts[2] in parts:
+        parts = parts[2:]
+    return Path(*parts[-2:]).as_posix()
 
 
 def _training_settings(args: Any) -> dict[str, Any]:
@@ -136,7 +213,12 @@ def _training_settings(args: Any) -> dict[str, Any]:
         name: value
         for name, value in chosen.items()
         if name in _ALWAYS_RECORDED
-        or (name not in _NOT_SETTINGS and value not in (None, [], {}) and value != _plain(defaults.get(name)))
+        or (
+            name not in _NOT_SETTINGS
+            and not name.startswith(_NOT_SETTINGS_PREFIXES)
+            and value not in (None, [], {})
+            and value != _plain(defaults.get(name))
+        )
     }
     return dict(portable(json.loads(json.dumps(kept, default=str))))
 
@@ -150,6 +232,8 @@ def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
     """The settings of the optimizer itself, which may be more than its name and `optim_args` say."""
     while hasattr(optimizer, "optimizer"):  # accelerate's wrapper
         optimizer = optimizer.optimizer
+    if optimizer is None:  # nothing was trained
+        return {}
     in_use = {name: optimizer.param_groups[0].get(name, default) for name, default in optimizer.defaults.items()}
     # The schedule has moved lr since, and MoMo its bound, which is a tensor as all that the optimizer itself changes.
     moved = {name for name, value in in_use.items() if name == "lr" or torch.is_tensor(value)}
