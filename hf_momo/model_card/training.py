@@ -25,7 +25,10 @@ def step_size(record: Record) -> str:
     if not curve:
         rates = finite([entry.get("learning_rate") for entry in record["curve"]])
         ran = f"; at the logged steps it ran {from_to(rates)}" if rates else ""
-        return f"`{optim(record)}` takes the scheduled learning rate as it is{ran}. Only MoMo's adapt the step size."
+        return (
+            f"`{optim(record)}` takes the scheduled learning rate as it is{ran}. Momo and MomoAdam alone adapt it to "
+            "the loss."
+        )
     shares = [capped_share(curve), capped_share(curve, 0.0, 0.25), capped_share(curve, 0.75, 1.0)]
     sizes = [size for size in finite([entry["step_size"] for entry in curve]) if size > 0]
     caps = [rate for rate in finite([entry["learning_rate"] for entry in curve]) if rate > 0]
@@ -90,7 +93,8 @@ def where(record: Record) -> str:
     epochs = f", {record['epochs']:.2f} epochs" if record["epochs"] is not None else ""
     # A log read as a stream knows its passes when they have ended.
     epochs = "" if record["epochs"] == 0 else epochs
-    runtime = f", {record['train_runtime']:,.0f} seconds of training" if record.get("train_runtime") else ""
+    seconds = record.get("train_runtime")
+    runtime = f", {seconds:,.{0 if seconds >= 10 else 1}f} seconds of training" if seconds else ""
     return (
         f"{record['steps']:,} steps{epochs}{runtime} on {machine}; "
         f"{', '.join(f'{name} {number}' for name, number in versions.items())}."
