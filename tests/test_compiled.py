@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils.data import DataLoader
 from trainer.tiny import Classifier, class_examples, micro_batches, plain_loop
 
@@ -117,3 +118,42 @@ def test_a_compiled_model_is_the_plain_loop() -> None:
     assert inner.last_step.loss_avg == pytest.approx(expected.last_step.loss_avg, rel=1e-6)
     for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+# torch's own, of modules that its compiler loads when it looks into AdamW.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.filterwarnings("ignore:Profiler record function:UserWarning")
+@pytest.mark.parametrize("options", [{"kernel": "eager"}, {"kernel": "compiled"}], ids=["eager", "compiled"])
+def test_breaks_in_a_compiled_training_step(options: dict[str, str]) -> None:
+    """Forward, backward and step in one compiled function: no more graphs and breaks than with torch's fused AdamW."""
+    counted = [
+        _graphs_and_breaks(make, give_loss=give_loss)
+        for make, give_loss in [
+            (lambda params: torch.optim.AdamW(params, lr=1e-2, fused=True), False),
+            (lambda params: MomoAdam(params, lr=1e-2, **options), True),
+        ]
+    ]
+    (graphs_of_adamw, breaks_of_adamw), (graphs, breaks) = counted
+    assert 0 < graphs <= graphs_of_adamw
+    assert breaks <= breaks_of_adamw
+
+
+def _graphs_and_breaks(make: Any, *, give_loss: bool) -> tuple[int, int]:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model = nn.Linear(4, 4)
+    optimizer = make(model.parameters())
+    counter = CompileCounter()
+
+    @torch.compile(backend=counter)
+    def train_step(inputs: Tensor) -> Tensor:
+        loss: Tensor = model(inputs).square().mean()
+        loss.backward()
+        optimizer.step(**({"loss": loss} if give_loss else {}))
+        optimizer.zero_grad()
+        return loss
+
+    losses = [float(train_step(torch.ones(2, 4)).detach()) for _ in range(5)]
+    assert losses[-1] < losses[0]
+    return counter.frame_count, sum(torch._dynamo.utils.counters["graph_break"].values())

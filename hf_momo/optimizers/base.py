@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
 from hf_momo import sharding
@@ -137,6 +138,9 @@ class MomoOptimizer(torch.optim.Optimizer):
             group["lower_bound"] = torch.tensor(group["initial_lower_bound"], dtype=torch.float64)
         self._place_scalars()
 
+    # In a compiled training loop the step is one call out of the graph, as torch's fused kernels are. Traced, it would
+    # fall into nine graphs. This is what torch.optim marks its own methods with; it loads nothing until it is called.
+    @_disable_dynamo
     @torch.no_grad()
     def step(
         self,
