@@ -1,4 +1,4 @@
-"""The command ``hf-momo``: list the optimizers, run a script with them, sweep over learning rates."""
+"""The command ``hf-momo``: list the optimizers, run a script with them, sweep over learning rates, push a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 
+from hf_momo.push import add_push_parser
 from hf_momo.registry import get_optimizer_info, list_optimizers
 from hf_momo.sweep.cli import add_sweep_parser
 
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="arguments of the script")
     run.set_defaults(func=_run)
     add_sweep_parser(commands)
+    add_push_parser(commands)
     options = parser.parse_args(arguments)
     status: int = options.func(options)
     return status

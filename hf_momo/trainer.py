@@ -16,10 +16,12 @@ from transformers.training_args import OptimizerNames
 
 from hf_momo.accelerator import connect, tap_accelerator
 from hf_momo.checkpoints import CheckpointMixin
+from hf_momo.hub import HubMixin
 from hf_momo.loss_tap import LossTap
 from hf_momo.losses import automatic_lower_bound, correct_loss_scale
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.registry import get_optimizer_info, list_optimizers, parse_optim_args, unwrap_optimizer
+from hf_momo.trainer_card import CardMixin
 from hf_momo.versions import check_version
 
 check_version("transformers")
@@ -148,7 +150,7 @@ class MomoSeq2SeqTrainingArguments(MomoArgumentsMixin, Seq2SeqTrainingArguments)
     """``Seq2SeqTrainingArguments`` with the same differences as ``MomoTrainingArguments``."""
 
 
-class MomoTrainerMixin(CheckpointMixin, _TrainerBase):
+class MomoTrainerMixin(CardMixin, CheckpointMixin, HubMixin, _TrainerBase):
     """Brings the loss to MoMo in any Trainer class: ``class MyTrainer(MomoTrainerMixin, SomeTrainer)``.
 
     Taps the loss where it is back-propagated, resolves ``momo`` and ``momo_adam``, and adds ``step_size``,
@@ -168,6 +170,7 @@ class MomoTrainerMixin(CheckpointMixin, _TrainerBase):
         self._logged_counts = (0, 0)
         self.add_callback(_WindowCallback(self))
         correct_loss_scale(self)
+        self.set_up_hub()
 
     def create_accelerator_and_postprocess(self) -> None:
         """Create the accelerator as the Trainer does, and tap it."""

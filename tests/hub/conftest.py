@@ -1,0 +1,76 @@
+"""A Hub of the test's own, and a process that knows no other."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import transformers
+from hub.server import Hub
+from hub.tiny_runs import TOKEN, USER
+from huggingface_hub import constants
+from trainer.conftest import _fresh_process_state, _imports_out_of_the_collectors_sight
+
+from hf_momo import hub_requests
+
+__all__ = ["_fresh_process_state", "_imports_out_of_the_collectors_sight"]
+
+
+class Clock:
+    """Pauses that are counted and not waited for, in place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + sum(self.pauses)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Of the retries here and in huggingface_hub."""
+    from huggingface_hub.utils import _http
+
+    clock = Clock()
+    monkeypatch.setattr(hub_requests, "time", clock)
+    monkeypatch.setattr(_http, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A Hub that this process takes for the real one, and a login to it.
+
+    What the environment variables decide when huggingface_hub is imported is set here afterwards: HF_ENDPOINT, HF_HOME
+    and HF_HUB_DISABLE_XET. Runs in processes of their own are given the variables.
+    """
+    hub = Hub({TOKEN: USER})
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "home" / "harnesses"), raising=False)
+    # The API object of transformers 5 is made once, that of huggingface_hub's functions on import.
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)
+    monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)
+    with warnings.catch_warnings():
+        # huggingface_hub's own, in the thread of an upload, where it would be the upload's failure.
+        warnings.filterwarnings("ignore", "Use 'content=", DeprecationWarning)
+        yield hub
+    hub.stop()
