@@ -44,7 +44,8 @@ from common.config import parse_settings
 from common.errors import run_recipe
 from common.pictures import CLICK_THROUGH_RATE, draw_run
 from common.processes import agree, check_processes, leave_processes, on_main_process, use_cpu_without_gpu
-from common.records import RECORD_NAME, write_record, write_text
+from common.publishing import write_results
+from common.records import RECORD_NAME, write_text
 from hf_momo.run_record import portable, run_record
 
 # Split to the prefix of its numbers in all_results.json.
@@ -217,7 +218,7 @@ def report(settings: Settings, keeper: LoopKeeper, results: dict[str, Any], scor
         "evaluations": [entry for entry in state.log_history if "eval_loss" in entry],
         "metrics": {split: asdict(each) for split, each in scores.items()},
     }
-    write_record(record, folder)
+    write_results(record, folder)
     print(f"model, scores and pictures are in {folder}")
 
 

@@ -39,7 +39,8 @@ from common.config import parse_settings
 from common.errors import RecipeError, run_recipe
 from common.pictures import IMAGE_CLASSIFICATION, draw_run
 from common.processes import agree, check_processes, leave_processes, use_cpu_without_gpu
-from common.records import RECORD_NAME, write_record
+from common.publishing import push_results, write_results
+from common.records import RECORD_NAME
 from hf_momo.run_record import training_record
 from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
 from images.augmentation import Augmentation
@@ -80,11 +81,13 @@ def main() -> None:
     if settings.training.do_train:
         train(trainer, settings)
     metrics = evaluate(trainer, settings) if settings.training.do_eval else {}
-    if settings.training.do_train and trainer.is_world_process_zero():
+    if settings.training.do_train:
         record = training_record(trainer, {"model": settings.model, "data": settings.data})
         record |= {"task": "image-classification", "data": describe(corpus, settings.data), "metrics": metrics}
-        write_record(record, settings.folder)
-        print(f"model, scores and record are in {settings.folder}")
+        if trainer.is_world_process_zero():
+            write_results(record, settings.folder)
+            print(f"model, scores and record are in {settings.folder}")
+        push_results(trainer, record)
     leave_processes()
 
 

@@ -38,7 +38,8 @@ from common.config import parse_settings
 from common.errors import RecipeError, run_recipe
 from common.pictures import LANGUAGE_MODELING, draw_run
 from common.processes import agree, check_processes, leave_processes, on_main_process, use_cpu_without_gpu
-from common.records import RECORD_NAME, write_record
+from common.publishing import push_results, write_results
+from common.records import RECORD_NAME
 from hf_momo import MomoTrainer, MomoTrainingArguments
 from hf_momo.run_record import training_record
 from language_models.arguments import DataArguments, ModelArguments
@@ -84,13 +85,17 @@ def main() -> None:
     if settings.training.do_train:
         train(trainer, settings)
     metrics = evaluate(trainer, blocks["validation"]) if settings.training.do_eval else {}
+    record = None
     if trainer.is_world_process_zero():
         samples = generate(trainer, tokenizer, settings.data, texts["validation"]["text"])
         if settings.training.do_train:
             record = training_record(trainer, {"model": settings.model, "data": settings.data})
             record |= {"task": "language-modeling", "data": describe(settings.data, blocks), "samples": samples}
-            write_record({**record, "metrics": {"validation": metrics} if metrics else {}}, settings.folder)
+            record["metrics"] = {"validation": metrics} if metrics else {}
+            write_results(record, settings.folder)
             print(f"model, scores and record are in {settings.folder}")
+    if settings.training.do_train:
+        push_results(trainer, record)
     leave_processes()
 
 

@@ -61,14 +61,15 @@ from common.processes import (
     print_once,
     use_cpu_without_gpu,
 )
-from common.records import RECORD_NAME, write_record
+from common.publishing import push_results, write_results
+from common.records import RECORD_NAME
 from hf_momo import MomoSeq2SeqTrainingArguments
 from hf_momo.model_card import TOKENIZED_BLEU
 from hf_momo.run_record import training_record
 from machine_translation.arguments import DataArguments, ModelArguments
 from machine_translation.averaging import average_checkpoints
 from machine_translation.batching import TranslationCollator, tokenize
-from machine_translation.corpus import load_corpus
+from machine_translation.corpus import EMBEDDED, load_corpus
 from machine_translation.evaluation import (
     PREDICTIONS_NAME,
     TOKENIZED_PREDICTIONS_NAME,
@@ -78,7 +79,6 @@ from machine_translation.evaluation import (
     write_predictions,
 )
 from machine_translation.model import create_model, load_pretrained, load_tokenizer
-from machine_translation.saving import save_for_pipeline
 from machine_translation.settings import Settings, check_settings, needed_splits
 from machine_translation.tokenizer import train_token_tokenizer, train_tokenizer
 from machine_translation.trainer import TranslationTrainer
@@ -118,13 +118,17 @@ def main() -> None:
     trainer = prepare_trainer(settings, encoded, model, tokenizer, scorer)
     averaged = train(trainer, settings) if settings.training.do_train else []
     results = evaluate(trainer, scorer, settings, encoded)
-    if settings.training.do_train and trainer.is_world_process_zero():
+    if settings.training.do_train:
         record = training_record(trainer, {"model": settings.model, "data": settings.data})
         record |= {"task": "translation", "data": describe_corpus(corpus, settings.data), **results}
+        if settings.data.dataset_name == EMBEDDED:  # the one name that is not of the Hub
+            record["datasets"] = []
         if averaged:
             record["averaged_checkpoints"] = averaged
-        write_record(record, settings.folder)
-        print(f"model, scores and pictures are in {settings.folder}")
+        if trainer.is_world_process_zero():
+            write_results(record, settings.folder)
+            print(f"model, scores and pictures are in {settings.folder}")
+        push_results(trainer, record)
     leave_processes()
 
 
@@ -193,7 +197,7 @@ def train(trainer: TranslationTrainer, settings: Settings) -> list[int]:
         # The results of an overwritten run stay until here, and no longer: all_results.json is added to, not replaced.
         for name in OLD_RESULTS:
             (settings.folder / name).unlink(missing_ok=True)
-    save_for_pipeline(trainer, generation_config)
+    trainer.save_for_pipeline(generation_config)
     trainer.log_metrics("train", result.metrics)
     trainer.save_metrics("train", result.metrics)
     trainer.save_state()

@@ -8,6 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from huggingface_hub import ModelCard
+
+from hf_momo.model_card import render_model_card
+
 ROOT = Path(__file__).parents[1]
 DEMO_CONFIG = ROOT / "recipes" / "configs" / "demo.yaml"
 # A model and a run that take seconds.
@@ -38,6 +42,14 @@ def run_script(name: str, *arguments: str | Path, cwd: Path, check: bool = True)
     )
     assert not check or done.returncode == 0, done.stderr[-3000:]
     return done
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The model card of a run, which is what its record makes and names no path of this machine."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert text == render_model_card(json.loads((folder / "record.json").read_text(encoding="utf-8")))
+    assert str(folder.absolute().parent) not in text
+    return ModelCard(text)
 
 
 def write_text(folder: Path, name: str, lines: Sequence[str]) -> Path:

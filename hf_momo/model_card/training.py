@@ -8,8 +8,17 @@ from hf_momo.model_card.words import cell, count, finite, from_to, table
 
 _Curve = Sequence[Mapping[str, Any]]
 
-# In the settings, and shown with the optimizer.
-_OF_OPTIMIZER = ("optim", "optim_args", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
+# In the settings, and shown with the optimizer or of no consequence.
+_OF_OPTIMIZER = (
+    "output_dir",
+    "optim",
+    "optim_args",
+    "learning_rate",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+)
 # What each is, in words that need no source code.
 _MEANINGS = {
     "lr": "cap on the step size",

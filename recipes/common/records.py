@@ -1,7 +1,6 @@
-"""Reading and writing record.json, the record of a run."""
+"""Reading record.json, the record of a run, and writing files whole."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,6 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
-
-
-def write_record(record: Mapping[str, Any], folder: Path) -> None:
-    """Write `record` as record.json into `folder`."""
-    write_text(folder / RECORD_NAME, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """The Trainer of the translation recipe: MoMo's, with batches by tokens and evaluation in the corpus' order."""
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
+from transformers import GenerationConfig
 
 from hf_momo import MomoSeq2SeqTrainer
 from machine_translation.batching import TokenBatchSampler
+from machine_translation.saving import complete_for_pipeline, prepare_for_pipeline
 
 
 class TranslationTrainer(MomoSeq2SeqTrainer):
@@ -32,7 +36,27 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
         """
         super().__init__(*args, **kwargs)
         self.max_tokens_per_batch = max_tokens_per_batch
+        self._generation_config: GenerationConfig | None = None
         self._mean_tokens: Tensor | None = None
+
+    def save_for_pipeline(self, generation_config: GenerationConfig) -> None:
+        """Save the model such that `pipeline("translation", model=folder)` loads it, now and at every later save.
+
+        Args:
+            generation_config: As it was before training: evaluating writes every default of the day into the model's
+                own.
+        """
+        prepare_for_pipeline(self.model)
+        self._generation_config = generation_config
+        self.save_model()
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        model: Any = self.model
+        if self._generation_config is not None:
+            model.generation_config = copy.deepcopy(self._generation_config)
+        super()._save(output_dir, state_dict)
+        if getattr(model.config, "custom_pipelines", None):
+            complete_for_pipeline(Path(str(output_dir or self.args.output_dir)))
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches by tokens where they were asked for."""

@@ -18,6 +18,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from models.dlrm import DLRM
+from recipe_runs import read_card
 from recipes.criteo_log import write_log
 from recipes.launching import ROOT, curve, launch, read_json
 from safetensors.torch import load_file
@@ -83,11 +84,21 @@ def assert_same_run(folder: Path, other: Path, tolerance: float = 0.0) -> None:
 def test_what_a_run_leaves(tmp_path: Path, logs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     run(monkeypatch, *logs, "--output_dir", folder, "--num_train_epochs", "2", "--eval_steps", "10", "--draw_pictures")
-    names = {"all_results.json", "record.json", "trainer_state.json", "config.json", "dlrm.py", "model.safetensors"}
-    assert {path.name for path in folder.iterdir()} == names | {"loss.png", "step_size.png", "auc.png"}
+    names = {
+        "all_results.json",
+        "record.json",
+        "trainer_state.json",
+        "config.json",
+        "dlrm.py",
+        "model.safetensors",
+        "README.md",
+    }
+    assert {path.name for path in folder.iterdir()} == names | {"README.md", "loss.png", "step_size.png", "auc.png"}
     record, results = read_json(folder / "record.json"), read_json(folder / "all_results.json")
     assert record["metrics"]["validation"]["loss"] == results["eval_loss"]
     assert record["metrics"]["test"]["auc"] == results["predict_auc"]
+    scores = {result.metric_type: result.metric_value for result in read_card(folder).data.eval_results}
+    assert scores == {"roc_auc": round(results["predict_auc"], 4), "log_loss": round(results["predict_loss"], 4)}
     assert [record["metrics"][split]["rows"] for split in ("validation", "test")] == [101, 57]
     assert (record["steps"], record["epochs"], record["rows"]) == (2 * STEPS, 2, 2 * ROWS)
     assert (record["seed"], record["optimizer"]["name"], record["model"]["type"]) == (42, "MomoAdam", "dlrm")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recipe_runs import ROOT
+from recipe_runs import ROOT, read_card
 from recipes.image_data import images, write_mnist, write_npz
 from recipes.launching import curve, launch
 from safetensors.torch import load_file
@@ -61,6 +61,7 @@ def test_mnist_from_files_to_the_record(
         *("accuracy.png", "loss.png", "step_size.png"),
         *("all_results.json", "train_results.json", "eval_results.json", "trainer_state.json", "record.json"),
         *("config.json", "mlp.py", "model.safetensors", "preprocessor_config.json", "training_args.bin"),
+        "README.md",
     }
     # Grey levels of 0, 100 and 200 are soon told apart, and all 9 test images count although batches of 4 are dropped.
     model = AutoModelForImageClassification.from_pretrained("out").eval()
@@ -74,6 +75,8 @@ def test_mnist_from_files_to_the_record(
     assert results["eval_accuracy"] > 0.5
     record = read_json(tmp_path / "out" / "record.json")
     assert record["task"] == "image-classification"
+    (score,) = read_card(tmp_path / "out").data.eval_results
+    assert (score.metric_type, score.metric_value) == ("accuracy", round(results["eval_accuracy"], 4))
     assert record["metrics"]["test"] == {"accuracy": results["eval_accuracy"], "loss": results["eval_loss"]}
     assert record["data"] == {
         "name": "digits",
@@ -84,9 +87,13 @@ def test_mnist_from_files_to_the_record(
     assert (record["steps"], len(record["curve"]), len(record["evaluations"])) == (30, 30, 10)
     assert record["optimizer"] | {"name": "Momo", "lr": 1.0, "beta": 0.9, "lower_bound": 0.0} == record["optimizer"]
     assert str(tmp_path) not in json.dumps(record)
-    monkeypatch.setattr(sys, "argv", ["make_model_card.py", "out", "--output", "card"])
-    with pytest.raises(RecipeError, match="out is a run of image-classification, and these cards are for translation"):
-        make_model_card.main()
+    words = ["make_model_card.py", "out", "--compare", "out", "--note", "Toy data", "--output", "card"]
+    monkeypatch.setattr(sys, "argv", words)
+    make_model_card.main()
+    assert "- Toy data.\n" in read_card(tmp_path / "card").text
+    assert {path.name for path in (tmp_path / "card").iterdir()} == {
+        *("README.md", "record.json", "accuracy.png", "loss.png", "step_size.png"),
+    }
     with pytest.raises(RecipeError, match="--output_dir out holds a finished run; give another, or --overwrite"):
         recipe(*run)
     assert "model, scores and record are in out" in capsys.readouterr().out

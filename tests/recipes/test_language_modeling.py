@@ -20,6 +20,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from datasets import Dataset
 from real_data import real_data
+from recipe_runs import read_card
 from recipes.launching import ROOT, curve, read_json
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
@@ -96,7 +97,9 @@ def test_a_run_and_what_it_leaves(tmp_path: Path, text: Path, monkeypatch: pytes
     run(monkeypatch, "--train_file", text, "--output_dir", folder, "--draw_pictures", "true", "--max_steps", "40")
     names = {"all_results.json", "record.json", "trainer_state.json", "model.safetensors", "tokenizer.json"}
     assert {path.name for path in folder.iterdir()} >= names | {"loss.png", "step_size.png", "config.json"}
+    scores = {result.metric_type: result.metric_value for result in read_card(folder).data.eval_results}
     record, results = read_json(folder / "record.json"), read_json(folder / "all_results.json")
+    assert scores["perplexity"] == round(results["eval_perplexity"], 2)
     assert (record["steps"], record["seed"], record["optimizer"]["name"]) == (40, 42, "MomoAdam")
     # The rates of the steps: warm-up over 2 of them, then a cosine that would be 0 at the one after the last.
     rates = [entry["learning_rate"] for entry in record["curve"]]

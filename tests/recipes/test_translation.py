@@ -12,7 +12,7 @@ import pytest
 import sacrebleu
 import translation
 from huggingface_hub import ModelCard
-from recipe_runs import DEMO_CONFIG, PAIRS, ROOT, TINY, run_script, write_json_lines, write_sides
+from recipe_runs import DEMO_CONFIG, PAIRS, ROOT, TINY, read_card, run_script, write_json_lines, write_sides
 
 from machine_translation.arguments import DataArguments
 from machine_translation.corpus import load_corpus
@@ -76,6 +76,7 @@ def test_what_a_run_leaves(workplace: Path) -> None:
     run = workplace / "runs" / "momo_adam"
     assert {path.name for path in run.iterdir()} >= ARTEFACTS
     assert not list(run.glob(".*"))
+    assert read_card(run).data.model_name == "momo_adam"
     assert {path.name for path in workplace.iterdir()} == {"runs", "stdout.txt"}
 
 
