@@ -123,11 +123,18 @@ class HubMixin(_TrainerBase):
             if self.is_world_process_zero() and self.hub_model_id is None:
                 # The other processes are saving the model, which may take all of them.
                 self.save_model(_internal_call=True)
+                self._write_card(kwargs)
                 return self._not_pushed(problem)
             raise
         if isinstance(pushed, Future):
             pushed.add_done_callback(self._report)
         return pushed
+
+    def _write_card(self, options: dict[str, Any]) -> None:
+        try:
+            self.create_model_card(**{name: value for name, value in options.items() if name != "private"})
+        except Exception:
+            logger.exception("No model card could be written")
 
     def _push_again(
         self, problem: Exception, commit_message: str | None, token: str | None, revision: str | None

@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, kind: str, groups: dict[str, str]) -> None:
         self.hub.requests.append(Request(kind, self.command, self.path))
-        fault = self.hub.fault_of(kind)
+        fault = self.hub.fault_of(kind, self.path)
         if fault is not None and fault.cut:
             self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
             self.close_connection = True

@@ -27,6 +27,7 @@ class Fault:
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
+    repository: str = ""
 
 
 class Request(NamedTuple):
@@ -80,14 +81,16 @@ class Hub:
     def fail(self, kind: str, times: float = float("inf"), **what: object) -> None:
         """Let the next requests of a kind fail: `status` with `headers`, or `cut` off in the middle of the body.
 
-        Kinds: create, branch, info, yaml, preupload, batch, put, verify, commit, read; any.
+        Kinds: create, branch, info, yaml, preupload, batch, put, verify, commit, read; any. With `repository`, only
+        those that name it in their path.
         """
         self.faults.append(Fault(kind, times, **what))  # type: ignore[arg-type]
 
-    def fault_of(self, kind: str) -> Fault | None:
+    def fault_of(self, kind: str, path: str) -> Fault | None:
         """The fault that this request runs into, which is one less then."""
         with self.lock:
-            fault = next((each for each in self.faults if each.left > 0 and each.kind in (kind, "any")), None)
+            here = (each for each in self.faults if each.left > 0 and each.repository in path)
+            fault = next((each for each in here if each.kind in (kind, "any")), None)
             if fault is not None:
                 fault.left -= 1
             return fault

@@ -170,7 +170,7 @@ def test_out_of_reach_all_along(hub: Hub, clock: Clock, tmp_path: Path, caplog: 
     run.train()
     assert run.push_to_hub() is None
     assert run.hub_model_id is None
-    assert set(saved(tmp_path / "run")) >= MODEL_FILES
+    assert set(saved(tmp_path / "run")) >= {*MODEL_FILES, "README.md"}
     hub.faults.clear()
     assert main(push_command(caplog.records[-1].getMessage())) == 0
     assert hub.repositories[NAME].files == saved(tmp_path / "run")

@@ -6,19 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub.conftest import Clock
 from hub.server import Hub
 from hub.tiny_runs import NAME, TOKEN, check_no_token, saved, trainer
 from huggingface_hub import ModelCard
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from trainer.tiny import gpt2, quiet, text_examples
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+import hf_momo
 
 
 def test_what_is_pushed_is_what_was_saved(hub: Hub, tmp_path: Path) -> None:
-    run = trainer(tmp_path / "run")
+    run = trainer(tmp_path / "run", logging_strategy="steps")
     run.train()
     run.push_to_hub()
     repository = hub.repositories[NAME]
     assert repository.files == saved(tmp_path / "run")
-    assert set(repository.files) >= {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
+    assert set(repository.files) >= {"README.md", "config.json", "model.safetensors", "step_size.png"}
     assert (repository.messages, repository.private) == (["End of training"], False)
     ModelCard(repository.files["README.md"].decode()).validate()
     assert [request for request in hub.requests if request.kind == "unknown"] == []
@@ -77,3 +81,24 @@ def test_a_token_in_the_arguments_is_used_and_not_saved(
     assert torch.load(tmp_path / "run" / "training_args.bin", weights_only=False).hub_token is None
     assert hub.repositories[NAME].files.keys() >= {"training_args.bin", "last-checkpoint/training_args.bin"}
     check_no_token(hub, tmp_path)
+
+
+def test_a_stock_trainer_of_hf_momo_run(
+    hub: Hub, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`hf-momo run` gives the Trainers of a script what MomoTrainer does."""
+    hf_momo.integrate()
+    try:
+        args = TrainingArguments(
+            **quiet(tmp_path / "run"), optim="momo_adam", logging_strategy="no", push_to_hub=True, hub_model_id=NAME
+        )
+        run = Trainer(model=gpt2(), args=args, train_dataset=text_examples(8))
+        run.train()
+        hub.fail("commit")
+        run.save_model()
+        assert "The push to the Hub failed: the Hub at" in caplog.text
+        hub.faults.clear()
+        run.push_to_hub()
+    finally:
+        hf_momo.integrate(undo=True)
+    assert hub.repositories[NAME].files == saved(tmp_path / "run")

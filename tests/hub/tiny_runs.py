@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ from hf_momo import MomoTrainer
 USER = "me"
 TOKEN = "hf_" + "Zq7Xw2Kd9Rt4" * 3
 NAME = f"{USER}/tiny"
+CARDS = Path(__file__).parents[2] / "model_cards"
+# What no push takes along.
+STAYS = (
+    "checkpoint-2/trainer_state.json",
+    "_notes.txt",
+    ".secret",
+    "run.log",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -29,8 +41,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def trainer(folder: Path, **options: Any) -> MomoTrainer:
-    """A Trainer of a tiny language model that pushes to NAME."""
-    options = {"push_to_hub": True, "hub_model_id": NAME, "hub_strategy": "end", "max_steps": 2} | options
+    """A Trainer of a tiny language model that pushes to NAME. One that logs draws a picture, which takes its time."""
+    hub = {"push_to_hub": True, "hub_model_id": NAME, "hub_strategy": "end"}
+    options = {**hub, "max_steps": 2, "logging_strategy": "no"} | options
     return MomoTrainer(
         model=gpt2(),
         args=arguments(folder, **options),
@@ -58,3 +71,20 @@ def check_no_token(hub: Hub, folder: Path, *texts: str) -> None:
     for path in folder.rglob("*"):
         assert not path.is_file() or TOKEN.encode() not in path.read_bytes(), path
     assert hub.holds(TOKEN) == []
+
+
+def finished_run(folder: Path) -> Path:
+    """A folder as a run of the translation recipe leaves it, with the record of a real one, and what is not pushed."""
+    model, words = gpt2(), tokenizer()
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    shutil.copy(CARDS / "demo-de-en-momo_adam" / "record.json", folder)
+    shutil.copy(CARDS / "demo-de-en-momo_adam" / "step_size.png", folder)
+    (folder / "all_results.json").write_text('{"eval_bleu": 30.0}\n')
+    (folder / "translation_pipeline.py").write_text("# the pipeline\n")
+    (folder / "runs" / "one").mkdir(parents=True)
+    (folder / "runs" / "one" / "events.out.tfevents.1").write_bytes(b"logged")
+    for name in STAYS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}" if name.endswith(".json") else "stays here")
+    return folder
