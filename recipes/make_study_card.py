@@ -1,4 +1,4 @@
-r"""Make the card of a study: the final scores of a sweep beside published ones, over the learning rate.
+r"""Make the card of a study: the final scores of a sweep over the learning rate, beside published ones or alone.
 
     hf-momo sweep --config recipes/studies/mnist.yaml --output_dir sweeps/mnist -- --data_dir data/mnist
     python recipes/make_study_card.py sweeps/mnist --reference recipes/studies/mnist_paper.csv \
@@ -6,56 +6,99 @@ r"""Make the card of a study: the final scores of a sweep beside published ones,
 
 Takes the runs' records and nothing else, and leaves README.md, record.json with every run, and score.png. The
 reference is a table with the columns optimizer, learning_rate, mean and deviation. Scores are shares (an accuracy from
-0 to 1) and shown in percent. A run that diverged counts with the score that its model ended with, that of chance.
+0 to 1) and shown in percent, or with --digits N as they are. A run that diverged counts with the score that its model
+ended with, that of chance.
+
+Given the folder of a card instead of a sweep, it makes page and picture anew from the record there:
+
+    python recipes/make_study_card.py model_cards/mnist-mlp-study
 """
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from common.errors import RecipeError, run_recipe
-from common.records import RECORD_NAME, write_text
+from common.records import RECORD_NAME, read_record, write_text
+from hf_momo.model_card import CARD_FILE, write_card
 from hf_momo.sweep.grid import SweepError
 from hf_momo.sweep.settings import read_sweep
-from study_card.cells import read_cells, read_reference, read_runs
-from study_card.page import render_page
+from study_card.cells import Reference, read_cells, read_reference, read_runs
+from study_card.page import PICTURE, render_study
 from study_card.picture import draw_scores
 
-PICTURE = "score.png"
+_STUDIES = Path(__file__).parent / "studies"
 
 
 def main() -> None:
-    """Read the sweep and the reference, then write the card."""
+    """Read the sweep and the reference, or the record made of them, then write the card."""
     parser = argparse.ArgumentParser(description="Make the card of a study.")
-    parser.add_argument("sweep", type=Path, help="folder of the sweep, all of whose runs have ended")
-    parser.add_argument("--reference", type=Path, required=True, help="CSV: optimizer, learning_rate, mean, deviation")
+    parser.add_argument("sweep", type=Path, help="folder of the sweep, all of whose runs have ended, or of a card")
+    parser.add_argument("--reference", type=Path, help="CSV: optimizer, learning_rate, mean, deviation")
     parser.add_argument("--reference_name", default="paper", help="what the table calls it")
+    parser.add_argument("--metric_name", help="what the table calls the score (default: its key)")
+    parser.add_argument("--digits", type=int, help="digits of a score that is not to be shown in percent")
     parser.add_argument("--chance", type=float, default=0.1, help="score of guessing (default: 0.1)")
     parser.add_argument("--tolerance", type=float, default=0.004, help="how far apart scores may be (default: 0.004)")
-    parser.add_argument("--title", required=True, help="heading of the card")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the card")
+    parser.add_argument("--note", action="append", help="a sentence for the limits; may be given more than once")
+    parser.add_argument("--title", help="heading of the card")
+    parser.add_argument("--output", type=Path, help="folder of the card")
     arguments = parser.parse_args()
+    if (arguments.sweep / RECORD_NAME).is_file():
+        folder, record = arguments.sweep, read_record(arguments.sweep)
+        reference = read_reference(_STUDIES / record["reference"]) if record.get("reference") else {}
+    else:
+        if arguments.title is None or arguments.output is None:
+            raise RecipeError("--title and --output are needed for the card of a sweep")
+        folder = arguments.output
+        record, reference = study_record(arguments)
+    write_study(record, reference, folder)
+
+
+def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Reference]:
+    """The record of a study, from the folder of its sweep, and what was published."""
     try:
         sweep = read_sweep(arguments.sweep)
     except SweepError as error:
         raise RecipeError(str(error)) from error
     runs = read_runs(sweep, arguments.sweep)
-    cells = read_cells(runs, read_reference(arguments.reference), arguments.chance, arguments.tolerance)
+    reference = read_reference(arguments.reference) if arguments.reference else {}
+    cells = read_cells(runs, reference, arguments.chance, arguments.tolerance)
+    chosen = {name: getattr(arguments, name) for name in ("metric_name", "digits")}
     record = {
         "title": arguments.title,
         "metric": sweep.metric,
+        "greater_is_better": sweep.greater_is_better,
+        **{name: value for name, value in chosen.items() if value is not None},
         "chance": arguments.chance,
         "tolerance": arguments.tolerance,
-        "reference": arguments.reference.name,
+        "reference": arguments.reference.name if arguments.reference else None,
+        "reference_name": arguments.reference_name,
+        "notes": arguments.note or [],
         "cells": [cell.to_json() for cell in cells],
         "runs": runs,
     }
-    write_text(arguments.output / RECORD_NAME, json.dumps(record, indent=1, allow_nan=False) + "\n")
-    draw_scores(cells, arguments.output / PICTURE, sweep.metric, arguments.reference_name)
-    page = render_page(cells, runs, arguments.title, sweep.metric, arguments.reference_name, arguments.tolerance)
-    write_text(arguments.output / "README.md", page)
+    return record, reference
+
+
+def write_study(record: dict[str, Any], reference: Reference, folder: Path) -> None:
+    """Write record, picture and page."""
+    cells = read_cells(record["runs"], reference, record["chance"], record["tolerance"])
+    page = render_study(record, reference)
+    write_text(folder / RECORD_NAME, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    draw_scores(
+        cells,
+        folder / PICTURE,
+        record.get("metric_name") or record["metric"],
+        record.get("reference_name", "paper"),
+        percent=record.get("digits") is None,
+        greater_is_better=record.get("greater_is_better", True),
+    )
+    if not write_card(page, folder):
+        raise RecipeError(f"{folder / CARD_FILE} is no generated card; move it away, or give another --output")
     apart = [cell for cell in cells if cell.agrees is False]
-    print(f"{arguments.output}: README.md, {RECORD_NAME}, {PICTURE}; {len(cells)} cells, {len(apart)} disagree")
+    print(f"{folder}: {CARD_FILE}, {RECORD_NAME}, {PICTURE}; {len(cells)} cells, {len(apart)} disagree")
 
 
 if __name__ == "__main__":

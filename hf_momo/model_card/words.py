@@ -1,8 +1,12 @@
 """Numbers and settings as a card writes them."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+# With what may stand beside a number in a table: a deviation, a percent sign, the parts of a share.
+_NUMBER = re.compile(r"[-+]?\d[\d.,e+-]*%?( ± [\d.]+)?( \(.*\))?$")
 
 
 def cell(value: Any) -> str:
@@ -21,9 +25,10 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, without the columns in which every row is empty."""
-    kept = [number for number in range(len(header)) if any(row[number] for row in rows)]
-    lines = [[header[number] for number in kept], ["---"] * len(kept)]
+    """A table in Markdown, numbers to the right, without the columns in which every row is empty."""
+    columns = {number: [row[number] for row in rows if row[number]] for number in range(len(header))}
+    kept = {number: all(map(_NUMBER.match, cells)) for number, cells in columns.items() if cells}
+    lines = [[header[number] for number in kept], ["---:" if right else "---" for right in kept.values()]]
     lines += [[row[number] for number in kept] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import RecipeError
+from hf_momo.model_card.training import capped_share
 from hf_momo.run_record import portable
 from hf_momo.sweep.records import OUTPUT_FOLDER, RECORD_FILE
 from hf_momo.sweep.settings import Sweep
@@ -81,11 +82,19 @@ def read_runs(sweep: Sweep, folder: Path) -> list[dict[str, Any]]:
                 "command": portable(details["command"]),
                 "steps": details["steps"],
                 "data": details["data"],
+                "rows": details.get("rows"),
+                "metrics": details.get("metrics"),
+                "capped": _capped(details.get("curve") or []),
                 "versions": details["versions"],
                 "hardware": details["hardware"],
             }
         )
     return runs
+
+
+def _capped(curve: Sequence[Mapping[str, Any]]) -> float | None:
+    """Share of the steps at which the cap was binding; None of other optimizers than MoMo's."""
+    return capped_share(curve) if curve and "step_capped" in curve[-1] else None
 
 
 def read_reference(path: Path) -> Reference:
@@ -112,7 +121,8 @@ def read_cells(runs: Sequence[Mapping[str, Any]], reference: Reference, chance: 
     Args:
         runs: Of `read_runs`.
         reference: Of `read_reference`.
-        chance: Score of guessing; up to twice as much counts as having learnt nothing.
+        chance: Score of guessing; up to twice as much counts as having learnt nothing. Of no consequence without a
+            reference.
         tolerance: How far apart two means may be.
     """
     cells = []

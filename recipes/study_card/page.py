@@ -1,78 +1,144 @@
 """The card of a study as a page."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from huggingface_hub import ModelCardData
+
+from hf_momo.model_card import MARKER
+from hf_momo.model_card.words import count, table
 from hf_momo.sweep.grid import format_rate
-from study_card.cells import Cell
+from study_card.cells import Cell, read_cells
 
-_NOTE = """\
-Mean and sample standard deviation over {seeds}, in percent, of the last epoch and not the best one. *Diverged* is how
-many runs ended with a loss that is not a number; they count with the score that their model ended with. Of {compared}
-cells with a published value {agreeing} agree: their means are no more than {tolerance:g} points apart, or both have
-learnt next to nothing (up to twice the score of guessing)."""
+PICTURE = "score.png"
+_COMPARED = """\
+Of {compared} cells with a published value {agreeing} agree: their means are no more than {tolerance:g} points apart, \
+or both have learnt next to nothing (up to twice the score of guessing)."""
+
+# Scores beside the study's own, by split and key, and what they are called.
+_OTHER_SCORES = {
+    ("validation", "loss"): "validation loss",
+    ("validation", "auc"): "validation AUC",
+    ("test", "loss"): "test loss",
+    ("test", "auc"): "test AUC",
+}
+
+Record = Mapping[str, Any]
 
 
-def render_page(
-    cells: Sequence[Cell],
-    runs: Sequence[Mapping[str, Any]],
-    title: str,
-    metric: str,
-    reference: str,
-    tolerance: float,
-) -> str:
+def render_study(record: Record, reference: Mapping[tuple[str, float], tuple[float, float]]) -> str:
     """The page, with the picture that lies beside it.
 
     Args:
-        cells: What the table shows.
-        runs: Of which they were made.
-        title: The heading.
-        metric: Key of the score.
-        reference: What the published values are called.
-        tolerance: As in the cells.
+        record: Of a study. `digits` is how many a score is shown with; without it scores are shares, in percent.
+        reference: Published means and deviations; may be empty.
+
+    Returns:
+        Markdown with a metadata block.
     """
-    header = ("optimizer", "learning rate or cap", metric, "diverged", reference, "difference", "agrees")
-    lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
-    lines += ["| " + " | ".join(_row(cell)) + " |" for cell in cells]
-    seeds = sorted({run["seed"] for run in runs})
-    compared = [cell for cell in cells if cell.agrees is not None]
-    note = _NOTE.format(
-        seeds=f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}",
-        compared=len(compared),
-        agreeing=sum(cell.agrees is True for cell in compared),
-        tolerance=100 * tolerance,
-    )
-    return (
-        "\n\n".join([f"# {title}", "![score by learning rate](score.png)", "\n".join(lines), note, _how(runs)]) + "\n"
-    )
+    cells = read_cells(record["runs"], reference, record["chance"], record["tolerance"])
+    optimizers = list(dict.fromkeys(cell.optimizer for cell in cells))
+    data = ModelCardData(library_name="transformers", tags=["hf_momo", "learning-rate-study", *optimizers])
+    sections = [
+        f"---\n{data.to_yaml()}\n---",
+        f"<!-- {MARKER} -->",
+        f"# {record['title']}",
+        f"![score by learning rate]({PICTURE})",
+        _cells_table(cells, record),
+        _note(cells, record),
+        _how(record["runs"]),
+    ]
+    notes = record.get("notes") or []
+    limits = [*notes, "Scores of a study: there is no model in this folder"]
+    sections += ["## Limits", "\n".join(f"- {limit.rstrip('.')}." for limit in limits)]
+    return "\n\n".join(sections) + "\n"
 
 
-def _row(cell: Cell) -> tuple[str, ...]:
+def _cells_table(cells: Sequence[Cell], record: Record) -> str:
+    name = record.get("metric_name") or record["metric"]
+    reference = record.get("reference_name", "paper")
+    others = [each for each in _OTHER_SCORES if _others(cells[0], each, record) is not None]
+    header = ["optimizer", "learning rate or cap", name, "diverged", reference, "difference", "agrees"]
+    header += [*(_OTHER_SCORES[each] for each in others), "steps at the cap"]
+    rows = []
+    for cell in cells:
+        beside = [_score(*(_others(cell, each, record) or (0.0, None)), record) for each in others]
+        capped = [run["capped"] for run in _runs(cell, record) if run.get("capped") is not None]
+        rows.append([*_row(cell, record), *beside, f"{statistics.fmean(capped):.0%}" if capped else ""])
+    return table(header, rows)
+
+
+def _row(cell: Cell, record: Record) -> list[str]:
     published, difference = "", ""
     if cell.published is not None:
-        published = _percent(*cell.published)
+        published = _score(*cell.published, record)
         difference = f"{100 * (cell.mean - cell.published[0]):+.2f}"
     verdict = "" if cell.agrees is None else "yes" if cell.agrees else "**no**"
-    mean = _percent(cell.mean, cell.deviation)
+    mean = _score(cell.mean, cell.deviation, record)
     diverged = str(cell.diverged) if cell.diverged else ""
-    return (f"`{cell.optimizer}`", format_rate(cell.learning_rate), mean, diverged, published, difference, verdict)
+    return [f"`{cell.optimizer}`", format_rate(cell.learning_rate), mean, diverged, published, difference, verdict]
 
 
-def _percent(mean: float, deviation: float | None) -> str:
-    return f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+def _runs(cell: Cell, record: Record) -> list[Record]:
+    point = (cell.optimizer, cell.learning_rate)
+    return [run for run in record["runs"] if (run["optimizer"], run["learning_rate"]) == point]
 
 
-def _how(runs: Sequence[Mapping[str, Any]]) -> str:
+def _others(cell: Cell, score: tuple[str, str], record: Record) -> tuple[float, float | None] | None:
+    """Mean and deviation of another score; None where there is none, or it is the study's own."""
+    split, key = score
+    values = [((run.get("metrics") or {}).get(split) or {}).get(key) for run in _runs(cell, record)]
+    found = [value for value in values if isinstance(value, int | float)]
+    if len(found) < len(values) or tuple(found) == cell.scores:
+        return None
+    return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None
+
+
+def _score(mean: float, deviation: float | None, record: Record) -> str:
+    digits, factor = (2, 100) if record.get("digits") is None else (record["digits"], 1)
+    return f"{factor * mean:.{digits}f}" + ("" if deviation is None else f" ± {factor * deviation:.{digits}f}")
+
+
+def _note(cells: Sequence[Cell], record: Record) -> str:
+    seeds = sorted({run["seed"] for run in record["runs"]})
+    named = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    percent = ", in percent" if record.get("digits") is None else ""
+    sentences = [
+        f"Mean and sample standard deviation over {named}{percent}, at the end of training and not at its best."
+    ]
+    if any(cell.diverged for cell in cells):
+        sentences.append(
+            "*Diverged* is how many runs ended with a loss that is not a number; they count with the score that their "
+            "model ended with."
+        )
+    compared = [cell for cell in cells if cell.agrees is not None]
+    if compared:
+        agreeing = sum(cell.agrees is True for cell in compared)
+        tolerance = 100 * record["tolerance"]
+        sentences.append(_COMPARED.format(compared=len(compared), agreeing=agreeing, tolerance=tolerance))
+    return " ".join(sentences)
+
+
+def _how(runs: Sequence[Record]) -> str:
     first = runs[0]
     seconds = sorted(run["train_runtime"] for run in runs if run["train_runtime"] is not None)
     hardware, versions = first["hardware"], first["versions"]
-    machine = ", ".join(
-        [str(hardware["device"]), *([f"{hardware['threads']} thread a run"] if hardware.get("threads") == 1 else [])]
-    )
-    splits = ", ".join(f"{count:,} {name}" for name, count in first["data"]["splits"].items())
+    threads = ["1 thread a run"] if hardware.get("threads") == 1 else []
+    machine = ", ".join([str(hardware["device"]), *threads])
     return (
-        f"{len(runs)} runs of {first['steps']:,} steps on {splits} images ({first['data']['name']}), training for "
+        f"{len(runs)} runs of {first['steps']:,} steps on {_data(first)}, training for "
         f"{seconds[0]:.0f} to {seconds[-1]:.0f} seconds each ({machine}); "
         + ", ".join(f"{name} {number}" for name, number in versions.items())
         + f". The first of them:\n\n```\n{first['command']}\n```\n\nrecord.json has every run."
     )
+
+
+def _data(run: Record) -> str:
+    data = run["data"]
+    if "splits" in data:
+        splits = ", ".join(f"{number:,} {name}" for name, number in data["splits"].items())
+        return f"{splits} images ({data['name']})"
+    scored = [f"{scores['rows']:,} of {split}" for split, scores in (run.get("metrics") or {}).items()]
+    also = f" (and {' and '.join(scored)})" if scored else ""
+    return f"{count(run['rows'], 'row')}{also}: {data['name']}"

@@ -3,14 +3,24 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from common.pictures import RUN_STYLES
 from hf_momo.model_card.pictures import save
 from study_card.cells import Cell
 
 
-def draw_scores(cells: Sequence[Cell], path: Path, metric: str, reference: str) -> None:
+def draw_scores(
+    cells: Sequence[Cell],
+    path: Path,
+    metric: str,
+    reference: str,
+    *,
+    percent: bool = True,
+    greater_is_better: bool = True,
+) -> None:
     """Draw a line with the range over seeds for every optimizer, and a circle for every published mean.
 
     Args:
@@ -18,29 +28,51 @@ def draw_scores(cells: Sequence[Cell], path: Path, metric: str, reference: str) 
         path: The picture.
         metric: What stands at the axis of the score.
         reference: What the circles are called.
+        percent: Scores are shares, and drawn in percent.
+        greater_is_better: If not, scores go on a log axis.
     """
     # Two panels: learning rates of which some have learnt nothing, and a close look at the best.
     figure = Figure(figsize=(8.0, 7.0))
     panels = figure.subplots(2, 1, sharex=True)
+    factor = 100 if percent else 1
     for number, optimizer in enumerate(dict.fromkeys(cell.optimizer for cell in cells)):
         colour, style = RUN_STYLES[number % len(RUN_STYLES)]
         own = [cell for cell in cells if cell.optimizer == optimizer]
         rates = [cell.learning_rate for cell in own]
-        low, high = ([100 * end(cell.scores) for cell in own] for end in (min, max))
-        published = [(cell.learning_rate, 100 * cell.published[0]) for cell in own if cell.published is not None]
+        low, high = ([factor * end(cell.scores) for cell in own] for end in (min, max))
+        published = [(cell.learning_rate, factor * cell.published[0]) for cell in own if cell.published is not None]
         for axes in panels:
-            axes.plot(rates, [100 * cell.mean for cell in own], color=colour, linestyle=style, label=optimizer)
+            axes.plot(
+                rates,
+                [factor * cell.mean for cell in own],
+                color=colour,
+                linestyle=style,
+                marker=".",
+                label=optimizer,
+            )
             axes.fill_between(rates, low, high, color=colour, alpha=0.2, linewidth=0)
             axes.plot(*zip(*published, strict=True), "o", color=colour, fillstyle="none") if published else None
     for axes in panels:
         axes.set_xscale("log")
-        axes.set_ylabel(f"{metric} (%)")
+        axes.set_ylabel(f"{metric} (%)" if percent else metric)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    best = 100 * max(cell.mean for cell in cells)
-    panels[0].set_ylim(0, 102)
-    panels[1].set_ylim(best - 4, best + 0.5)
+    _scale(panels, [factor * cell.mean for cell in cells], greater_is_better)
     panels[1].set_xlabel("learning rate, or cap of the step size")
-    panels[0].plot([], [], "o", color="black", fillstyle="none", label=reference)
+    if any(cell.published is not None for cell in cells):
+        panels[0].plot([], [], "o", color="black", fillstyle="none", label=reference)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     save(figure, path)
+
+
+def _scale(panels: Sequence[Axes], scores: Sequence[float], greater_is_better: bool) -> None:
+    if greater_is_better:
+        panels[0].set_ylim(0, 102)
+        panels[1].set_ylim(max(scores) - 4, max(scores) + 0.5)
+        return
+    best = min(scores)
+    panels[0].set_yscale("log")
+    for formatter, axis in ((FuncFormatter(lambda value, _: f"{value:g}"), panels[0].yaxis),):
+        axis.set_major_formatter(formatter)
+        axis.set_minor_formatter(formatter if max(scores) < 10 * best else NullFormatter())
+    panels[1].set_ylim(0.98 * best, 1.08 * best)

@@ -8,11 +8,12 @@ from typing import Any
 
 import make_study_card
 import pytest
+from huggingface_hub import ModelCard
 from recipe_runs import ROOT
 
 from common.errors import RecipeError
 from study_card.cells import read_cells, read_reference
-from study_card.page import render_page
+from study_card.page import render_study
 
 # optimizer, learning rate: scores by seed; None for a run that diverged, which ended with the score of chance.
 SCORES = {
@@ -108,6 +109,41 @@ def test_card(sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert (card / "score.png").stat().st_size > 10_000
 
 
+def test_a_card_is_made_anew_from_its_record(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = make_card(sweep, monkeypatch)
+    before = {path.name: path.read_bytes() for path in card.iterdir()}
+    record = json.loads(before["record.json"])
+    monkeypatch.setattr(make_study_card, "_STUDIES", sweep.parent)
+    monkeypatch.setattr(sys, "argv", ["make_study_card.py", str(card)])
+    make_study_card.main()
+    assert {path.name: path.read_bytes() for path in card.iterdir()} == before
+    (card / "record.json").write_text(json.dumps({**record, "title": "Another", "notes": ["A toy."]}))
+    make_study_card.main()
+    text = (card / "README.md").read_text()
+    assert "# Another" in text and "- A toy.\n" in text
+    (card / "README.md").write_text("Somebody's own.")
+    with pytest.raises(RecipeError, match="is no generated card; move it away"):
+        make_study_card.main()
+
+
+def test_scores_that_are_no_shares_and_have_no_reference(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss, lower is better, with other scores and the share of capped steps beside it."""
+    for path in sweep.rglob("record.json"):
+        capped = {"curve": [{"step": 4, "step_capped": 0.25}]} if "momo" in path.parts else {"curve": [{"step": 4}]}
+        seed = int(path.parts[-3].removeprefix("seed_"))
+        write(path, details("python x.py") | capped | {"rows": 9, "metrics": {"test": {"auc": 0.5 + seed / 10}}})
+    settings = json.loads((sweep / "sweep.json").read_text())
+    write(sweep / "sweep.json", settings | {"greater_is_better": False})
+    words = ["--title", "A loss", "--digits", "3", "--output", sweep.parent / "card"]
+    monkeypatch.setattr(sys, "argv", ["make_study_card.py", *map(str, [sweep, *words])])
+    make_study_card.main()
+    page = (sweep.parent / "card" / "README.md").read_text()
+    assert "| optimizer | learning rate or cap | eval_accuracy | diverged | test AUC | steps at the cap |" in page
+    assert "| `momo` | 1e-01 | 0.973 ± 0.001 |  | 0.550 ± 0.071 | 25% |" in page
+    assert "| `sgd` | 1e-01 | 0.955 ± 0.007 |  | 0.550 ± 0.071 |  |" in page
+    assert "published" not in page and "percent" not in page
+
+
 def test_what_is_no_finished_study(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = sweep / "sgd" / "lr_1e-01" / "seed_1"
     write(run / "run.json", {"status": "crashed", "reason": "exit status 1", "results": None})
@@ -135,13 +171,17 @@ STUDY_CARDS = [
 @pytest.mark.parametrize("path", STUDY_CARDS, ids=[path.parent.name for path in STUDY_CARDS])
 def test_published_cards_are_the_render_of_their_records(path: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
-    reference = read_reference(ROOT / "recipes" / "studies" / record["reference"])
+    name = record["reference"]
+    reference = read_reference(ROOT / "recipes" / "studies" / name) if name else {}
     cells = read_cells(record["runs"], reference, record["chance"], record["tolerance"])
     assert json.loads(json.dumps([cell.to_json() for cell in cells])) == record["cells"]
-    page = render_page(cells, record["runs"], record["title"], record["metric"], "paper", record["tolerance"])
-    assert (path.parent / "README.md").read_text(encoding="utf-8") == page
+    page = (path.parent / "README.md").read_text(encoding="utf-8")
+    assert page == render_study(record, reference)
+    assert {"hf_momo", *(cell.optimizer for cell in cells)} <= set(ModelCard(page).data.tags)
     assert (path.parent / "score.png").exists()
 
 
 def test_there_are_study_cards() -> None:
-    assert {path.parent.name for path in STUDY_CARDS} >= {"mnist-mlp-study", "mnist-mlp-init-seed-study"}
+    assert {path.parent.name for path in STUDY_CARDS} == {
+        *("mnist-mlp-study", "mnist-mlp-init-seed-study", "criteo-subset-study"),
+    }
