@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset, disable_progress_bars, enable_progress_bars
+from huggingface_hub import ModelCard
 from torch import Tensor, nn
 from trainer.tiny import Probe, _Probed, gpt2, training_logs
 from trainer.trl_runs import (
@@ -256,3 +257,17 @@ def test_the_stock_trainer_of_trl_once_integrated(tmp_path: Path) -> None:
     ours, theirs = ([{key: e[key] for key in KEYS} for e in training_logs(each)] for each in (stock, mixed))
     assert ours == theirs
     assert stock.args.learning_rate == mixed.args.learning_rate == 0.01
+    for trainer in (stock, mixed):
+        check_card(trainer)
+
+
+def check_card(trainer: Any) -> None:
+    """TRL's own card, with the optimizer's tags and what the step size did; made twice it says so once."""
+    for _ in range(2):
+        trainer.create_model_card(model_name="a-model", dataset_name="some-data")
+    card = ModelCard.load(Path(trainer.args.output_dir, "README.md"))
+    assert {"trl", "sft", "hf_momo", "momo_adam"} <= set(card.data.tags)
+    assert "It has been trained using [TRL]" in card.text and card.data.datasets == "some-data"
+    assert card.text.count("## What the step size did") == 1
+    assert "The lower bound of the loss was 2.9 throughout" in card.text
+    assert Path(trainer.args.output_dir, "step_size.png").exists()
