@@ -199,10 +199,10 @@ def portable(value: Any) -> Any:
     if path.is_relative_to(Path.cwd()):
         return path.relative_to(Path.cwd()).as_posix()
     users = {Path.home().name, os.environ.get("USER"), os.environ.get("LOGNAME")}
-    parts = [part for part in path.parts[1:] if part not in users]
-    # /home/NAME and /Users/NAME of somebody else.
-    if parts[:1] in (["home"], ["Users"]) and len(path.parts) > 2 and path.parts[2] in parts:
-        parts = parts[2:]
+    parts = path.parts[1:]
+    # /home/NAME and /Users/NAME, whoever it is.
+    parts = parts[2:] if parts[:1] in (("home",), ("Users",)) else parts
+    parts = tuple(part for part in parts if part not in users)
     return Path(*parts[-2:]).as_posix()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from hf_momo.model_card import render_model_card, summarize, write_model_card
+from hf_momo.model_card import card_from_folder, is_generated, render_model_card, summarize, write_model_card
 
 # Every folder but those of studies, whose cards are rendered by recipes/ and tested there.
 CARDS = [
@@ -179,3 +179,107 @@ def test_a_score_of_tokens_is_named_apart_from_that_of_text(record: dict[str, An
     assert set(rule) == {"|", "-", ":", " "}
     assert "`nrefs:1|case:lc|tok:none`" in text
     assert "takes and gives Moses tokens" in text
+
+
+def of_task(record: dict[str, Any], task: str, data: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    settings = {**record["settings"], "data": {}}
+    changed = {"task": task, "data": data, "metrics": metrics, "settings": settings}
+    return {key: value for key, value in (record | changed).items() if key != "samples"}
+
+
+def scores_of(text: str) -> dict[str, Any]:
+    return {result.metric_type: result.metric_value for result in ModelCard(text).data.eval_results}
+
+
+def test_click_through_rate(record: dict[str, Any]) -> None:
+    scores = {"loss": 0.45678, "auc": 0.78912, "rows": 1000, "click_rate": 0.25, "constant_loss": 0.56234}
+    data = {"name": "a log", "files": {"train": ["train.tsv"]}}
+    text = render_model_card(of_task(record, "click-through-rate", data, {"test": scores}) | {"rows": 5000})
+    assert scores_of(text) == {"roc_auc": 0.7891, "log_loss": 0.4568}
+    assert "on 5,000 rows (a log, 2.5 passes over the log)" in text
+    assert (
+        "1,000 rows of test, of which 25.0% are clicks; predicting that rate for every row has a log loss of" in text
+    )
+    assert "0.5623" in text and "| test AUC | test log loss |" in text
+    assert "AutoModel.from_pretrained" in text and "categories=codes" in text
+    assert ModelCard(text).data.pipeline_tag == "tabular-classification"
+
+
+def test_language_modelling(record: dict[str, Any]) -> None:
+    data = {"name": None, "files": {"train": "my.txt"}, "tokens": {"train": 9000, "validation": 1000}}
+    scores = {"loss": 3.2, "perplexity": 24.5325, "bits_per_byte": 2.34567}
+    changed = of_task(record, "language-modeling", data, {"validation": scores})
+    changed["samples"] = [{"prompt": "To be", "text": " or ```not```"}]
+    text = render_model_card(changed)
+    assert scores_of(text) == {"perplexity": 24.53, "bits_per_byte": 2.346}
+    assert "on 9,000 tokens (my.txt)" in text and "1,000 tokens of validation" in text
+    assert 'generate("To be", ' in text
+    # A fence longer than any in the sample.
+    assert "````\nTo be or ```not```\n````" in text
+
+
+def test_image_classification(record: dict[str, Any]) -> None:
+    data = {"name": "cifar10", "splits": {"train": 800, "test": 200}, "image": [32, 32, 3], "classes": 10}
+    changed = of_task(record, "image-classification", data, {"test": {"accuracy": 0.91237, "loss": 0.3}})
+    changed["settings"]["data"] = {"max_train_samples": 800, "dataset_name": "cifar10"}
+    changed |= {"datasets": ["uoft-cs/cifar10"], "base_model": "google/vit-base", "license": "mit"}
+    text = render_model_card(changed)
+    card = ModelCard(text).data
+    assert scores_of(text) == {"accuracy": 0.9124}
+    assert (card.datasets, card.base_model, card.license) == (["uoft-cs/cifar10"], "google/vit-base", "mit")
+    assert card.eval_results[0].dataset_type == "uoft-cs/cifar10"
+    assert "for images of 32 x 32 x 3 in 10 classes" in text and "fine-tuned from [google/vit-base]" in text
+    assert "A part of the data was taken (max_train_samples 800), and the scores are of that part." in text
+
+
+def test_a_run_that_diverged_or_was_not_evaluated(record: dict[str, Any]) -> None:
+    """No score that is not a number reaches the Hub, and the card says what happened."""
+    record["curve"] += [entry(500, float("nan"), 0.0, float("nan")) | {"loss": float("nan")}]
+    record["metrics"]["test"] |= {"bleu": 0.0, "chrf": float("nan"), "loss": float("inf")}
+    text = render_model_card(record)
+    assert scores_of(text) == {"bleu": 0.0}
+    assert "| 0.00 | nan | inf |" in text
+    assert "The training diverged: a logged loss is not a number." in text
+    record["metrics"] = {}
+    text = render_model_card(record)
+    assert ModelCard(text).data.eval_results is None and "model_name" not in text.split("---")[1]
+    assert "The model was not evaluated." in text and "Nothing is known of its quality" in text
+
+
+def test_skipped_steps_and_notes(record: dict[str, Any]) -> None:
+    record["curve"][-1]["skipped_steps"] = 2
+    record["notes"] = ["A toy.", "Not for use"]
+    text = render_model_card(record)
+    assert "2 steps were skipped because a number was not finite." in text
+    assert "- A toy.\n- Not for use.\n" in text
+
+
+def test_a_text_of_ones_own_is_not_written_over(tmp_path: Path, record: dict[str, Any]) -> None:
+    (tmp_path / "README.md").write_text("# Mine\n")
+    assert not write_model_card(record, tmp_path)
+    assert (tmp_path / "README.md").read_text() == "# Mine\n" and (tmp_path / "record.json").exists()
+    (tmp_path / "README.md").write_text("")
+    assert write_model_card(record, tmp_path)
+    assert write_model_card(record | {"name": "another"}, tmp_path)
+    assert "# another" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert not is_generated("---\nlibrary_name: peft\n---\n# Model of mine\n")
+
+
+def test_card_from_folder(tmp_path: Path, record: dict[str, Any]) -> None:
+    folder = tmp_path / "a-run"
+    assert card_from_folder(tmp_path) is None
+    write_model_card({key: value for key, value in record.items() if key != "name"}, folder)
+    text = card_from_folder(folder, repo_id="me/translator")
+    assert text is not None
+    # Of the pictures of the record those that are there.
+    assert 'model="me/translator"' in text and "# a-run" in text and ".png" not in text
+    (folder / "loss.png").write_bytes(b"")
+    assert "![loss](loss.png)" in str(card_from_folder(folder))
+    for content, problem in (
+        ("{", "is not JSON"),
+        ("{}", "it has no curve"),
+        ('{"curve": []}', "it has no 'metrics'"),
+    ):
+        (folder / "record.json").write_text(content)
+        with pytest.raises(ValueError, match=problem):
+            card_from_folder(folder)
