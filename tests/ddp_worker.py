@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from common.processes import leave_processes
 from hf_momo import Momo, MomoAdam
 
 STEPS = 12
@@ -61,7 +62,7 @@ def main(store: str, rank: int, out: str) -> None:
     }
     torch.save(results, out)
     dist.barrier()
-    dist.destroy_process_group()
+    leave_processes()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def ranks(tmp_path_factory):
     """What two gloo processes end with, by case."""
     folder = tmp_path_factory.mktemp("ranks")
     outs = [folder / f"{rank}.pt" for rank in range(2)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[1] / "recipes")}
     processes = [
         subprocess.Popen(
             [sys.executable, str(WORKER), str(folder / "store"), str(rank), str(out)],

@@ -15,12 +15,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import torch
 from invariants.configurations import ROWS, Row
 from invariants.loops import run_on_cpu, train_in_a_loop
 from invariants.meshes import train_with_torch
 from invariants.sabotage import broken
 from invariants.trainers import train_with_the_trainer
+
+from common.processes import leave_processes
 
 WAYS = {"loop": train_in_a_loop, "trainer": train_with_the_trainer, "torch": train_with_torch}
 
@@ -43,8 +44,7 @@ def main(folder: Path, jobs: list[str]) -> None:
             # The other rows are worth having; the row's test shows this.
             result = {"error": traceback.format_exc()}
         (folder / f"{job.replace('/', '.')}.{rank}.json").write_text(json.dumps(result))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    leave_processes()
 
 
 if __name__ == "__main__":

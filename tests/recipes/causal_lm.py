@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback
 
+from common.processes import leave_processes
+
 VOCABULARY, STEPS, BATCH = 24, 6, 8
 
 
@@ -76,8 +78,7 @@ def main(folder: Path) -> None:
         logs = [entry for entry in trainer.state.log_history if "loss" in entry]
         run = {name: [entry[name] for entry in logs] for name in ("loss", "step_size", "step_capped")}
         (folder / "run.json").write_text(json.dumps({**run, "parameters": sorted(types.names)}))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    leave_processes()
 
 
 if __name__ == "__main__":

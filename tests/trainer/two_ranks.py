@@ -40,6 +40,7 @@ from trainer.tiny import (
     training_logs,
 )
 
+from common.processes import leave_processes
 from hf_momo import MomoAdam
 from hf_momo.accelerator import tap_accelerator
 from hf_momo.registry import unwrap_optimizer
@@ -167,7 +168,7 @@ def main(folder: Path) -> None:
     AcceleratorState._reset_state()
     results["accelerate-loop"] = accelerate_loop()
     (folder / f"rank{rank}.json").write_text(json.dumps(results))
-    torch.distributed.destroy_process_group()
+    leave_processes()
 
 
 if __name__ == "__main__":
