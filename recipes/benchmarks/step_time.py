@@ -5,8 +5,9 @@
 Three sets of parameters: ``iwslt14``, a 6+6-layer, d 512 encoder-decoder (36.7 million in 253 tensors); ``gpt2``,
 GPT-2 small (124 million in 148); ``tiny``, 5,000 tensors of 64. The optimizers take turns, so that a slow spell of the
 machine hits all of them; medians over the rounds are printed, their ratio to torch's fused AdamW in the same process,
-and the bytes that the step has to move over its time, beside those of a plain copy. momo-opt, the authors' package, is
-timed where it is installed.
+and the bytes that the step has to move over its time, beside those of a plain copy. The profiler then counts what one
+step asks of the device: on a GPU the kernels launched, elsewhere the operations of torch, and the times that the host
+waits for a number. momo-opt, the authors' package, is timed where it is installed.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, MarianConfig, MarianMTModel
 
@@ -137,6 +140,51 @@ def bandwidth(name: str, num_elements: int, seconds: float) -> float | None:
     return None if moved is None else 4.0 * moved * num_elements / seconds
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What one step asks of the device.
+
+    Attributes:
+        launches: Kernels on a GPU; elsewhere calls of torch operations from Python.
+        waits: Times that the host reads a number or waits for the device.
+    """
+
+    launches: int
+    waits: int
+
+
+def count(step: Step, device: str) -> Counts:
+    """Profile one step."""
+    on_gpu = device.startswith("cuda")
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities) as profiled:
+        step()
+        if on_gpu:
+            torch.cuda.synchronize()
+    events = profiled.events() or []
+    if on_gpu:
+        launches = sum(
+            event.name.startswith(("cudaLaunchKernel", "cuLaunchKernel", "hipLaunchKernel")) for event in events
+        )
+        waits = sum(event.name.endswith(("StreamSynchronize", "DeviceSynchronize")) for event in events)
+        return Counts(launches, waits - 1)  # one is that of this function
+    operations = [event for event in events if event.name.startswith("aten::")]
+    # torch's fused kernels for the CPU read their learning rate and counters, their CUDA twins do not.
+    outside = [event for event in operations if not _within(event, "aten::_fused_")]
+    return Counts(
+        sum(event.cpu_parent is None or not event.cpu_parent.name.startswith("aten::") for event in operations),
+        sum(event.name in ("aten::_local_scalar_dense", "aten::is_nonzero") for event in outside),
+    )
+
+
+def _within(event: Any, name: str) -> bool:
+    while event is not None:
+        if event.name.startswith(name):
+            return True
+        event = event.cpu_parent
+    return False
+
+
 def machine(device: str) -> dict[str, Any]:
     """What the times belong to. The load is that of the last minute: above the number of threads, others ran too."""
     names = {line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")}
@@ -156,13 +204,16 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def print_table(medians: dict[str, float], num_elements: int) -> None:
+def print_table(medians: dict[str, float], counts: dict[str, Counts], num_elements: int) -> None:
     """Print a line for each step, the fastest first."""
-    print(f"{'':28} {'median':>10} {'to fused AdamW':>16} {'GB/s':>8}")
+    print(f"{'':28} {'median':>10} {'to fused AdamW':>16} {'GB/s':>8} {'launches':>9} {'waits':>6}")
     for name, median in sorted(medians.items(), key=lambda item: item[1]):
         moved = bandwidth(name, num_elements, median)
-        rate = "" if moved is None else f"{moved / 1e9:8.1f}"
-        print(f"{name:28} {median * 1e3:7.1f} ms {median / medians[BASELINE]:16.2f} {rate}")
+        rate = "" if moved is None else f"{moved / 1e9:.1f}"
+        print(
+            f"{name:28} {median * 1e3:7.1f} ms {median / medians[BASELINE]:16.2f} {rate:>8}"
+            f" {counts[name].launches:9} {counts[name].waits:6}"
+        )
 
 
 def main() -> None:
@@ -178,23 +229,28 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="momo")  # one a step
     before = machine(options.device)
     parameters = make_parameters(options.parameters, options.device)
-    count = sum(parameter.numel() for parameter in parameters)
+    elements = sum(parameter.numel() for parameter in parameters)
     synchronize: Step = torch.cuda.synchronize if options.device.startswith("cuda") else lambda: None
-    times = measure(candidates(parameters), options.rounds, options.warm_up, synchronize)
+    steps = candidates(parameters)
+    times = measure(steps, options.rounds, options.warm_up, synchronize)
+    counts = {name: count(step, options.device) for name, step in steps.items()}
     medians = {name: statistics.median(values) for name, values in times.items()}
 
-    print(f"{count / 1e6:.1f}M parameters in {len(parameters)} tensors, {options.device}, torch {torch.__version__}")
-    print_table(medians, count)
+    print(
+        f"{elements / 1e6:.1f}M parameters in {len(parameters)} tensors, {options.device}, torch {torch.__version__}"
+    )
+    print_table(medians, counts, elements)
     if options.output is not None:
         record = {
             "parameters": options.parameters,
-            "elements": count,
+            "elements": elements,
             "tensors": len(parameters),
             **before,
             "rounds": options.rounds,
             "median_seconds": medians,
             "to_fused_adamw": {name: median / medians[BASELINE] for name, median in medians.items()},
-            "bytes_per_second": {name: bandwidth(name, count, median) for name, median in medians.items()},
+            "bytes_per_second": {name: bandwidth(name, elements, median) for name, median in medians.items()},
+            "counts": {name: asdict(each) for name, each in counts.items()},
             "seconds": times,
         }
         options.output.parent.mkdir(parents=True, exist_ok=True)
