@@ -13,7 +13,7 @@ import pytest
 import transformers
 from hub.server import Hub
 from hub.tiny_runs import TOKEN, USER
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 from trainer.conftest import _fresh_process_state, _imports_out_of_the_collectors_sight
 
 from hf_momo import hub_requests
@@ -58,9 +58,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     hub = Hub({TOKEN: USER})
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    )
+    for module in (constants, file_download):
+        address = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", address, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))

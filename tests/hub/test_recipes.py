@@ -11,34 +11,37 @@ import translation
 from hub.server import Hub
 from hub.tiny_runs import check_no_token, saved
 from huggingface_hub import ModelCard
-from recipe_runs import DEMO_CONFIG, TINY
+from recipe_runs import ROOT, TINY, write_sides
+
+NAME = "me/de-en"
 
 
 def run(patch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
-    words = [*map(str, arguments), "--config", str(DEMO_CONFIG), *TINY, "--disable_tqdm", "true", "--use_cpu"]
-    patch.setattr(sys, "argv", ["recipes/translation.py", *words])
+    quiet = ("--disable_tqdm", "true", "--use_cpu", "--report_to", "none")
+    config = ROOT / "recipes" / "configs" / "multi30k.yaml"
+    patch.setattr(
+        sys, "argv", ["recipes/translation.py", "--config", str(config), *TINY, *quiet, *map(str, arguments)]
+    )
     translation.main()
 
 
 def test_translation(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few steps leave a BLEU that is low and not 0, so another model would score otherwise."""
-    steps = ("--max_steps", "60", "--eval_strategy", "no", "--warmup_steps", "2", "--logging_steps", "20")
-    push = ("--push_to_hub", "--hub_model_id", "me/de-en", "--hub_strategy", "end")
-    folder = tmp_path / "run"
-    run(monkeypatch, "--output_dir", folder, *steps, *push)
-    files = hub.repositories["me/de-en"].files
+    """Four sentences, half learned by heart: a model that is not the trained one cannot have its BLEU."""
+    data = [f"--{split}_file={write_sides(tmp_path, split)}" for split in ("train", "validation", "test")]
+    steps = ("--max_steps", "45", "--warmup_steps", "2", "--learning_rate", "1e-2", "--dropout", "0")
+    saves = ("--eval_strategy", "no", "--save_strategy", "no")
+    folder, again = tmp_path / "run", tmp_path / "again"
+    run(monkeypatch, *data, *steps, *saves, "--output_dir", folder, "--push_to_hub", "--hub_model_id", NAME)
+    files = hub.repositories[NAME].files
     assert files == saved(folder)
-    record = json.loads(files["record.json"])
+    bleu = json.loads(files["record.json"])["metrics"]["test"]["bleu"]
     card = ModelCard(files["README.md"].decode())
-    card.validate()
-    [split] = record["metrics"]
-    [bleu] = [each.metric_value for each in card.data.eval_results if each.metric_type == "bleu"]
-    assert bleu == round(record["metrics"][split]["bleu"], 2)
+    assert [each.metric_value for each in card.data.eval_results if each.metric_type == "bleu"] == [round(bleu, 2)]
+    assert hub.count("yaml") > 0  # the Hub has looked at the metadata
 
-    again = tmp_path / "again"
-    run(monkeypatch, "--output_dir", again, "--model_name_or_path", "me/de-en", "--do_train", "false")
-    names = [f"predict_{name}" for name in ("bleu", "chrf", "loss")]
+    run(monkeypatch, *data, "--output_dir", again, "--model_name_or_path", NAME, "--do_train", "false")
     first, second = (json.loads((each / "all_results.json").read_text()) for each in (folder, again))
+    names = [f"predict_{name}" for name in ("bleu", "chrf", "loss")]
     assert [second[name] for name in names] == [first[name] for name in names]
-    assert first["predict_bleu"] > 0.1
+    assert first["predict_bleu"] == bleu > 5
     check_no_token(hub, tmp_path)
