@@ -104,8 +104,8 @@ class MomoOptimizer(torch.optim.Optimizer):
     def _kernel(self) -> Kernel:
         device = self._scalar("num_steps").device
         if self._chosen_kernel is None or self._chosen_kernel[0] != device:
-            num_elements = sum(param.numel() for group in self.param_groups for param in group["params"])
-            self._chosen_kernel = device, get_kernel(self.defaults["kernel"], device, num_elements)
+            sizes = [param.numel() for group in self.param_groups for param in group["params"]]
+            self._chosen_kernel = device, get_kernel(self.defaults["kernel"], device, sum(sizes), len(sizes))
         return self._chosen_kernel[1]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

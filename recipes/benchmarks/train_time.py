@@ -169,8 +169,8 @@ def run(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     # One step more than is counted ends the last one, and the first is a warm-up.
     length = options.steps + options.warm_up + 1
     with tempfile.TemporaryDirectory() as folder:
-        for _ in tqdm(range(options.rounds), desc="rounds"):
-            for name in names:
+        for turn in tqdm(range(options.rounds), desc="rounds"):
+            for name in [*names[turn % 3 :], *names[: turn % 3]]:
                 stock_log, clock = Seq2SeqTrainer.log, Clock()
                 trainer = make_trainer(name, length, options, clock, folder)
                 trainer.add_callback(StepTimes(clock, steps[name], options.warm_up))

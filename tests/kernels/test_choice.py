@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 from hf_momo import Momo, MomoAdam, kernels
-from hf_momo.kernels import COMPILED_FROM_ELEMENTS, KERNELS, compiled, compiler, eager, get_kernel
+from hf_momo.kernels import (
+    COMPILED_FROM_ELEMENTS,
+    ELEMENTS_OF_A_TENSOR,
+    KERNELS,
+    compiled,
+    compiler,
+    eager,
+    get_kernel,
+)
 from hf_momo.kernels.compiler import NoCompilerError
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
@@ -37,8 +45,11 @@ def test_names_of_a_cpu():
 
 def test_auto():
     """Small models are not worth a compiler; nothing but the eager kernel has been timed elsewhere."""
-    assert get_kernel("auto", CPU, COMPILED_FROM_ELEMENTS - 1) is eager
-    assert get_kernel("auto", CPU, COMPILED_FROM_ELEMENTS) is compiled
+    below = COMPILED_FROM_ELEMENTS - ELEMENTS_OF_A_TENSOR - 1
+    assert get_kernel("auto", CPU, below) is eager
+    assert get_kernel("auto", CPU, below + 1) is compiled
+    assert get_kernel("auto", CPU, 64 * 100, num_tensors=100) is eager
+    assert get_kernel("auto", CPU, 64 * 5_000, num_tensors=5_000) is compiled
     assert get_kernel("auto", CUDA, 10**9) is eager
     assert get_kernel("auto", MPS, 10**9) is eager
 

@@ -1,0 +1,73 @@
+"""Table and picture of step times from the records of step_time.py.
+
+Usage, with the records of one machine:
+
+    cd recipes/benchmarks/results && python ../plot_step_time.py step_time_*_2_cores.json --output step_time.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from step_time import BASELINE, COPY
+
+# Of Okabe and Ito, told apart by colour-blind readers too.
+COLORS = {"hf_momo": "#0072B2", "momo-opt": "#D55E00", "torch": "#999999"}
+SETS = {"iwslt14": "encoder-decoder", "gpt2": "GPT-2 small", "tiny": "tiny tensors"}
+
+
+def title(record: dict[str, Any]) -> str:
+    """The set of parameters, its size and number of tensors."""
+    return f"{SETS[record['parameters']]}: {record['elements'] / 1e6:.3g}M in {record['tensors']:,} tensors"
+
+
+def markdown(records: list[dict[str, Any]]) -> str:
+    """One row a step, one column a set: the ratio to fused AdamW, launches and waits."""
+    heads = [f"{title(record)} ({record['median_seconds'][BASELINE] * 1e3:.0f} ms)" for record in records]
+    lines = [f"| step, to torch's fused AdamW | {' | '.join(heads)} |", "|---|" + "---|" * len(records)]
+    for name in records[0]["median_seconds"]:
+        if name != COPY:
+            ratios = [f"{record['to_fused_adamw'][name]:.2f}" for record in records]
+            lines.append(f"| {name} | {' | '.join(ratios)} |")
+    return "\n".join(lines)
+
+
+def draw(records: list[dict[str, Any]], path: Path) -> None:
+    """Bars of the ratios to fused AdamW, one panel a set."""
+    figure = Figure(figsize=(4.2 * len(records) + 1.5, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(records), sharey=True, squeeze=False)[0]
+    names = [name for name in records[0]["median_seconds"] if name != COPY]
+    for panel, record in zip(panels, records, strict=True):
+        ratios = [record["to_fused_adamw"][name] for name in names]
+        colors = [next(color for start, color in COLORS.items() if name.startswith(start)) for name in names]
+        bars = panel.barh(names, ratios, color=colors)
+        panel.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=3, fontsize=8)
+        panel.set(xlim=(0, 1.15 * max(ratios)), xlabel="time of a step, fused AdamW = 1")
+        panel.set_title(title(record), fontsize=9)
+        panel.axvline(1.0, color="black", linewidth=0.8, linestyle="--")
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].invert_yaxis()
+    threads = records[0]["threads"]
+    figure.suptitle(
+        f"One optimizer step on {records[0]['device']}, {threads} threads, medians of one process", fontsize=10
+    )
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def main() -> None:
+    """Read the records, print the table, draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", type=Path, nargs="+", help="records of step_time.py, made on one machine")
+    parser.add_argument("--output", type=Path, required=True, help="the picture, a PNG")
+    options = parser.parse_args()
+    records = [json.loads(path.read_text()) for path in options.records]
+    print(markdown(records))
+    draw(records, options.output)
+
+
+if __name__ == "__main__":
+    main()
