@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from concurrent import futures
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 # Before training nothing is lost yet, and all processes wait.
 _PATIENCE_AT_START = 10.0
+_SAY_EVERY = 60.0
 
 
 class HubMixin(_TrainerBase):
@@ -187,6 +189,11 @@ class HubMixin(_TrainerBase):
         return self.hub_model_id is not None
 
     def _finish_current_push(self) -> None:
+        push: Any = getattr(self, "push_in_progress", None)
+        while push is not None and not push.is_done():
+            # huggingface_hub has no time limit of its own, and a run that does not end must say what it waits for.
+            if futures.wait(push.jobs, timeout=_SAY_EVERY).not_done:
+                logger.warning("waiting for a push to %s to end", self.hub_model_id)
         super()._finish_current_push()
         self._report_failed_pushes()
 

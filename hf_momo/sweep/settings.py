@@ -104,7 +104,8 @@ def check_script(sweep: Sweep) -> None:
     """Refuse what could not be started, or would not get the values of the grid.
 
     Raises:
-        SweepError: If the script or the launcher does not exist, or the script's arguments set what the sweep sets.
+        SweepError: If the script or the launcher does not exist, or the script's arguments set what the sweep sets or
+            hold a token.
     """
     if not Path(sweep.script).is_file():
         raise SweepError(f"SCRIPT: got {sweep.script!r}, must be a Python file")
@@ -117,6 +118,8 @@ def check_script(sweep: Sweep) -> None:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in reserved:
             raise SweepError(f"ARGS: got {word}, which the sweep sets for every run; leave it out after --")
+        if word.startswith("--") and name == "hub_token":
+            raise SweepError("ARGS: got --hub_token, which the sweep would write into its files; set HF_TOKEN instead")
 
 
 def describe_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
@@ -84,7 +85,9 @@ class Handler(BaseHTTPRequestHandler):
             cut(self.connection)
             return
         body = self._read_body()
-        if fault is not None:
+        if fault is not None and fault.delay:
+            time.sleep(fault.delay)
+        elif fault is not None:
             self._send(fault.status, {"error": "out of order"}, fault.headers)
             return
         try:

@@ -28,6 +28,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
     repository: str = ""
+    delay: float = 0.0
 
 
 class Request(NamedTuple):
@@ -80,6 +81,8 @@ class Hub:
 
     def fail(self, kind: str, times: float = float("inf"), **what: object) -> None:
         """Let the next requests of a kind fail: `status` with `headers`, or `cut` off in the middle of the body.
+
+        With `delay`, in seconds, it is only late.
 
         Kinds: create, branch, info, yaml, preupload, batch, put, verify, commit, read; any. With `repository`, only
         those that name it in their path.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,7 +14,9 @@ from hub.conftest import Clock
 from hub.server import Hub
 from hub.tiny_runs import NAME, TOKEN, check_no_token, push_command, saved, trainer
 from huggingface_hub import constants
+from transformers import TrainerCallback
 
+from hf_momo import MomoTrainer
 from hf_momo.cli import main
 from hf_momo.hub_requests import PushError
 
@@ -148,16 +151,28 @@ def test_tried_again(hub: Hub, clock: Clock, tmp_path: Path, caplog: pytest.LogC
         assert 10.0 in clock.pauses
 
 
+class BackAfterOneStep(TrainerCallback):
+    """Starts the Hub after the first save, and waits after each for what is asked of it in the background."""
+
+    def __init__(self, hub: Hub, run: MomoTrainer) -> None:
+        self.hub, self.run = hub, run
+
+    def on_save(self, args: Any, state: Any, *others: Any, **more: Any) -> None:
+        futures.wait([self.run._creation])
+        if state.global_step == 1:
+            self.hub.start()
+
+
 def test_out_of_reach_at_the_start(hub: Hub, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Training begins; once the Hub is back, a save is pushed and the end is pushed."""
+    """Training begins; once the Hub is back, the next save but one is pushed, and the end is."""
     hub.stop()
     options = {"hub_strategy": "every_save", "save_strategy": "steps", "save_steps": 1, "max_steps": 3}
     run = trainer(tmp_path / "run", **options)
     assert "cannot be reached" in caplog.text
     assert "Training starts all the same" in caplog.text
+    run.add_callback(BackAfterOneStep(hub, run))
     run.train()
-    assert set(saved(tmp_path / "run")) <= MODEL_FILES
-    hub.start()
+    assert hub.repositories[NAME].messages == ["Training in progress, step 3"]
     run.push_to_hub()
     assert hub.repositories[NAME].files == saved(tmp_path / "run")
     check_no_token(hub, tmp_path, caplog.text)
@@ -194,6 +209,18 @@ def test_a_save_that_cannot_be_pushed(
     files = hub.repositories[NAME].files
     assert {name: content for name, content in files.items() if "/" not in name} == saved(tmp_path / "run")
     check_no_token(hub, tmp_path, caplog.text)
+
+
+def test_a_slow_push_is_waited_for(
+    hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that has trained and does not end says why."""
+    monkeypatch.setattr("hf_momo.hub._SAY_EVERY", 0.1)
+    run = trainer(tmp_path / "run", hub_strategy="every_save", save_strategy="steps", save_steps=2)
+    hub.fail("commit", 1, delay=0.5)
+    run.train()
+    assert f"waiting for a push to {NAME} to end" in caplog.messages
+    assert hub.repositories[NAME].messages == ["Training in progress, step 2"]
 
 
 def test_offline_mode_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

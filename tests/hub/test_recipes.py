@@ -1,4 +1,4 @@
-"""The translation recipe with `--push_to_hub`: the model loaded back from the Hub scores as the one trained."""
+"""The recipes with `--push_to_hub`: what is loaded back from the Hub scores as what was trained."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ import json
 import sys
 from pathlib import Path
 
+import click_through_rate
+import image_classification
+import language_modeling
 import pytest
 import translation
 from hub.server import Hub
 from hub.tiny_runs import check_no_token, saved
 from huggingface_hub import ModelCard
 from recipe_runs import ROOT, TINY, write_sides
+from recipes.criteo_log import write_log
+from recipes.image_data import write_mnist
 
-NAME = "me/de-en"
+from common.errors import run_recipe
+from hf_momo.cli import main
+from recipes import test_click_through_rate, test_image_classification, test_language_modeling
+
+NAME = "me/model"
+PUSH = ("--push_to_hub", "--hub_model_id", NAME)
 
 
 def run(patch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
@@ -31,7 +41,7 @@ def test_translation(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     steps = ("--max_steps", "45", "--warmup_steps", "2", "--learning_rate", "1e-2", "--dropout", "0")
     saves = ("--eval_strategy", "no", "--save_strategy", "no")
     folder, again = tmp_path / "run", tmp_path / "again"
-    run(monkeypatch, *data, *steps, *saves, "--output_dir", folder, "--push_to_hub", "--hub_model_id", NAME)
+    run(monkeypatch, *data, *steps, *saves, "--output_dir", folder, *PUSH)
     files = hub.repositories[NAME].files
     assert files == saved(folder)
     bleu = json.loads(files["record.json"])["metrics"]["test"]["bleu"]
@@ -45,3 +55,61 @@ def test_translation(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [second[name] for name in names] == [first[name] for name in names]
     assert first["predict_bleu"] == bleu > 5
     check_no_token(hub, tmp_path)
+
+
+def pushed_card(hub: Hub, folder: Path) -> ModelCard:
+    """The card on the Hub of a run whose files are all there, as they were saved."""
+    files = hub.repositories[NAME].files
+    assert files == saved(folder)
+    return ModelCard(files["README.md"].decode())
+
+
+def test_language_model(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "verses.txt").write_text("".join(test_language_modeling.made_up_lines(300)), encoding="utf-8")
+    config = ("--config", test_language_modeling.CONFIG, *test_language_modeling.TINY, "--report_to", "none")
+    where = ("--train_file", tmp_path / "verses.txt", "--output_dir", tmp_path / "run")
+    words = [*config, *where, "--save_strategy", "no", *PUSH]
+    monkeypatch.setattr(sys, "argv", ["recipes/language_modeling.py", *map(str, words)])
+    language_modeling.main()
+    card = pushed_card(hub, tmp_path / "run")
+    assert card.data.eval_results[0].metric_type == "perplexity"
+    check_no_token(hub, tmp_path)
+
+
+def test_image_classifier(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mnist(tmp_path / "digits")
+    config = (*test_image_classification.MNIST, *test_image_classification.FEW, "--report_to", "none")
+    where = ("--data_dir", tmp_path / "digits", "--output_dir", tmp_path / "run", "--num_train_epochs", "1")
+    words = [*config, *where, "--save_strategy", "no", *PUSH]
+    monkeypatch.setattr(sys, "argv", ["recipes/image_classification.py", *map(str, words)])
+    image_classification.main()
+    card = pushed_card(hub, tmp_path / "run")
+    assert [each.metric_type for each in card.data.eval_results] == ["accuracy"]
+    check_no_token(hub, tmp_path)
+
+
+def test_model_of_clicks(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop of accelerate pushes nothing by itself; the command does."""
+    train, test = (write_log(tmp_path / f"{split}.tsv", 64) for split in ("train", "test"))
+    logs = ("--train_files", train, "--test_files", test)
+    config = ("--config", test_click_through_rate.CONFIG, *test_click_through_rate.TINY, "--use_cpu")
+    words = [*config, *logs, "--do_eval", "false", "--output_dir", tmp_path / "run"]
+    monkeypatch.setattr(sys, "argv", ["recipes/click_through_rate.py", *map(str, words)])
+    click_through_rate.main()
+    assert hub.requests == []
+    assert main(["push", str(tmp_path / "run"), "--hub_model_id", NAME]) == 0
+    card = pushed_card(hub, tmp_path / "run")
+    assert {each.metric_type for each in card.data.eval_results} == {"roc_auc", "log_loss"}
+
+
+def test_a_refusal_is_one_line(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "wrong" * 7)
+    data = [f"--{split}_file={write_sides(tmp_path, split)}" for split in ("train", "validation", "test")]
+    arguments = ("--output_dir", tmp_path / "run", *PUSH)
+    with pytest.raises(SystemExit, match="1"):
+        run_recipe(lambda: run(monkeypatch, *data, *arguments))
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: push_to_hub: the Hub at {hub.url} refuses the token (401): log in with")
+    assert not list((tmp_path / "run").glob("*.safetensors"))

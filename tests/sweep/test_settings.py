@@ -75,6 +75,10 @@ def test_what_cannot_be_started_is_refused(tmp_path):
     for words in (("--seed", "1"), ("--learning-rate=1",), ("--output_dir", "x"), ("--beta", "0.5")):
         with pytest.raises(SweepError, match=f"ARGS: got {words[0]}, which the sweep sets for every run"):
             check_script(replace(sweep, arguments=words))
+    for words in (("--hub_token", "hf_abc"), ("--hub-token=hf_abc",)):
+        with pytest.raises(SweepError, match=r"--hub_token.*set HF_TOKEN instead") as refused:
+            check_script(replace(sweep, arguments=words))
+        assert "hf_abc" not in str(refused.value)
 
 
 def test_direction_of_metrics():
