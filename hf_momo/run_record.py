@@ -64,6 +64,8 @@ _NOT_SETTINGS_PREFIXES = ("hub_", "push_to_hub", "_")
 # Flags of a command whose value nobody else is to see, and what tokens of the Hub look like anywhere.
 _SECRET_FLAG = re.compile(r"--?[\w-]*(token|secret|password|api_key)", re.IGNORECASE)
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
+# Of a URL: NAME:PASSWORD@.
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 # Flags about tokens of text.
 _TEXT_TOKEN_FLAG = re.compile(r"(bos|eos|pad|unk|sep|mask|cls|begin|end)_token", re.IGNORECASE)
 
@@ -156,7 +158,7 @@ def _without_secrets(words: list[str]) -> list[str]:
         flag, equals, _ = word.partition("=")
         secret = bool(_SECRET_FLAG.fullmatch(flag)) and not _TEXT_TOKEN_FLAG.search(flag)
         if not secret:
-            kept.append(_TOKEN.sub("...", word))
+            kept.append(_CREDENTIALS.sub("", _TOKEN.sub("...", word)))
         secret = secret and not equals
     return kept
 

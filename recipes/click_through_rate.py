@@ -18,8 +18,9 @@ command line, where it wins. `--optim` takes momo_adam, momo, adamw_torch, sgd a
 A run that was killed goes on from its last complete checkpoint (`--save_steps`) when the same command is given again,
 as if it had never stopped. A run leaves in `--output_dir`: the model, loaded by
 `AutoModel.from_pretrained(folder, trust_remote_code=True)`; all_results.json with `eval_loss`, `eval_auc`,
-`predict_loss` and `predict_auc`; loss.png, step_size.png and auc.png; trainer_state.json; and record.json, all of it
-in numbers. Under `hf-momo sweep` the script takes `--plain`.
+`predict_loss` and `predict_auc`; loss.png, step_size.png and auc.png; trainer_state.json; record.json, all of it in
+numbers; and README.md, the model card made of it. `hf-momo push` brings the folder to the Hub. Under `hf-momo
+sweep` the script takes `--plain`.
 """
 
 import json

@@ -25,8 +25,8 @@ memory as bytes and cut into batches, augmented and normalised as tensors, so no
 A run leaves in `--output_dir`: the model with its image processor, loaded by
 `AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)`, and for colour images by
 `pipeline("image-classification", model=folder, trust_remote_code=True)`; all_results.json with
-`eval_accuracy` (share of the test images classified right, after the last epoch) and `eval_loss`; pictures; and
-record.json, all of it in numbers.
+`eval_accuracy` (share of the test images classified right, after the last epoch) and `eval_loss`; pictures;
+record.json, all of it in numbers; and README.md, the model card made of it. `--push_to_hub` pushes the folder.
 """
 
 from dataclasses import dataclass

@@ -22,7 +22,8 @@ Trainer; for the first two `--learning_rate` is the cap of the step size.
 
 A run leaves in `--output_dir`: the model with its tokenizer, loaded by `pipeline("text-generation", model=folder)`;
 all_results.json with `eval_loss`, `eval_perplexity` (of a token) and `eval_bits_per_byte` (comparable between
-tokenizers); loss.png and step_size.png; trainer_state.json; and record.json, all of it in numbers with a sample.
+tokenizers); loss.png and step_size.png; trainer_state.json; record.json, all of it in numbers with a sample; and
+README.md, the model card made of it. `--push_to_hub` pushes the folder.
 """
 
 import math

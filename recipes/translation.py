@@ -34,8 +34,8 @@ training always generates text and scores it, and a folder with a finished run i
 
 A run leaves in `--output_dir`: the model with its tokenizer, loaded by
 `pipeline("translation", model=folder, trust_remote_code=True)`; all_results.json; generated_predictions.txt, and for
-tokenized text generated_predictions.tokenized.txt; loss.png, bleu.png and step_size.png; trainer_state.json; and
-record.json, all of the above in numbers.
+tokenized text generated_predictions.tokenized.txt; loss.png, bleu.png and step_size.png; trainer_state.json;
+record.json, all of the above in numbers; and README.md, the model card made of it. `--push_to_hub` pushes the folder.
 """
 
 import copy

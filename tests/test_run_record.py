@@ -56,6 +56,7 @@ def test_where_there_is_no_script_there_is_no_command(monkeypatch: pytest.Monkey
         (["--wandb_api_key", "secret"], ""),
         (["--db-password", "secret", "file.txt"], "file.txt"),
         (["--note", f"see {TOKEN}"], "--note 'see ...'"),
+        (["--proxy=http://me:secret@host/x"], "--proxy=http://host/x"),
         # Of text.
         (["--max_new_tokens", "8", "--tokenizer_name", "x", "--forced_bos_token", "de"], None),
         (["--max_tokens_per_batch", "8", "--pad_token", "<pad>"], None),

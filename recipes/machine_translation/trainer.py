@@ -48,15 +48,22 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
         """
         prepare_for_pipeline(self.model)
         self._generation_config = generation_config
+        self._restore_generation_config()
         self.save_model()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        model: Any = self.model
-        if self._generation_config is not None:
-            model.generation_config = copy.deepcopy(self._generation_config)
+        self._restore_generation_config()
         super()._save(output_dir, state_dict)
-        if getattr(model.config, "custom_pipelines", None):
+        model: Any = self.model
+        # transformers 5 comes here on all processes, of which the others write nothing.
+        if self.is_world_process_zero() and getattr(model.config, "custom_pipelines", None):
             complete_for_pipeline(Path(str(output_dir or self.args.output_dir)))
+
+    def _restore_generation_config(self) -> None:
+        # Not where it is saved alone: all processes generate, with the same settings.
+        if self._generation_config is not None:
+            model: Any = self.model
+            model.generation_config = copy.deepcopy(self._generation_config)
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches by tokens where they were asked for."""
