@@ -83,9 +83,10 @@ def describe(problem: BaseException, token: str | None = None) -> str:
         A sentence without its full stop, and without the token.
     """
     token, problem = token or get_token(), cause_of(problem)
-    causes = [problem, problem.__cause__] if problem.__cause__ is not None else [problem]
-    said = ": ".join(" ".join(str(each).split()).rstrip(".") for each in causes)
     status, hub = _status_of(problem), f"the Hub at {constants.ENDPOINT}"
+    said = _text_of(problem)
+    if status is None and problem.__cause__ is not None and _text_of(problem.__cause__) not in said:
+        said += f": {_text_of(problem.__cause__)}"
     log_in = "log in with `hf auth login`, or set HF_TOKEN"
     if isinstance(problem, OfflineModeIsEnabled):
         text = "HF_HUB_OFFLINE=1 keeps everything from the Hub; unset it"
@@ -101,6 +102,11 @@ def describe(problem: BaseException, token: str | None = None) -> str:
     else:
         text = f"{type(problem).__name__}: {said}"
     return redact(text, token)
+
+
+def _text_of(problem: BaseException) -> str:
+    """On one line, without the address of a page about HTTP."""
+    return " ".join(re.sub(r"For more information check: \S+", "", str(problem)).split()).rstrip(".")
 
 
 def redact(text: str, token: str | None) -> str:
