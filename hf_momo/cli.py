@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from hf_momo.push import add_push_parser
 from hf_momo.registry import get_optimizer_info, list_optimizers
 from hf_momo.sweep.cli import add_sweep_parser
+from hf_momo.threads import wait_until_threads_rest
 
 _RUN_HELP = """run a script of the Hugging Face Trainer with --optim momo and --optim momo_adam"""
 _RUN_DESCRIPTION = """\
@@ -69,11 +70,15 @@ def _run(options: argparse.Namespace) -> int:
 
     integrate()
     sys.argv = [options.script, *options.arguments]
-    if options.module:
-        sys.path.insert(0, os.getcwd())
-        runpy.run_module(options.script, run_name="__main__", alter_sys=True)
-    else:
-        # As `python SCRIPT` does, so that the script finds the modules beside it.
-        sys.path.insert(0, os.path.dirname(os.path.abspath(options.script)))
-        runpy.run_path(options.script, run_name="__main__")
+    try:
+        if options.module:
+            sys.path.insert(0, os.getcwd())
+            runpy.run_module(options.script, run_name="__main__", alter_sys=True)
+        else:
+            # As `python SCRIPT` does, so that the script finds the modules beside it.
+            sys.path.insert(0, os.path.dirname(os.path.abspath(options.script)))
+            runpy.run_path(options.script, run_name="__main__")
+    finally:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            wait_until_threads_rest()
     return 0

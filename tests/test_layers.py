@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "hf_momo"
 LAYERS = {
     "step_size.py": 0,
     "versions.py": 0,
+    "threads.py": 0,
     "kernels/__init__.py": 0,
     "kernels/eager.py": 0,
     "kernels/slices.py": 0,

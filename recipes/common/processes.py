@@ -1,11 +1,7 @@
 """Processes that train together: started on the CPU where there is no GPU, and stopped together by an error."""
 
-import contextlib
 import os
-import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -13,6 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from common.errors import RecipeError, SharedError
+from hf_momo.threads import wait_until_threads_rest
 
 _Result = TypeVar("_Result")
 # Devices on which accelerate lets several processes train together, beside the CPU.
@@ -97,28 +94,7 @@ def leave_processes() -> None:
     """End the communication, after everything that needs the other processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-        _wait_until_threads_rest()
-
-
-def _wait_until_threads_rest(timeout: float = 10.0) -> None:
-    # A thread of gloo may still hold the tensors of the last message, the only one to do so on a busy machine. It
-    # needs Python's lock to let go of them, and where Python is already being taken down the process is aborted:
-    # "terminate called without an active exception", exit code -6, after all is saved. DDP keeps these threads for
-    # ever, so they cannot be joined.
-    resting, deadline = 0, time.monotonic() + timeout
-    while resting < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)  # gives Python's lock away
-        resting = 0 if _threads_at_work() else resting + 1
-
-
-def _threads_at_work() -> int:
-    """Other threads of this process that run or wait for a core; always 0 where there is no /proc."""
-    number = 0
-    for folder in Path("/proc/self/task").glob("*"):
-        with contextlib.suppress(OSError):  # it has ended
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            number += state == "R" and folder.name != str(threading.get_native_id())
-    return number
+        wait_until_threads_rest()
 
 
 def _started() -> int:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from common.processes import _threads_at_work, _wait_until_threads_rest
+from hf_momo.threads import threads_at_work, wait_until_threads_rest
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at threads in /proc")
@@ -26,9 +26,9 @@ def test_threads_at_work_are_waited_for() -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    assert _threads_at_work() >= 1
+    assert threads_at_work() >= 1
     threading.Timer(0.5, stop.set).start()
-    _wait_until_threads_rest()
+    wait_until_threads_rest()
     assert stop.is_set()
     worker.join(timeout=0.5)
     assert not worker.is_alive()
