@@ -59,7 +59,7 @@ def check_model(folder: Path, files: Sequence[Path]) -> None:
     """
     names = {str(file) for file in files}
     if not names & set(_CONFIGS) or not any(_matches(name, _WEIGHTS) and name != ARGUMENTS_FILE for name in names):
-        checkpoints = sorted(path.name for path in folder.glob("checkpoint-*"))
+        checkpoints = sorted((path.name for path in folder.glob("checkpoint-*")), key=lambda name: (len(name), name))
         instead = f" Push one of its checkpoints instead: {folder / checkpoints[-1]}" if checkpoints else ""
         raise PushError(
             f"RUN_FOLDER: {folder} holds no model: {_CONFIGS[0]} and model.safetensors are expected, as"

@@ -146,6 +146,15 @@ def test_unfit_folders(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str], 
     assert hub.requests == []
 
 
+def test_the_newest_checkpoint_is_named(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sorted as text, checkpoint-9 stood after checkpoint-10."""
+    (run / "config.json").unlink()
+    for steps in (9, 10):
+        (run / f"checkpoint-{steps}").mkdir(exist_ok=True)
+    assert main(["push", str(run), "--hub_model_id", NAME]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("checkpoint-10")
+
+
 def test_pickled_arguments_with_a_token_stay_here(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As a stock Trainer leaves them that was given one."""
     torch.save({"hub_token": TOKEN}, run / "training_args.bin")
