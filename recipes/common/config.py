@@ -20,6 +20,12 @@ from common.errors import RecipeError
 
 
 class _RecipeArgumentParser(HfArgumentParser):
+    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+        # HfArgumentParser makes a setting that is a string or a list of them take one word.
+        if "--report_to" in args:
+            kwargs["nargs"] = "+"
+        return super().add_argument(*args, **kwargs)
+
     def error(self, message: str) -> NoReturn:
         # argparse would print the usage of some two hundred flags above the one line that matters.
         raise RecipeError(message)

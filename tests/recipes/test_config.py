@@ -72,6 +72,22 @@ def test_training_arguments_take_mappings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("yaml", "flags", "trackers"),
+    [
+        ("report_to: [tensorboard, wandb]", [], ["tensorboard", "wandb"]),
+        ("report_to: tensorboard", ["--report_to", "wandb", "trackio"], ["wandb", "trackio"]),
+        ("report_to: tensorboard", [], ["tensorboard"]),
+        ("report_to: tensorboard", ["--report_to", "none"], []),
+    ],
+)
+def test_several_trackers(tmp_path: Path, yaml: str, flags: list[str], trackers: list[str]) -> None:
+    (tmp_path / "settings.yaml").write_text(f"output_dir: out\nuse_cpu: true\n{yaml}\n")
+    flags = ["--config", str(tmp_path / "settings.yaml"), *flags]
+    (arguments,) = parse_settings((Seq2SeqTrainingArguments,), "test", flags)
+    assert arguments.report_to == trackers
+
+
+@pytest.mark.parametrize(
     ("yaml", "flags", "message"),
     [
         ("cuont: 3", [], r"settings\.yaml: cuont is not a setting \(did you mean count\?\)"),
