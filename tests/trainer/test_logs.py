@@ -90,15 +90,17 @@ def test_tensorboard_shows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))  # transformers 4 writes to output_dir/runs
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trainer, sizes = mixed_run(tmp_path, report_to=["tensorboard"])
+    bound = "lower_bound=0.5,adapt_lower_bound=true"
+    trainer, sizes = mixed_run(tmp_path, report_to=["tensorboard"], optim_args=bound)
     events = EventAccumulator(str(next(tmp_path.rglob("events.out.tfevents.*")).parent))
     events.Reload()
-    assert {f"train/{name}" for name in OURS} <= set(events.Tags()["scalars"])
     shown = events.Scalars("train/step_size")
     assert [event.step for event in shown] == [4, 8, 12]
     assert [event.value for event in shown] == pytest.approx([sizes.sizes[at] for at in (3, 7, 11)])
-    capped = [event.value for event in events.Scalars("train/step_capped")]
-    assert capped == pytest.approx([entry["step_capped"] for entry in training_logs(trainer)])
+    for name in OURS:
+        logged = [entry[name] for entry in training_logs(trainer)]
+        assert [event.value for event in events.Scalars(f"train/{name}")] == pytest.approx(logged), name
+    assert len({event.value for event in events.Scalars("train/lower_bound")}) > 1
 
 
 class Snapshots(TrainerCallback):
