@@ -6,6 +6,7 @@ the model at the end. What it does when the Hub fails is changed here:
 - before training, a Hub that refuses (no token, a wrong one, no right to write) stops the run on all processes; one
   that is out of reach does not;
 - a save that could not be pushed is reported, which the Trainer does not, and training goes on;
+- a tracker that cannot bring its charts to the Hub, as trackio does at every push, is reported, and the model pushed;
 - where the last push fails too, it is tried again for a minute, and then reported with the command that pushes the
   folder later. The run ends as it would have. Without ``push_to_hub`` in the arguments, a call of ``push_to_hub()``
   raises.
@@ -15,8 +16,10 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +59,9 @@ class HubMixin(_TrainerBase):
         """
         self._hub_is_set_up = True
         self._hide_token()
+        handler: Any = self.callback_handler
+        if hasattr(handler, "on_push_begin"):  # not in transformers 4
+            handler.on_push_begin = partial(self._tell_trackers, handler.on_push_begin)
         if not self.args.push_to_hub:
             return
         problem = self._problem_at_start
@@ -71,6 +77,17 @@ class HubMixin(_TrainerBase):
             logger.warning(
                 "push_to_hub: %s. Training starts all the same; the repository is created once the Hub answers, at the"
                 " end of training at the latest",
+                self._describe(problem),
+            )
+
+    def _tell_trackers(self, tell: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        # Raised on the main process alone, before anything is saved, it would leave the others waiting.
+        try:
+            return tell(*args, **kwargs)
+        except Exception as problem:
+            logger.error(
+                "A tracker could not do its part of a push: %s. The push of the model goes on. What was logged stays"
+                " on this machine; trackio_static_space_id=False keeps trackio from the Hub",
                 self._describe(problem),
             )
 

@@ -211,6 +211,28 @@ def test_a_save_that_cannot_be_pushed(
     check_no_token(hub, tmp_path, caplog.text)
 
 
+class ChartsThatFail(TrainerCallback):
+    """A tracker that takes its charts to the Hub at every push, as trackio's callback does, and fails."""
+
+    def on_push_begin(self, *args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("no Space could be made")
+
+
+@pytest.mark.skipif(not hasattr(TrainerCallback, "on_push_begin"), reason="transformers 4 tells no tracker of a push")
+@pytest.mark.parametrize("strategy", ["end", "every_save"])
+def test_a_tracker_that_fails_keeps_no_model_back(
+    hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture, strategy: str
+) -> None:
+    run = trainer(tmp_path / "run", hub_strategy=strategy, save_strategy="steps", save_steps=2)
+    run.add_callback(ChartsThatFail())
+    run.train()
+    assert run.push_to_hub() is not None
+    assert hub.repositories[NAME].files == saved(tmp_path / "run")
+    failed = [text for text in caplog.messages if text.startswith("A tracker could not do its part of a push")]
+    assert len(failed) == {"end": 1, "every_save": 2}[strategy]
+    assert all("no Space could be made" in text for text in failed)
+
+
 def test_a_slow_push_is_waited_for(
     hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
