@@ -24,6 +24,9 @@ class _RecipeArgumentParser(HfArgumentParser):
         # HfArgumentParser makes a setting that is a string or a list of them take one word.
         if "--report_to" in args:
             kwargs["nargs"] = "+"
+        # False keeps trackio's charts from the Hub; as a word it would be a Space of that name.
+        if "--trackio_static_space_id" in args:
+            kwargs["type"] = lambda word: False if word.lower() == "false" else word
         return super().add_argument(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:

@@ -87,6 +87,16 @@ def test_several_trackers(tmp_path: Path, yaml: str, flags: list[str], trackers:
     assert arguments.report_to == trackers
 
 
+@pytest.mark.skipif(
+    not hasattr(Seq2SeqTrainingArguments, "trackio_static_space_id"), reason="transformers 4 copies nothing to a Space"
+)
+@pytest.mark.parametrize(("word", "value"), [("false", False), ("False", False), ("me/charts", "me/charts")])
+def test_trackio_can_be_kept_from_the_hub(word: str, value: str | bool) -> None:
+    flags = ["--output_dir", "out", "--use_cpu", "--trackio_static_space_id", word]
+    (arguments,) = parse_settings((Seq2SeqTrainingArguments,), "test", flags)
+    assert arguments.trackio_static_space_id == value
+
+
 @pytest.mark.parametrize(
     ("yaml", "flags", "message"),
     [
