@@ -57,7 +57,7 @@ def parse_settings(dataclass_types: Sequence[type], description: str, argv: Sequ
     config_parser.add_argument("--config")
     config_file = config_parser.parse_known_args(arguments)[0].config
     if config_file is not None:
-        arguments = _flags_of_yaml(Path(config_file), parser, _field_names(dataclass_types)) + arguments
+        arguments = _flags_of_yaml(Path(config_file), parser, _field_names(dataclass_types), arguments) + arguments
     try:
         *parsed, _, unknown = parser.parse_args_into_dataclasses(
             arguments, return_remaining_strings=True, look_for_args_file=False
@@ -81,17 +81,34 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {matches[0]}?)" if matches else ""
 
 
-def _flags_of_yaml(path: Path, parser: HfArgumentParser, known: list[str]) -> list[str]:
+# Two ways to say where the data is: one on the command line stands in place of the other in the file.
+_SOURCES_OF_DATA = (
+    ("dataset_name", "dataset_config_name", "dataset_revision"),
+    ("data_dir", "train_file", "validation_file", "test_file"),
+)
+
+
+def _flags_of_yaml(path: Path, parser: HfArgumentParser, known: list[str], arguments: list[str]) -> list[str]:
     settings = _in_names_of_version(_read_yaml(path), known)
     for key in settings:
         if key not in known:
             raise RecipeError(f"{path}: {key} is not a setting{_nearest(str(key), known)}; --help lists them")
-    flags = [flag for key, value in settings.items() for flag in _flags_of(key, value)]
+    replaced = _replaced_sources({argument.partition("=")[0].removeprefix("--") for argument in arguments})
+    flags = [flag for key, value in settings.items() if key not in replaced for flag in _flags_of(key, value)]
     try:
         parser.parse_known_args(flags)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
     return flags
+
+
+def _replaced_sources(given: set[str]) -> set[str]:
+    """Settings of a file that those given on the command line stand in place of."""
+    first, second = _SOURCES_OF_DATA
+    by_first, by_second = first[0] in given, not given.isdisjoint(second)
+    if by_first == by_second:  # with both, the recipe says that there is one too many
+        return set()
+    return set(second if by_first else first)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

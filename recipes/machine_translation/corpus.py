@@ -40,6 +40,11 @@ def load_corpus(arguments: DataArguments, splits: list[str]) -> DatasetDict:
     if arguments.source_lang == arguments.target_lang:
         raise RecipeError(f"--source_lang and --target_lang are both {arguments.source_lang}; they must differ")
     files = {split: getattr(arguments, SPLIT_FLAGS[split]) for split in splits}
+    given = [f"--{flag} {name}" for flag in SPLIT_FLAGS.values() if (name := getattr(arguments, flag)) is not None]
+    if arguments.dataset_name is not None and given:
+        raise RecipeError(
+            f"both --dataset_name {arguments.dataset_name} and {', '.join(given)} say where the data is; give one"
+        )
     if arguments.dataset_name == EMBEDDED:
         corpus = _load_embedded(arguments, splits)
     elif arguments.dataset_name is not None:

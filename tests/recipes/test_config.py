@@ -23,6 +23,14 @@ class Settings:
 
 
 @dataclass
+class Data:
+    dataset_name: str | None = None
+    dataset_revision: str | None = None
+    train_file: str | None = None
+    test_file: str | None = None
+
+
+@dataclass
 class Other:
     beams: int = 1
 
@@ -56,6 +64,27 @@ def test_yaml_gives_and_command_line_wins(
     tmp_path: Path, yaml: str | None, flags: list[str], expected: Settings
 ) -> None:
     assert parse(tmp_path, yaml, *flags)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("yaml", "flags", "expected"),
+    [
+        ("dataset_name: a\ndataset_revision: b", ["--train_file", "c"], Data(train_file="c")),
+        ("dataset_name: a", ["--train_file=c", "--test_file", "d"], Data(train_file="c", test_file="d")),
+        ("train_file: a\ntest_file: b", ["--dataset_name", "c"], Data(dataset_name="c")),
+        ("train_file: a\ntest_file: b", ["--test_file", "c"], Data(train_file="a", test_file="c")),
+        ("dataset_name: a", ["--dataset_revision", "b"], Data(dataset_name="a", dataset_revision="b")),
+        # One too many, which the recipe refuses.
+        ("", ["--dataset_name", "a", "--train_file", "b"], Data(dataset_name="a", train_file="b")),
+    ],
+)
+def test_data_of_the_command_line_replaces_that_of_the_file(
+    tmp_path: Path, yaml: str, flags: list[str], expected: Data
+) -> None:
+    """A model was fine-tuned on the demo's sentences, as demo.yaml names them, and not on the user's own files."""
+    (tmp_path / "settings.yaml").write_text(yaml)
+    argv = [*flags, "--config", str(tmp_path / "settings.yaml")]
+    assert parse_settings((Data,), "test", argv)[0] == expected
 
 
 def test_one_file_serves_several_dataclasses(tmp_path: Path) -> None:

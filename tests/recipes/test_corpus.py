@@ -149,6 +149,11 @@ BAD_INPUT: list[tuple[str, Callable[[Path], list[str]], list[str]]] = [
         [".fr or .es"],
     ),
     ("same language", lambda _: ["--target_lang", "de"], ["are both de"]),
+    (
+        "two sources of data",
+        lambda _: ["--dataset_name", "embedded", "--train_file", "mine.de"],
+        ["both --dataset_name embedded and --train_file mine.de", "give one"],
+    ),
     ("embedded has no fr", lambda _: ["--dataset_name", "embedded", "--source_lang", "fr"], ["embedded", "'fr'"]),
     (
         "no network",
