@@ -270,9 +270,11 @@ def test_card_from_folder(tmp_path: Path, record: dict[str, Any]) -> None:
     assert card_from_folder(tmp_path) is None
     write_model_card({key: value for key, value in record.items() if key != "name"}, folder)
     text = card_from_folder(folder, repo_id="me/translator")
+    assert ModelCard(str(text)).data.model_name == "translator"
     assert text is not None
     # Of the pictures of the record those that are there.
-    assert 'model="me/translator"' in text and "# a-run" in text and ".png" not in text
+    assert 'model="me/translator"' in text and "# translator" in text and ".png" not in text
+    assert "# a-run" in str(card_from_folder(folder))
     (folder / "loss.png").write_bytes(b"")
     assert "![loss](loss.png)" in str(card_from_folder(folder))
     for content, problem in (

@@ -11,7 +11,7 @@ def card_from_folder(folder: str | Path, *, name: str | None = None, repo_id: st
 
     Args:
         folder: Of the run.
-        name: What the model is called; left out, what the record says, or else the folder's name.
+        name: What the model is called; left out, that of `repo_id`, what the record says, or else the folder's name.
         repo_id: By which code on the card loads the model, `OWNER/NAME`; left out, the name.
 
     Returns:
@@ -30,7 +30,8 @@ def card_from_folder(folder: str | Path, *, name: str | None = None, repo_id: st
     if not isinstance(record, dict) or "curve" not in record:
         raise ValueError(f"{path} is no record of a run: it has no curve; take it away, or write README.md yourself")
     pictures = [each for each in record.get("pictures") or [] if (path.parent / each).is_file()]
-    chosen = {"name": name or record.get("name") or path.parent.resolve().name, "pictures": pictures}
+    name = name or (repo_id or "").rpartition("/")[2] or record.get("name") or path.parent.resolve().name
+    chosen = {"name": name, "pictures": pictures}
     try:
         return render_model_card({**record, **chosen, **({"repo_id": repo_id} if repo_id else {})})
     except KeyError as error:
