@@ -26,6 +26,7 @@ LAYERS = {
     "optimizers/momo.py": 2,
     "optimizers/momo_adam.py": 2,
     "optimizers/records.py": 2,
+    "optimizers/scalars.py": 2,
     "optimizers/checks.py": 2,
     "optimizers/conversion.py": 2,
     "optimizers/fused.py": 2,

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from hf_momo import Momo, sharding
-from hf_momo.optimizers.base import SCALARS
+from hf_momo.optimizers.scalars import SCALARS
 
 WORKER = Path(__file__).with_name("ddp_worker.py")
 DTYPES = [torch.float64, torch.float32]

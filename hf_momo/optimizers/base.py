@@ -17,6 +17,7 @@ from torch.optim.optimizer import ParamsT
 
 from hf_momo import sharding
 from hf_momo.kernels import Kernel, check_kernel, get_kernel
+from hf_momo.optimizers import scalars
 from hf_momo.optimizers.checks import (
     check_gradient,
     check_group,
@@ -27,11 +28,6 @@ from hf_momo.optimizers.checks import (
 from hf_momo.optimizers.records import GroupTensors, LastStep
 from hf_momo.sharding import ProcessGroup
 from hf_momo.step_size import GroupSettings, GroupSums, LossModel, Step, take_step
-
-# The scalars live in every parameter group, all groups the same values: group entries are what torch.save, deepcopy,
-# accelerate's prepare and distributed checkpoints all keep. Attributes and string keys in `state` get lost on some of
-# these ways, and per-parameter state is cast to the parameter's dtype on load.
-SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "skipped_steps")
 
 
 class MomoOptimizer(torch.optim.Optimizer):
@@ -127,16 +123,16 @@ class MomoOptimizer(torch.optim.Optimizer):
             check_group(group)
             check_same_in_all_groups(self.param_groups, self._shared_options)
             group["initial_lower_bound"] = float(group["initial_lower_bound"])
-            self._check_devices()
+            scalars.device_of(self.param_groups)
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
-        for name in SCALARS:
+        for name in scalars.SCALARS:
             model = self.param_groups[0].get(name, 0.0) if len(self.param_groups) > 1 else 0.0
             group[name] = torch.as_tensor(model).detach().clone()
         if len(self.param_groups) == 1:
             group["lower_bound"] = torch.tensor(group["initial_lower_bound"], dtype=torch.float64)
-        self._place_scalars()
+        scalars.place(self.param_groups)
 
     # In a compiled training loop the step is one call out of the graph, as torch's fused kernels are. Traced, it would
     # fall into nine graphs. This is what torch.optim marks its own methods with; it loads nothing until it is called.
@@ -178,7 +174,7 @@ class MomoOptimizer(torch.optim.Optimizer):
             # torch's distributed checkpoint calls a bare step() at lr 0 to have the state made before it loads into
             # it.
             return None
-        self._place_scalars()
+        scalars.place(self.param_groups)
 
         # loss -> measure -> reduce -> rule -> commit
         value = resolve_loss(loss, like=self._scalar("loss_avg"))
@@ -305,7 +301,7 @@ class MomoOptimizer(torch.optim.Optimizer):
                 self._update(group, local, lr, step.bias_correction, skip)
             if not self._shrinks_first(group):
                 self._shrink(group, local, keep, step.finite)
-        self._write_scalars(step)
+        scalars.write(self.param_groups, step)
 
     @staticmethod
     def _exact_dtype(device: torch.device) -> torch.dtype:
@@ -321,50 +317,6 @@ class MomoOptimizer(torch.optim.Optimizer):
         # The overload by name: torch._foreach_mul_ would read a 0-d tensor as a Python number and wait for the device.
         torch.ops.aten._foreach_mul_.Tensor(tensors.params, torch.where(finite, factor, 1.0))
 
-    def _write_scalars(self, step: Step) -> None:
-        updates = dict(step.model._asdict())
-        updates["step_scale"] = torch.where(step.finite, step.scale, self._scalar("step_scale"))
-        taken = step.finite.to(step.scale.dtype)
-        updates["capped_steps"] = self._scalar("capped_steps") + taken * (step.scale >= 1.0)
-        updates["skipped_steps"] = self._scalar("skipped_steps") + (1.0 - taken)
-        targets, sources = [], []
-        for group in self.param_groups:
-            updates["step_size"] = torch.where(
-                step.finite, step.scale * group["lr"] / step.bias_correction, group["step_size"]
-            )
-            targets += [group[name] for name in SCALARS]
-            sources += [updates[name] for name in SCALARS]
-        # In place, so that a captured CUDA graph keeps reading and writing the same memory.
-        torch._foreach_copy_(targets, sources)
-
     def _scalar(self, name: str) -> Tensor:
         value: Tensor = self.param_groups[0][name]
         return value
-
-    def _dtype(self) -> torch.dtype:
-        params = (param for group in self.param_groups for param in group["params"])
-        return torch.float64 if any(param.dtype == torch.float64 for param in params) else torch.float32
-
-    def _place_scalars(self) -> None:
-        """Bring the scalars to the parameters' device and dtype, which both may change after construction."""
-        device, dtype = self._check_devices(), self._dtype()
-        for group in self.param_groups:
-            for name in SCALARS:
-                scalar = group[name]
-                if not isinstance(scalar, Tensor) or scalar.device != device or scalar.dtype != dtype:
-                    on_host = not isinstance(scalar, Tensor) or scalar.device.type == "cpu"
-                    # Filled on the device: a copy from the host would wait for it.
-                    group[name] = (
-                        torch.full((), float(scalar), dtype=dtype, device=device)
-                        if on_host
-                        else scalar.to(device, dtype)
-                    )
-
-    def _check_devices(self) -> torch.device:
-        devices = {param.device: None for group in self.param_groups for param in group["params"]}
-        if len(devices) > 1:
-            raise ValueError(
-                f"params: on several devices ({', '.join(map(str, devices))}); one step needs inner products over all"
-                " of them. Put the model on one device, or shard it with FSDP instead of device_map"
-            )
-        return next(iter(devices), torch.device("cpu"))

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from hf_momo import sharding
-from hf_momo.optimizers.base import SCALARS
 from hf_momo.optimizers.checks import resolve_loss
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.records import GroupTensors
+from hf_momo.optimizers.scalars import SCALARS
 
 _AVERAGES = ("exp_avg", "exp_avg_sq")
 

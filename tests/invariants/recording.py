@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.optimizers.base import SCALARS
+from hf_momo.optimizers.scalars import SCALARS
 
 
 class Recorder:

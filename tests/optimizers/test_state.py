@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from hf_momo import LastStep, Momo, MomoAdam
-from hf_momo.optimizers.base import SCALARS
+from hf_momo.optimizers.scalars import SCALARS
 
 by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
 DTYPES = [torch.float32, torch.bfloat16]

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, SequentialSampler
 
 from hf_momo import MomoSeq2SeqTrainer, MomoSeq2SeqTrainingArguments, MomoTrainer, MomoTrainingArguments
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.optimizers.base import SCALARS
+from hf_momo.optimizers.scalars import SCALARS
 from hf_momo.registry import unwrap_optimizer
 
 FEATURES, CLASSES, POSITIONS = 5, 4, 6

@@ -1,0 +1,75 @@
+"""The 0-d tensors in the parameter groups: the model of the loss, and what the last step did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_momo.step_size import LossModel, Step
+
+# The scalars live in every parameter group, all groups the same values: group entries are what torch.save, deepcopy,
+# accelerate's prepare and distributed checkpoints all keep. Attributes and string keys in `state` get lost on some of
+# these ways, and per-parameter state is cast to the parameter's dtype on load.
+SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "skipped_steps")
+
+Groups = Sequence[dict[str, Any]]
+
+
+def place(groups: Groups) -> None:
+    """Bring the scalars to the parameters' device and dtype, which both may change after construction.
+
+    Raises:
+        ValueError: If parameters are on several devices.
+    """
+    device, dtype = device_of(groups), _dtype_of(groups)
+    for group in groups:
+        for name in SCALARS:
+            scalar = group[name]
+            if not isinstance(scalar, Tensor) or scalar.device != device or scalar.dtype != dtype:
+                on_host = not isinstance(scalar, Tensor) or scalar.device.type == "cpu"
+                # Filled on the device: a copy from the host would wait for it.
+                group[name] = (
+                    torch.full((), float(scalar), dtype=dtype, device=device) if on_host else scalar.to(device, dtype)
+                )
+
+
+def device_of(groups: Groups) -> torch.device:
+    """The one device of all parameters.
+
+    Raises:
+        ValueError: If they are on several.
+    """
+    devices = {param.device: None for group in groups for param in group["params"]}
+    if len(devices) > 1:
+        raise ValueError(
+            f"params: on several devices ({', '.join(map(str, devices))}); one step needs inner products over all"
+            " of them. Put the model on one device, or shard it with FSDP instead of device_map"
+        )
+    return next(iter(devices), torch.device("cpu"))
+
+
+def write(groups: Groups, step: Step) -> None:
+    """Write what a step did into all groups; of a skipped one its count alone."""
+    first = groups[0]
+    updates = dict(step.model._asdict())
+    updates["step_scale"] = torch.where(step.finite, step.scale, first["step_scale"])
+    taken = step.finite.to(step.scale.dtype)
+    updates["capped_steps"] = first["capped_steps"] + taken * (step.scale >= 1.0)
+    updates["skipped_steps"] = first["skipped_steps"] + (1.0 - taken)
+    targets, sources = [], []
+    for group in groups:
+        updates["step_size"] = torch.where(
+            step.finite, step.scale * group["lr"] / step.bias_correction, group["step_size"]
+        )
+        targets += [group[name] for name in SCALARS]
+        sources += [updates[name] for name in SCALARS]
+    # In place, so that a captured CUDA graph keeps reading and writing the same memory.
+    torch._foreach_copy_(targets, sources)
+
+
+def _dtype_of(groups: Groups) -> torch.dtype:
+    params = (param for group in groups for param in group["params"])
+    return torch.float64 if any(param.dtype == torch.float64 for param in params) else torch.float32
