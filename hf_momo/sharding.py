@@ -8,6 +8,7 @@ DTensor's placements say how often each of its pieces is held (FSDP2, HSDP, tens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -47,11 +48,11 @@ def num_ranks(process_group: ProcessGroup) -> int:
     return dist.get_world_size(process_group)
 
 
-def num_replicas(param: Tensor, process_group: ProcessGroup, *, sharded: bool) -> int:
-    """Number of ranks that hold the same piece of ``param`` as this one.
+def num_replicas(params: Sequence[Tensor], process_group: ProcessGroup, *, sharded: bool) -> list[int]:
+    """For each parameter, the number of ranks that hold the same piece of it as this one.
 
     Args:
-        param: A plain tensor or a DTensor on a mesh of any dimension.
+        params: Plain tensors or DTensors on a mesh of any dimension.
         process_group: The ranks that train together; a mesh smaller than that is taken to be repeated over them.
         sharded: Whether plain tensors are pieces of a partition, held by one rank each.
 
@@ -60,8 +61,11 @@ def num_replicas(param: Tensor, process_group: ProcessGroup, *, sharded: bool) -
             replicated.
     """
     ranks = num_ranks(process_group)
-    if not _is_dtensor(param):
-        return 1 if sharded else ranks
+    plain = 1 if sharded else ranks
+    return [_replicas_of_dtensor(param, ranks) if _is_dtensor(param) else plain for param in params]
+
+
+def _replicas_of_dtensor(param: Tensor, ranks: int) -> int:
     mesh: Any = param.device_mesh  # type: ignore[attr-defined]
     placements: Any = param.placements  # type: ignore[attr-defined]
     if ranks % mesh.size():

@@ -139,27 +139,28 @@ def test_replicas_of_a_dtensor(fake_ranks, mesh, placements, replicas):
     whole = init_device_mesh("cpu", tuple(whole.shape), mesh_dim_names=tuple(names))
     param = DTensor.from_local(torch.ones(4, 4), whole[tuple(names[1:])], placements, run_check=False)
     for sharded in (False, True):
-        assert sharding.num_replicas(param, None, sharded=sharded) == replicas
+        assert sharding.num_replicas([param, param], None, sharded=sharded) == [replicas, replicas]
 
 
 def test_replicas_of_a_plain_tensor(fake_ranks):
     """What a plain tensor is cannot be seen: the integration says whether it is a piece of a partition."""
-    assert sharding.num_replicas(torch.ones(2), None, sharded=False) == 8
-    assert sharding.num_replicas(torch.ones(2), None, sharded=True) == 1
-    assert sharding.num_replicas(torch.ones(2), dist.new_group([0, 3]), sharded=False) == 2
-    assert sharding.num_replicas(torch.ones(2), "self", sharded=False) == 1
+    params = [torch.ones(2), torch.ones(3)]
+    assert sharding.num_replicas(params, None, sharded=False) == [8, 8]
+    assert sharding.num_replicas(params, None, sharded=True) == [1, 1]
+    assert sharding.num_replicas(params, dist.new_group([0, 3]), sharded=False) == [2, 2]
+    assert sharding.num_replicas(params, "self", sharded=False) == [1, 1]
 
 
 def test_terms_of_a_sum_are_refused(fake_ranks):
     param = DTensor.from_local(torch.ones(4), init_device_mesh("cpu", (8,)), [Partial()], run_check=False)
     with pytest.raises(ValueError, match=r"params: .*shape \(4,\) is a DTensor with placement P.*Redistribute"):
-        sharding.num_replicas(param, None, sharded=False)
+        sharding.num_replicas([param], None, sharded=False)
 
 
 def test_a_mesh_larger_than_the_group_is_refused(fake_ranks):
     param = DTensor.from_local(torch.ones(4), init_device_mesh("cpu", (8,)), [S], run_check=False)
     with pytest.raises(ValueError, match=r"process_group: has 1 rank.*mesh of 8; leave process_group=None"):
-        sharding.num_replicas(param, "self", sharded=False)
+        sharding.num_replicas([param], "self", sharded=False)
 
 
 def test_a_rank_outside_of_the_group_is_refused(fake_ranks):

@@ -12,7 +12,9 @@ import contextlib
 import ctypes
 import functools
 import os
+from array import array
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -119,10 +121,10 @@ def measure_adam(
 def _call(kind: str, stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], *arguments: float) -> Tensor:
     function = _function(kind, stored, dtype)
     assert function is not None
-    table = torch.tensor(rows, dtype=torch.int64)
+    table = array("q", chain.from_iterable(rows))
     num_parts = max(1, min(torch.get_num_threads(), sum(row[SIZE] for row in rows) // _ELEMENTS_OF_A_THREAD))
     sums = torch.empty(num_parts, 3, dtype=torch.float64)
-    job = _Job(table.data_ptr(), len(rows), num_parts, sums.data_ptr(), _runtime(os.getpid()))
+    job = _Job(table.buffer_info()[0], len(rows), num_parts, sums.data_ptr(), _runtime(os.getpid()))
     function(ctypes.byref(job), *arguments)
     return sums.sum(dim=0).to(dtype)
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-from hf_momo.kernels.slices import share_dense_layout
+from hf_momo.kernels.slices import are_uniform, share_dense_layout
 
 Columns = Sequence[Sequence[Tensor]]
 """Parameters, gradients, and the averages there are: lists of one length, row ``i`` belonging to parameter ``i``."""
@@ -24,6 +25,7 @@ SIZE, GRAD_STEP = 4, 5
 """Where these stand in a row."""
 
 _NUM_ADDRESSES = 4
+_PLAIN = {Tensor, Parameter}
 
 
 def measure_by_tables(
@@ -57,23 +59,38 @@ def split(columns: Columns, dtypes: Sequence[torch.dtype]) -> tuple[dict[torch.d
     tables: dict[torch.dtype, list[Row]] = {}
     other: list[int] = []
     no_average = (0,) * (_NUM_ADDRESSES - len(columns))
+    if columns[0] and columns[0][0].dtype in dtypes and _are_plain(columns) and are_uniform(columns):
+        number = len(columns[0])
+        addresses = (*(map(Tensor.data_ptr, column) for column in columns), *([zero] * number for zero in no_average))
+        rows = zip(*addresses, map(Tensor.numel, columns[0]), [1] * number, range(number), strict=True)
+        return {columns[0][0].dtype: list(rows)}, other
     for index, row in enumerate(zip(*columns, strict=True)):
-        param, grad, *averages = row
-        expanded = not any(grad.stride())
-        walked = [param, *averages] if expanded else row
+        param = row[0]
         dtype = param.dtype
-        if dtype in dtypes and all(_is_plain(tensor, dtype) for tensor in row) and share_dense_layout(walked):
-            addresses = (*(tensor.data_ptr() for tensor in row), *no_average)
-            tables.setdefault(dtype, []).append((*addresses, param.numel(), 0 if expanded else 1, index))
-        else:
+        grad_step = _grad_step(row) if dtype in dtypes else None
+        if grad_step is None:
             other.append(index)
+        else:
+            tables.setdefault(dtype, []).append(
+                (*map(Tensor.data_ptr, row), *no_average, param.numel(), grad_step, index)
+            )
     return tables, other
 
 
-def _is_plain(tensor: Tensor, dtype: torch.dtype) -> bool:
+def _are_plain(columns: Columns) -> bool:
     # What a subclass holds may stand elsewhere or not be there yet (the result of a running collective), and the
     # elements of a view may be the negatives of what stands in memory.
-    return type(tensor) is Tensor and tensor.dtype == dtype and not tensor.is_neg()
+    return all(_PLAIN.issuperset(map(type, column)) and not any(map(Tensor.is_neg, column)) for column in columns)
+
+
+def _grad_step(row: Sequence[Tensor]) -> int | None:
+    """1 where all tensors can be walked together as flat memory, 0 where but the expanded gradient, else ``None``."""
+    param, grad, *averages = row
+    if not _are_plain([row]) or any(tensor.dtype != param.dtype for tensor in row):
+        return None
+    if share_dense_layout(row):
+        return 1
+    return 0 if not any(grad.stride()) and share_dense_layout([param, *averages]) else None
 
 
 def pick(column: Sequence[Tensor], indices: Sequence[int]) -> list[Tensor]:

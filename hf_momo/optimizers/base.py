@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
+from torch.nn import Parameter
 from torch.optim.optimizer import ParamsT
 
 from hf_momo import sharding
@@ -237,28 +238,27 @@ class MomoOptimizer(torch.optim.Optimizer):
         return shares[0] if len(shares) == 1 else torch.stack(shares).sum(dim=0)
 
     def _group_tensors(self, group: dict[str, Any]) -> GroupTensors:
-        tensors = GroupTensors([], [], [], [])
-        for param in group["params"]:
-            state = self.state.get(param, {})
+        params = [param for param in group["params"] if param.grad is not None or self.state.get(param)]
+        tensors = GroupTensors([], [], [], sharding.num_replicas(params, self._process_group, sharded=self._sharded))
+        for param in params:
             grad = param.grad
-            if grad is None and not state:
-                continue
-            if grad is not None:
+            # A subclass's own operations would run on the parameter itself; its detached tensor is a plain one.
+            local = param if type(param) is Parameter else sharding.local_tensor(param.detach())
+            if grad is None:
+                grad = local.new_zeros(()).expand_as(local)
+            else:
                 check_gradient(grad, group)
-            self._make_state(group, param)
-            local = sharding.local_tensor(param.detach())
+                grad = sharding.local_grad(grad, param)
+                # Asked first: this runs for every parameter at every step, and a conversion to the same dtype costs
+                # more than all else here.
+                grad = grad if grad.dtype == local.dtype else grad.to(local.dtype)
             tensors.params.append(local)
-            tensors.grads.append(
-                local.new_zeros(()).expand_as(local)
-                if grad is None
-                else sharding.local_grad(grad, param).to(local.dtype)
-            )
-            tensors.states.append(self.state[param])
-            tensors.replicas.append(sharding.num_replicas(param, self._process_group, sharded=self._sharded))
+            tensors.grads.append(grad)
+            tensors.states.append(self._made_state(group, param))
         return tensors
 
-    def _make_state(self, group: dict[str, Any], param: Tensor) -> None:
-        state = self.state[param]
+    def _made_state(self, group: dict[str, Any], param: Tensor) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[param]
         if "step" not in state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
             for name in self._state_names(group):
@@ -266,6 +266,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         elif state["step"].device != param.device:
             # load_state_dict leaves `step` where the checkpoint had it, which torch's fused kernels refuse.
             state["step"] = state["step"].to(param.device, torch.float32)
+        return state
 
     def _rule(self, loss: Tensor, sums: Tensor, sample_weight: Tensor | float) -> Step:
         first = self.param_groups[0]

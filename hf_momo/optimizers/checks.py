@@ -62,7 +62,7 @@ def check_gradient(grad: Tensor, group: Mapping[str, Any]) -> None:
     Raises:
         RuntimeError: If the gradient is sparse or complex.
     """
-    if grad.layout == torch.strided and not grad.is_complex():
+    if grad.layout == torch.strided and not grad.dtype.is_complex:
         return
     kind, remedy = ("complex", "use real parameters")
     if grad.layout != torch.strided:

@@ -213,7 +213,7 @@ def _reduced(optimizer: MomoAdam, state: Mapping[Tensor, dict[str, Tensor]], los
         [sharding.local_tensor(param.detach()) for param in state],
         [sharding.local_tensor(entry["exp_avg"]) for entry in state.values()],
         list(state.values()),
-        [sharding.num_replicas(param, optimizer.process_group, sharded=optimizer.sharded) for param in state],
+        sharding.num_replicas(list(state), optimizer.process_group, sharded=optimizer.sharded),
     )
     share = like.new_zeros(())
     for replicas, part in tensors.by_replicas().items():

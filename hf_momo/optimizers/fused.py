@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from hf_momo.kernels.slices import blocks_of, piece_size, share_dense_layout
+from hf_momo.kernels.slices import are_uniform, blocks_of, piece_size, share_dense_layout
 
 
 def apply_fused(
@@ -15,6 +15,7 @@ def apply_fused(
     columns: Sequence[Sequence[Tensor]],
     *,
     read_only: Sequence[int],
+    counters: Sequence[Tensor] | None = None,
     widen_on_cpu: bool = False,
 ) -> None:
     """Call ``kernel(*lists)`` so that each call gets tensors of one dtype that share a dense layout.
@@ -23,35 +24,45 @@ def apply_fused(
     block by block, and what the kernel wrote is copied back.
 
     Args:
-        kernel: Takes as many lists as there are columns, writes in place.
-        columns: One list a column, row ``i`` belonging to parameter ``i``. Columns of 0-d tensors (step counters) are
-            passed as they are.
+        kernel: Takes as many lists as there are columns, and one more of the counters where they are given; writes in
+            place.
+        columns: One list a column, row ``i`` belonging to parameter ``i`` and being of its shape.
         read_only: Columns that the kernel only reads.
+        counters: A 0-d tensor a parameter, passed as it is and only read.
         widen_on_cpu: Whether 16-bit tensors on a CPU go through float32 copies, block by block.
     """
+    if not columns[0]:
+        return
+    on_cpu = columns[0][0].device.type == "cpu"
+    last = [] if counters is None else [counters]
+    if are_uniform(columns) and not (widen_on_cpu and on_cpu and columns[0][0].element_size() < 4):
+        kernel(*map(list, (*columns, *last)))
+        return
     by_dtype: dict[torch.dtype, list[tuple[Tensor, ...]]] = {}
-    for row in zip(*columns, strict=True):
-        shaped = [tensor for tensor in row if tensor.shape == row[0].shape]
-        if row[0].numel() == 0:
+    for row in zip(*columns, *last, strict=True):
+        shaped, counter = row[: len(columns)], row[len(columns) :]
+        param = shaped[0]
+        widen = widen_on_cpu and on_cpu and param.element_size() < 4
+        if param.numel() == 0:
             continue
-        widen = widen_on_cpu and row[0].device.type == "cpu" and row[0].element_size() < 4
         if share_dense_layout(shaped) and not widen:
-            by_dtype.setdefault(row[0].dtype, []).append(row)
+            by_dtype.setdefault(param.dtype, []).append(row)
         else:
-            _apply_by_blocks(kernel, row, read_only, torch.float32 if widen else row[0].dtype)
+            _apply_by_blocks(kernel, shaped, counter, read_only, torch.float32 if widen else param.dtype)
     for rows in by_dtype.values():
         kernel(*(list(column) for column in zip(*rows, strict=True)))
 
 
 def _apply_by_blocks(
-    kernel: Callable[..., None], row: Sequence[Tensor], read_only: Sequence[int], dtype: torch.dtype
+    kernel: Callable[..., None],
+    row: Sequence[Tensor],
+    counter: Sequence[Tensor],
+    read_only: Sequence[int],
+    dtype: torch.dtype,
 ) -> None:
-    shaped = [index for index, tensor in enumerate(row) if tensor.shape == row[0].shape]
-    for blocks in blocks_of([row[index] for index in shaped], piece_size(row[0].device)):
-        copies = list(row)
-        for index, block in zip(shaped, blocks, strict=True):
-            copies[index] = block.to(dtype, copy=True, memory_format=torch.contiguous_format)
-        kernel(*([copy] for copy in copies))
-        for index, block in zip(shaped, blocks, strict=True):
+    for blocks in blocks_of(row, piece_size(row[0].device)):
+        copies = [block.to(dtype, copy=True, memory_format=torch.contiguous_format) for block in blocks]
+        kernel(*([copy] for copy in (*copies, *counter)))
+        for index, block in enumerate(blocks):
             if index not in read_only:
                 block.copy_(copies[index])

@@ -154,6 +154,5 @@ class MomoAdam(MomoOptimizer):
             tensors.grads,
             tensors.state("exp_avg"),
             tensors.state("exp_avg_sq"),
-            tensors.state("step"),
         )
-        apply_fused(adam, columns, read_only=(1, 4))
+        apply_fused(adam, columns, read_only=(1,), counters=tensors.state("step"))

@@ -52,7 +52,8 @@ class GroupTensors:
 
     def without_empty(self) -> GroupTensors:
         """The same without tensors of no elements, which have nothing to add to a sum."""
-        return self._where([param.numel() > 0 for param in self.params])
+        filled = [param.numel() > 0 for param in self.params]
+        return self if all(filled) else self._where(filled)
 
     def by_replicas(self) -> dict[int, GroupTensors]:
         """The same, split by the number of replicas; at least one part, which may be empty."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from step_time import BASELINE, COPY
+from step_time import BASELINE, MEMORY
 
 # Of Okabe and Ito, told apart by colour-blind readers too.
 COLORS = {"hf_momo": "#0072B2", "momo-opt": "#D55E00", "torch": "#999999"}
@@ -30,7 +30,7 @@ def markdown(records: list[dict[str, Any]]) -> str:
     heads = [f"{title(record)} ({record['median_seconds'][BASELINE] * 1e3:.0f} ms)" for record in records]
     lines = [f"| step, to torch's fused AdamW | {' | '.join(heads)} |", "|---|" + "---|" * len(records)]
     for name in records[0]["median_seconds"]:
-        if name != COPY:
+        if name not in MEMORY:
             ratios = [f"{record['to_fused_adamw'][name]:.2f}" for record in records]
             lines.append(f"| {name} | {' | '.join(ratios)} |")
     return "\n".join(lines)
@@ -40,7 +40,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     """Bars of the ratios to fused AdamW, one panel a set."""
     figure = Figure(figsize=(4.2 * len(records) + 1.5, 4.2), layout="constrained")
     panels = figure.subplots(1, len(records), sharey=True, squeeze=False)[0]
-    names = [name for name in records[0]["median_seconds"] if name != COPY]
+    names = [name for name in records[0]["median_seconds"] if name not in MEMORY]
     for panel, record in zip(panels, records, strict=True):
         ratios = [record["to_fused_adamw"][name] for name in names]
         colors = [next(color for start, color in COLORS.items() if name.startswith(start)) for name in names]

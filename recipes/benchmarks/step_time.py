@@ -5,9 +5,10 @@
 Three sets of parameters: ``iwslt14``, a 6+6-layer, d 512 encoder-decoder (36.7 million in 253 tensors); ``gpt2``,
 GPT-2 small (124 million in 148); ``tiny``, 5,000 tensors of 64. The optimizers take turns, so that a slow spell of the
 machine hits all of them; medians over the rounds are printed, their ratio to torch's fused AdamW in the same process,
-and the bytes that the step has to move over its time, beside those of a plain copy. The profiler then counts what one
-step asks of the device: on a GPU the kernels launched, elsewhere the operations of torch, and the times that the host
-waits for a number. momo-opt, the authors' package, is timed where it is installed.
+and the bytes that the step has to move over its time, beside those of a plain copy and of a dot product, which only
+reads. The profiler then counts what one step asks of the device: on a GPU the kernels launched, elsewhere the
+operations of torch, and the times that the host waits for a number. momo-opt, the authors' package, is timed where it
+is installed.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ from hf_momo import Momo, MomoAdam
 
 Step = Callable[[], Any]
 
-COPY, BASELINE = "copy", "torch AdamW fused"
+COPY, READ, BASELINE = "copy", "dot product", "torch AdamW fused"
+MEMORY = (COPY, READ)
+"""What the memory is good for, beside which the optimizers are set."""
 # Of float32 tensors that a step reads or writes at least once: MoMo reads all of them before it knows the step size.
-TENSORS_MOVED = {COPY: 2, "torch AdamW": 7, "torch SGD": 5, "hf_momo MomoAdam": 4 + 7, "hf_momo Momo": 3 + 5}
+TENSORS_MOVED = {COPY: 2, READ: 2, "torch AdamW": 7, "torch SGD": 5, "hf_momo MomoAdam": 4 + 7, "hf_momo Momo": 3 + 5}
 
 
 def iwslt14_model() -> nn.Module:
@@ -109,7 +112,7 @@ def candidates(parameters: list[nn.Parameter]) -> dict[str, Step]:
         momos["momo-opt Momo"] = momo.Momo(parameters, lr=lr)
     source = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
     target = torch.empty_like(source)
-    steps: dict[str, Step] = {COPY: lambda: target.copy_(source)}
+    steps: dict[str, Step] = {COPY: lambda: target.copy_(source), READ: lambda: torch.dot(source, target)}
     steps.update((name, optimizer.step) for name, optimizer in torch_own.items())
     for name, optimizer in momos.items():
         steps[name] = lambda optimizer=optimizer: optimizer.step(loss=loss)  # type: ignore[misc]

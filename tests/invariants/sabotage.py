@@ -58,7 +58,7 @@ SABOTAGES = {
     ),
     "no replica counts": Sabotage(
         "hf_momo.sharding.num_replicas",
-        lambda param, process_group, *, sharded: 1,
+        lambda params, process_group, *, sharded: [1] * len(params),
         red=("ddp/loop/momo_adam", "torch/torch/replicas 2x1", "torch/torch/plain and sharded"),
         green=("torch/torch/replicas 1x2", "fsdp2/loop/momo_adam", "fsdp1/loop/momo_adam", "zero2/loop/momo"),
     ),

@@ -1,10 +1,11 @@
-"""What is particular to the C kernel: its threads, and processes that are forked."""
+"""What is particular to the C kernel: its threads, processes that are forked, and few operations around it."""
 
 import multiprocessing
 
 import pytest
 import torch
 
+from hf_momo import Momo, MomoAdam
 from hf_momo.kernels import compiled, slices
 
 
@@ -53,6 +54,26 @@ def test_forked_process(columns, threads):
 
 def _measured_list(columns):
     return measured(columns).tolist()
+
+
+@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+def test_no_operations_for_each_parameter(cls):
+    """A step of 5,000 tensors took 82 ms for fused AdamW's 41, most of it one detach and one conversion a tensor."""
+
+    def operations(number):
+        params = [torch.nn.Parameter(torch.ones(3)) for _ in range(number)]
+        optimizer = cls([{"params": params[::2]}, {"params": params[1::2], "weight_decay": 0.1}], kernel="compiled")
+        for param in params:
+            param.grad = torch.ones(3)
+        optimizer.step(loss=1.0)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+            optimizer.step(loss=1.0)
+        events = [event for event in profiled.events() if event.name.startswith("aten::")]
+        return [e.name for e in events if not (e.cpu_parent and e.cpu_parent.name.startswith("aten::"))]
+
+    few, many = operations(4), operations(64)
+    assert 40 < len(few) < 250
+    assert many == few
 
 
 def test_all_bytes_of_a_large_tensor(threads):
