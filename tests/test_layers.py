@@ -25,6 +25,7 @@ LAYERS = {
     "optimizers/base.py": 2,
     "optimizers/momo.py": 2,
     "optimizers/momo_adam.py": 2,
+    "optimizers/group_tensors.py": 2,
     "optimizers/records.py": 2,
     "optimizers/scalars.py": 2,
     "optimizers/checks.py": 2,

@@ -40,7 +40,7 @@ def share_dense_layout(tensors: Sequence[Tensor]) -> bool:
 def are_uniform(columns: Sequence[Sequence[Tensor]]) -> bool:
     """Whether all tensors of all columns are contiguous, of one dtype and not empty, so that no row needs a look.
 
-    Asked column by column this takes a fraction of what the rows of a model of many small tensors do.
+    Asked column by column this takes about half the time that the rows do.
     """
     dtypes = {tensor.dtype for column in columns for tensor in column}
     return len(dtypes) == 1 and all(

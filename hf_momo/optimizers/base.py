@@ -13,20 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
-from torch.nn import Parameter
 from torch.optim.optimizer import ParamsT
 
 from hf_momo import sharding
 from hf_momo.kernels import Kernel, check_kernel, get_kernel
 from hf_momo.optimizers import scalars
 from hf_momo.optimizers.checks import (
-    check_gradient,
     check_group,
     check_same_in_all_groups,
     check_sample_weight,
     resolve_loss,
 )
-from hf_momo.optimizers.records import GroupTensors, LastStep
+from hf_momo.optimizers.group_tensors import GroupTensors, local_tensors, make_state
+from hf_momo.optimizers.records import LastStep
 from hf_momo.sharding import ProcessGroup
 from hf_momo.step_size import GroupSettings, GroupSums, LossModel, Step, take_step
 
@@ -239,34 +238,11 @@ class MomoOptimizer(torch.optim.Optimizer):
 
     def _group_tensors(self, group: dict[str, Any]) -> GroupTensors:
         params = [param for param in group["params"] if param.grad is not None or self.state.get(param)]
-        tensors = GroupTensors([], [], [], sharding.num_replicas(params, self._process_group, sharded=self._sharded))
-        for param in params:
-            grad = param.grad
-            # A subclass's own operations would run on the parameter itself; its detached tensor is a plain one.
-            local = param if type(param) is Parameter else sharding.local_tensor(param.detach())
-            if grad is None:
-                grad = local.new_zeros(()).expand_as(local)
-            else:
-                check_gradient(grad, group)
-                grad = sharding.local_grad(grad, param)
-                # Asked first: this runs for every parameter at every step, and a conversion to the same dtype costs
-                # more than all else here.
-                grad = grad if grad.dtype == local.dtype else grad.to(local.dtype)
-            tensors.params.append(local)
-            tensors.grads.append(grad)
-            tensors.states.append(self._made_state(group, param))
-        return tensors
-
-    def _made_state(self, group: dict[str, Any], param: Tensor) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = self.state[param]
-        if "step" not in state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
-            for name in self._state_names(group):
-                state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
-        elif state["step"].device != param.device:
-            # load_state_dict leaves `step` where the checkpoint had it, which torch's fused kernels refuse.
-            state["step"] = state["step"].to(param.device, torch.float32)
-        return state
+        local, grads = local_tensors(params, group)
+        names = self._state_names(group)
+        states = [make_state(self.state[param], param, names) for param in params]
+        replicas = sharding.num_replicas(params, self._process_group, sharded=self._sharded)
+        return GroupTensors(local, grads, states, replicas)
 
     def _rule(self, loss: Tensor, sums: Tensor, sample_weight: Tensor | float) -> Step:
         first = self.param_groups[0]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hf_momo import sharding
 from hf_momo.optimizers.checks import resolve_loss
+from hf_momo.optimizers.group_tensors import GroupTensors
 from hf_momo.optimizers.momo_adam import MomoAdam
-from hf_momo.optimizers.records import GroupTensors
 from hf_momo.optimizers.scalars import SCALARS
 
 _AVERAGES = ("exp_avg", "exp_avg_sq")

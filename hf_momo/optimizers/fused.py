@@ -33,16 +33,16 @@ def apply_fused(
     """
     if not columns[0]:
         return
-    on_cpu = columns[0][0].device.type == "cpu"
+    widen_below = 4 if widen_on_cpu and columns[0][0].device.type == "cpu" else 0
     last = [] if counters is None else [counters]
-    if are_uniform(columns) and not (widen_on_cpu and on_cpu and columns[0][0].element_size() < 4):
+    if are_uniform(columns) and columns[0][0].element_size() >= widen_below:
         kernel(*map(list, (*columns, *last)))
         return
     by_dtype: dict[torch.dtype, list[tuple[Tensor, ...]]] = {}
     for row in zip(*columns, *last, strict=True):
         shaped, counter = row[: len(columns)], row[len(columns) :]
         param = shaped[0]
-        widen = widen_on_cpu and on_cpu and param.element_size() < 4
+        widen = param.element_size() < widen_below
         if param.numel() == 0:
             continue
         if share_dense_layout(shaped) and not widen:

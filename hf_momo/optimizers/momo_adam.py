@@ -10,7 +10,7 @@ from torch.optim.optimizer import ParamsT
 
 from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.fused import apply_fused
-from hf_momo.optimizers.records import GroupTensors
+from hf_momo.optimizers.group_tensors import GroupTensors
 from hf_momo.sharding import ProcessGroup
 from hf_momo.step_size import bias_correction as correction_of
 

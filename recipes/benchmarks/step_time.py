@@ -6,10 +6,10 @@ Three sets of parameters: ``iwslt14``, a 6+6-layer, d 512 encoder-decoder (36.7 
 GPT-2 small (124 million in 148); ``tiny``, 5,000 tensors of 64. The optimizers take turns, so that a slow spell of the
 machine hits all of them; medians over the rounds are printed, their ratio to torch's fused AdamW in the same process,
 and the bytes that the step has to move over its time, beside those of a plain copy and of a dot product, which only
-reads. From these follows the least that a step of hf_momo can take on this machine (``at least``): reading what it
-measures, then torch's own kernel. The profiler counts what one step asks of the device: on a GPU the kernels launched,
-elsewhere the operations of torch, and the times that the host waits for a number. momo-opt, the authors' package, is
-timed where it is installed.
+reads. From these follows about the least that a step of hf_momo can take on this machine (``at least``; the cache may
+save a little of it): reading what it measures, then torch's own kernel. The profiler counts what one step asks of the
+device: on a GPU the kernels launched, elsewhere the operations of torch, and the times that the host waits for a
+number. momo-opt, the authors' package, is timed where it is installed.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def floor(name: str, medians: dict[str, float]) -> float | None:
     """Seconds that a step of ours takes at least on this machine, ``None`` for others' steps.
 
     What is read to measure at the rate of the dot product, and the time of torch's own kernel that writes the step:
-    measuring has to be over before anything is written, so neither hides the other.
+    measuring has to be over before anything is written, so neither hides the other. What the cache still holds from
+    one to the other is not reckoned with.
     """
     for start, (tensors, kernel) in MEASURED_AND_COMMITTED.items():
         if name.startswith(f"{start} "):

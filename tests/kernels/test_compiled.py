@@ -58,7 +58,7 @@ def _measured_list(columns):
 
 @pytest.mark.parametrize("cls", [Momo, MomoAdam])
 def test_no_operations_for_each_parameter(cls):
-    """A step of 5,000 tensors took 82 ms for fused AdamW's 41, most of it one detach and one conversion a tensor."""
+    """A step of 5,000 tensors took twice as long as fused AdamW's: one or two operations of torch for each of them."""
 
     def operations(number):
         params = [torch.nn.Parameter(torch.ones(3)) for _ in range(number)]
