@@ -367,3 +367,26 @@ def test_same_numbers_in_every_run(cls, options):
             optimizer.step(loss=backward(params, generator))
         ends.append(snapshot(optimizer))
     assert_bit_equal(*ends)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.Tensor, "grad_dtype"), reason="this torch keeps gradients to the dtype of their parameter"
+)
+@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@pytest.mark.parametrize("kernel", ["eager", "compiled"])
+def test_gradient_of_another_dtype(cls, kernel):
+    """A gradient may be wider than its parameter (``grad_dtype``): it is rounded to the parameter's dtype."""
+    ends = []
+    for wide in (False, True):
+        torch.manual_seed(0)
+        param = nn.Parameter(torch.randn(7, 5).bfloat16())
+        if wide:
+            param.grad_dtype = torch.float32
+        optimizer = cls([param], lr=0.1, kernel=kernel)
+        for _ in range(3):
+            grad = torch.randn(7, 5)
+            param.grad = grad if wide else grad.bfloat16()
+            optimizer.step(loss=1.0)
+        assert param.grad.dtype == (torch.float32 if wide else torch.bfloat16)
+        ends.append(snapshot(optimizer))
+    assert_bit_equal(*ends)
