@@ -13,6 +13,7 @@ from hf_momo.backends import (
     backend_name,
     check_prepared,
     check_supported,
+    clear_padding,
     keep_one_group,
     shards_plain_tensors,
     zero_clipping_factor,
@@ -55,6 +56,9 @@ def connect(accelerator: Accelerator, optimizer: Any) -> LossTap:
         tap.clipping = functools.partial(zero_clipping_factor, accelerator)
         if zero_optimizer(accelerator, inner) is None:
             keep_one_group(inner)
+        if not any(inner is attached for attached in tap.optimizers):
+            # At every step, because a checkpoint loaded in between brings its own padding back.
+            inner.register_step_pre_hook(functools.partial(_clear_padding, accelerator))
     tap.attach(inner)
     return tap
 
@@ -127,6 +131,10 @@ def _tapped_clipping(accelerator: Accelerator, tap: LossTap) -> Any:
         return norm
 
     return tapped_clip_grad_norm_
+
+
+def _clear_padding(accelerator: Any, optimizer: Any, args: Any, kwargs: Any) -> None:
+    clear_padding(zero_optimizer(accelerator, optimizer))
 
 
 def _refused_join(*args: Any, **kwargs: Any) -> Any:

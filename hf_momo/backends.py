@@ -8,8 +8,10 @@ calls ``step()`` inside of ``backward``, once for every parameter group and sub-
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor
 
 from hf_momo.optimizers import MomoOptimizer
@@ -19,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _REPLICATED = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_HPU", "MULTI_NPU", "MULTI_MLU", "MULTI_MUSA")
 _ZERO_STAGES = (1, 2, 3)
+_PADDING = "_hf_momo_padding"  # kept on DeepSpeed's wrapper: it holds for as long as the partition does
 
 
 def backend_name(accelerator: Any) -> str:
@@ -122,6 +125,53 @@ def zero_clipping_factor(accelerator: Any, optimizer: MomoOptimizer) -> Tensor |
     if isinstance(norm, Tensor):
         return (bound / (norm.detach() + 1e-6)).clamp(max=1.0)
     return min(1.0, bound / (float(norm) + 1e-6))
+
+
+def clear_padding(zero: Any) -> None:
+    """Set to zero what stands in ZeRO-3's flat parameters and gradients where no parameter has an element.
+
+    ZeRO-3 cuts each parameter into pieces of one length, and leaves what the last ones have too much as it found it in
+    memory. An optimizer that works element by element never notices; an inner product over the flat tensor does: 0
+    times an infinity or a NaN there is a NaN, and every step of the run is skipped.
+
+    Args:
+        zero: DeepSpeed's wrapper around the optimizer, of any stage; only stage 3 has such padding.
+    """
+    groups = getattr(zero, "fp32_partitioned_groups_flat", None)
+    if groups is None:
+        return
+    if not hasattr(zero, _PADDING):
+        setattr(zero, _PADDING, [padding(map(_piece, params)) for params in zero.fp16_groups])
+    for flat, spans in zip(groups, getattr(zero, _PADDING), strict=True):
+        for tensor in (flat.detach(), flat.grad):
+            for start, length in spans if tensor is not None else ():
+                tensor.narrow(0, start, length).zero_()
+
+
+def padding(sizes: Iterable[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """Where pieces of parameters, one behind the other, hold nothing of their parameters.
+
+    Args:
+        sizes: Of each parameter: its number of elements, the length of a piece, and which piece this is.
+
+    Returns:
+        Starts and lengths.
+
+    Example:
+        >>> padding([(8, 4, 1), (7, 4, 1), (1, 1, 1)])  # the second of two ranks
+        [(7, 1), (8, 1)]
+    """
+    spans, start = [], 0
+    for numel, length, index in sizes:
+        held = min(max(numel - length * index, 0), length)
+        if held < length:
+            spans.append((start + held, length - held))
+        start += length
+    return spans
+
+
+def _piece(param: Any) -> tuple[int, int, int]:
+    return param.ds_numel, param.partition_numel(), dist.get_rank(param.ds_process_group)
 
 
 def _strategy(plugin: Any) -> str:

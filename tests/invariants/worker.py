@@ -20,6 +20,7 @@ from invariants.loops import run_on_cpu, train_in_a_loop
 from invariants.meshes import train_with_torch
 from invariants.sabotage import broken
 from invariants.trainers import train_with_the_trainer
+from uninitialized import fill_with_nan
 
 from common.processes import leave_processes
 
@@ -34,6 +35,7 @@ def train(row: Row) -> dict[str, Any]:
 
 def main(folder: Path, jobs: list[str]) -> None:
     rank = int(os.environ.get("RANK", "0"))
+    fill_with_nan()
     gc.freeze()  # the Trainer collects garbage at every train(), over all that was imported
     for job in jobs:
         sabotage, _, name = job.rpartition(":")
