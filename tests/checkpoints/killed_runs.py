@@ -18,6 +18,7 @@ from checkpoints.distributed_jobs import converted, with_distributed_checkpoint
 from checkpoints.jobs import SAVE_EVERY, STEPS, Job, failing, with_accelerate, with_trainer
 from checkpoints.kills import Kill, random_step
 from transformers import Trainer
+from uninitialized import fill_with_nan
 
 ADAM = {"optim": "momo_adam", "optim_args": "adapt_lower_bound=true", "lr_scheduler_type": "linear"}
 MOMO = {
@@ -133,6 +134,7 @@ def run_case(folder: Path, name: str, case: Case, run: Callable[..., str]) -> No
 
 def main(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
+    fill_with_nan()
     forks.warm_up(RUNS["momo_adam"](folder / "work" / f"warm-up-{forks.RANK}"))
 
     def run(name: str, job: Job, ranks: int = forks.WORLD_SIZE) -> str:

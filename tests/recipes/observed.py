@@ -52,7 +52,10 @@ def main(folder: Path, script: str, arguments: list[str]) -> None:
     rank = os.environ.get("RANK", "0")
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    sys.path.insert(0, str(Path(script).parent))
+    sys.path[:0] = [str(Path(script).parent), str(Path(__file__).parents[1])]
+    from uninitialized import fill_with_nan
+
+    fill_with_nan()
     if os.environ.get("CPU_FOR_GPU") == "true":
         take_cpu_for_gpu()
     if os.environ.get("OWN_FOLDERS") == "true" and rank != "0":

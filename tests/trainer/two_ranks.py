@@ -39,6 +39,7 @@ from trainer.tiny import (
     text_examples,
     training_logs,
 )
+from uninitialized import fill_with_nan
 
 from common.processes import leave_processes
 from hf_momo import MomoAdam
@@ -155,6 +156,7 @@ def accelerate_loop() -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     rank = int(os.environ["RANK"])
+    fill_with_nan()
     gc.freeze()  # every train() collects garbage, over all that was imported
     runs: dict[str, Callable[[], dict[str, Any]]] = {}
     work = str(folder / "work")
