@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback, TrainingArguments
@@ -35,6 +36,7 @@ else:
 
 logger = logging.getLogger(__name__)
 
+_COUNTS = attrgetter("num_steps", "capped_steps", "skipped_steps")
 _STOCK_LEARNING_RATE = 5e-5
 _STOCK_OPTIMIZERS = [member.value for member in OptimizerNames]
 
@@ -167,7 +169,8 @@ class MomoTrainerMixin(CardMixin, CheckpointMixin, HubMixin, _TrainerBase):
 
     def set_up_momo(self) -> None:
         """What the constructor adds to that of the Trainer."""
-        self._logged_counts = (0, 0)
+        self._logged_counts = (0, 0, 0)
+        self._stands_still = False
         self.add_callback(_WindowCallback(self))
         correct_loss_scale(self)
         self.set_up_hub()
@@ -218,20 +221,32 @@ class MomoTrainerMixin(CardMixin, CheckpointMixin, HubMixin, _TrainerBase):
         optimizer = unwrap_optimizer(self.optimizer)
         if "loss" in logs and isinstance(optimizer, MomoOptimizer):
             last = optimizer.last_step
-            taken, capped = last.num_steps - self._logged_counts[0], last.capped_steps - self._logged_counts[1]
+            before, self._logged_counts = self._logged_counts, _COUNTS(last)
+            taken, capped, skipped = (new - old for new, old in zip(self._logged_counts, before, strict=True))
+            self._warn_of_standstill(taken, skipped)
             logs["step_size"] = last.step_size[0]
             logs["lower_bound"] = last.lower_bound
             logs["step_capped"] = capped / taken if taken else 0.0
             logs["skipped_steps"] = last.skipped_steps
-            self._logged_counts = (last.num_steps, last.capped_steps)
         super().log(logs, *args, **kwargs)
+
+    def _warn_of_standstill(self, taken: int, skipped: int) -> None:
+        # The Trainer leaves a loss that is not finite out of the mean that it logs, which then looks like any other.
+        stands_still = taken == 0 and skipped > 0
+        if stands_still and not self._stands_still and self.is_world_process_zero():
+            logger.warning(
+                "skipped_steps: none of the %d step(s) since the last log was taken, because the loss, a gradient or a"
+                " weight was not finite; the weights stay as they are until a batch with finite ones comes. Look for"
+                " the batch with logging_nan_inf_filter=False, or for weights that are not finite",
+                skipped,
+            )
+        self._stands_still = stands_still
 
     def start_counting(self) -> None:
         """Let ``step_capped`` count from here: a resumed optimizer brings its counters with it."""
         optimizer = unwrap_optimizer(self.optimizer)
         if isinstance(optimizer, MomoOptimizer):
-            last = optimizer.last_step
-            self._logged_counts = (last.num_steps, last.capped_steps)
+            self._logged_counts = _COUNTS(optimizer.last_step)
 
 
 class MomoTrainer(MomoTrainerMixin, Trainer):

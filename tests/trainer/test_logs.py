@@ -162,6 +162,21 @@ def test_a_skipped_batch_leaves_no_trace(tmp_path: Path) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
+def test_a_run_that_stands_still_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A NaN in memory that DeepSpeed had left uninitialized had every step skipped, and nothing but a count told."""
+    examples = [dict(example) for example in class_examples().examples]
+    for index in range(12, 32):  # the last five of eight batches
+        examples[index]["features"] = torch.full_like(examples[index]["features"], torch.nan)
+    trainer = ProbedTrainer(
+        model=Classifier(), args=arguments(tmp_path, max_steps=8, logging_steps=2), train_dataset=Examples(examples)
+    )
+    with caplog.at_level("WARNING", logger="hf_momo"):
+        trainer.train()
+    assert [entry["skipped_steps"] for entry in training_logs(trainer)] == [0, 1, 3, 5]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "hf_momo.trainer"]
+    assert said.startswith("skipped_steps: none of the 2 step(s) since the last log was taken")
+
+
 def test_the_share_of_a_window_of_skipped_steps_alone_is_zero(tmp_path: Path) -> None:
     examples = [{**example, "features": example["features"] * torch.nan} for example in class_examples().examples]
     trainer = ProbedTrainer(
