@@ -266,7 +266,14 @@ def _hardware(device: torch.device, processes: int, distributed: Any) -> dict[st
         return {**hardware, "device": torch.cuda.get_device_name(device)}
     if device.type != "cpu":
         return {**hardware, "device": device.type}
-    return {**hardware, "device": _cpu_model(), "cpu_count": os.cpu_count(), "threads": torch.get_num_threads()}
+    return {
+        **hardware,
+        "device": _cpu_model(),
+        # Wider ones add up in another order, and the last digits of a score are others.
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _cpu_model() -> str:

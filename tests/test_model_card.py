@@ -137,6 +137,7 @@ def test_comparisons_stand_in_the_table(record: dict[str, Any]) -> None:
         (("command",), "python other.py", "python other.py"),
         (("versions", "torch"), "9.9.9", "torch 9.9.9"),
         (("hardware", "device"), "A GPU", "A GPU, 1 process"),
+        (("hardware", "instructions"), "AVX512", "A CPU (AVX512), 1 process"),
         (("settings", "model", "d_model"), 321, "| d_model | 321 |"),
         (("optimizer", "betas"), [0.1, 0.2], "| betas | [0.1, 0.2] |"),
     ],

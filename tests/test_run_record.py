@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -98,3 +100,11 @@ def test_names_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert hub_name("openai-community/gpt2") == "openai-community/gpt2" and hub_name("gpt2") == "gpt2"
     for name in ("runs/first", str(tmp_path / "gone"), "../x", "~/x", "a/b/c", "", None, "x y"):
         assert hub_name(name) is None, name
+
+
+def test_the_instructions_are_those_that_torch_computes_with() -> None:
+    """The demo's scores of one processor could not be had on another, and no record told what was different there."""
+    code = "import torch; from hf_momo.run_record import _hardware as h; print(h(torch.device('cpu'), 1, None))"
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "'instructions': 'DEFAULT'" in told.stdout

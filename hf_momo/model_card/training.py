@@ -94,7 +94,9 @@ def capped_by_quarter(curve: _Curve) -> list[float]:
 def where(record: Record) -> str:
     """Steps, time, machine and versions."""
     hardware, versions = record["hardware"], record["versions"]
-    machine = f"{hardware['device']}, {count(hardware['processes'], 'process', 'processes')}"
+    # Records made before there was such an entry have none.
+    instructions = f" ({hardware['instructions']})" if "instructions" in hardware else ""
+    machine = f"{hardware['device']}{instructions}, {count(hardware['processes'], 'process', 'processes')}"
     if hardware.get("distributed"):
         machine += f" ({hardware['distributed']})"
     if "threads" in hardware:

@@ -211,6 +211,7 @@ def machine(device: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name()
         if device.startswith("cuda")
         else ", ".join(names) or platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
