@@ -129,6 +129,17 @@ def test_padding_is_all_that_no_parameter_fills(ranks: int) -> None:
     assert cleared == sum(-numel % ranks for numel in numels)
 
 
+@pytest.mark.parametrize("has_grad", [True, False])
+def test_padding_of_weights_and_gradients_is_cleared_and_nothing_else(has_grad: bool) -> None:
+    flat = torch.nn.Parameter(torch.tensor([1.0, 2.0, torch.nan, 4.0, torch.inf, torch.nan]))
+    flat.grad = flat.detach().clone() if has_grad else None
+    # The ranks of its parameters are those of the launches in tests/invariants.
+    zero = SimpleNamespace(fp32_partitioned_groups_flat=[flat], **{backends._PADDING: [[(2, 1), (4, 2)]]})
+    backends.clear_padding(zero)
+    for tensor in (flat, flat.grad) if has_grad else (flat,):
+        assert tensor.tolist() == [1.0, 2.0, 0.0, 4.0, 0.0, 0.0]
+
+
 EMPTY = -1
 
 
