@@ -53,12 +53,10 @@ def connect(accelerator: Accelerator, optimizer: Any) -> LossTap:
     tap = tap_accelerator(accelerator)
     inner.sharded = shards_plain_tensors(accelerator)
     if backend_name(accelerator) == "DEEPSPEED":
+        tap.before_step = functools.partial(clear_padding, accelerator)
         tap.clipping = functools.partial(zero_clipping_factor, accelerator)
         if zero_optimizer(accelerator, inner) is None:
             keep_one_group(inner)
-        if not any(inner is attached for attached in tap.optimizers):
-            # At every step, because a checkpoint loaded in between brings its own padding back.
-            inner.register_step_pre_hook(functools.partial(_clear_padding, accelerator))
     tap.attach(inner)
     return tap
 
@@ -131,10 +129,6 @@ def _tapped_clipping(accelerator: Accelerator, tap: LossTap) -> Any:
         return norm
 
     return tapped_clip_grad_norm_
-
-
-def _clear_padding(accelerator: Any, optimizer: Any, args: Any, kwargs: Any) -> None:
-    clear_padding(zero_optimizer(accelerator, optimizer))
 
 
 def _refused_join(*args: Any, **kwargs: Any) -> Any:

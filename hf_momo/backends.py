@@ -127,16 +127,15 @@ def zero_clipping_factor(accelerator: Any, optimizer: MomoOptimizer) -> Tensor |
     return min(1.0, bound / (float(norm) + 1e-6))
 
 
-def clear_padding(zero: Any) -> None:
+def clear_padding(accelerator: Any, optimizer: MomoOptimizer) -> None:
     """Set to zero what stands in ZeRO-3's flat parameters and gradients where no parameter has an element.
 
     ZeRO-3 cuts each parameter into pieces of one length, and leaves what the last ones have too much as it found it in
     memory. An optimizer that works element by element never notices; an inner product over the flat tensor does: 0
-    times an infinity or a NaN there is a NaN, and every step of the run is skipped.
-
-    Args:
-        zero: DeepSpeed's wrapper around the optimizer, of any stage; only stage 3 has such padding.
+    times an infinity or a NaN there is a NaN, and every step of the run is skipped. To be called before every step: a
+    checkpoint that is loaded brings its own padding back. Other stages have none, and are left alone.
     """
+    zero = zero_optimizer(accelerator, optimizer)
     groups = getattr(zero, "fp32_partitioned_groups_flat", None)
     if groups is None:
         return

@@ -47,6 +47,7 @@ class LossTap:
     reaches.
 
     Attributes:
+        before_step: Where a backend leaves tensors to be set right (DeepSpeed): called with an optimizer first.
         clipping: Where a backend clips inside of its own step (DeepSpeed): gives the factor for an optimizer.
 
     Example:
@@ -65,6 +66,7 @@ class LossTap:
 
     def __init__(self) -> None:
         self._windows: dict[int, _Window] = {}
+        self.before_step: Callable[[MomoOptimizer], None] | None = None
         self.clipping: Callable[[MomoOptimizer], Tensor | float] | None = None
 
     def attach(self, optimizer: MomoOptimizer) -> RemovableHandle:
@@ -178,6 +180,8 @@ class LossTap:
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         window = self._windows[id(optimizer)]
+        if self.before_step is not None:
+            self.before_step(window.optimizer)
         given = kwargs.get("loss") is not None or any(argument is not None for argument in args[1:])
         if given or kwargs.get("closure") is not None:
             window.open()

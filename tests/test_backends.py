@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from hf_momo import MomoAdam, backends
 
@@ -129,15 +132,30 @@ def test_padding_is_all_that_no_parameter_fills(ranks: int) -> None:
     assert cleared == sum(-numel % ranks for numel in numels)
 
 
+@pytest.fixture
+def second_of_two_ranks() -> Iterator[None]:
+    dist.init_process_group("fake", rank=1, world_size=2, store=FakeStore())
+    yield
+    dist.destroy_process_group()
+
+
 @pytest.mark.parametrize("has_grad", [True, False])
-def test_padding_of_weights_and_gradients_is_cleared_and_nothing_else(has_grad: bool) -> None:
-    flat = torch.nn.Parameter(torch.tensor([1.0, 2.0, torch.nan, 4.0, torch.inf, torch.nan]))
-    flat.grad = flat.detach().clone() if has_grad else None
-    # The ranks of its parameters are those of the launches in tests/invariants.
-    zero = SimpleNamespace(fp32_partitioned_groups_flat=[flat], **{backends._PADDING: [[(2, 1), (4, 2)]]})
-    backends.clear_padding(zero)
-    for tensor in (flat, flat.grad) if has_grad else (flat,):
-        assert tensor.tolist() == [1.0, 2.0, 0.0, 4.0, 0.0, 0.0]
+def test_padding_of_weights_and_gradients_is_cleared_and_nothing_else(
+    second_of_two_ranks: None, has_grad: bool
+) -> None:
+    """At every step: a checkpoint loaded between two has padding of its own."""
+    sizes = [(4, 2), (3, 2), (1, 1)]
+    parts = [SimpleNamespace(ds_numel=n, partition_numel=lambda k=k: k, ds_process_group=None) for n, k in sizes]
+    flat = torch.nn.Parameter(torch.ones(5))
+    optimizer = MomoAdam([flat])
+    zero = SimpleNamespace(optimizer=optimizer, fp32_partitioned_groups_flat=[flat], fp16_groups=[parts])
+    accelerator = SimpleNamespace(_optimizers=[SimpleNamespace(optimizer=zero)])
+    for junk in (torch.nan, torch.inf):
+        flat.data = torch.tensor([1.0, 2.0, 3.0, junk, junk])
+        flat.grad = flat.detach().clone() if has_grad else None
+        backends.clear_padding(accelerator, optimizer)
+        for tensor in (flat, flat.grad) if has_grad else (flat,):
+            assert tensor.tolist() == [1.0, 2.0, 3.0, 0.0, 0.0]
 
 
 EMPTY = -1

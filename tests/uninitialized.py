@@ -14,8 +14,8 @@ LARGEST = 1 << 20
 def fill_with_nan() -> None:
     """From now on, in this process, uninitialized tensors of floating-point numbers that Python asks for hold NaN.
 
-    What is read before it is written then goes wrong at every run, instead of at the one in a thousand where the
-    memory holds something else than zeros. ``torch.utils.deterministic.fill_uninitialized_memory`` does the same to
+    What is read before it is written then goes wrong at every run, and not by chance where the memory happens to hold
+    something else than zeros. ``torch.utils.deterministic.fill_uninitialized_memory`` does the same to
     tensors of any size.
     """
     for owner, name in (
