@@ -231,13 +231,14 @@ class MomoTrainerMixin(CardMixin, CheckpointMixin, HubMixin, _TrainerBase):
         super().log(logs, *args, **kwargs)
 
     def _warn_of_standstill(self, taken: int, skipped: int) -> None:
-        # The Trainer leaves a loss that is not finite out of the mean that it logs, which then looks like any other.
+        # The Trainer puts the mean so far in the place of a loss that is not finite, and logs 0 where none was.
         stands_still = taken == 0 and skipped > 0
         if stands_still and not self._stands_still and self.is_world_process_zero():
             logger.warning(
                 "skipped_steps: none of the %d step(s) since the last log was taken, because the loss, a gradient or a"
-                " weight was not finite; the weights stay as they are until a batch with finite ones comes. Look for"
-                " the batch with logging_nan_inf_filter=False, or for weights that are not finite",
+                " weight was not finite; the weights stay as they are until a batch with finite ones comes. With"
+                " logging_nan_inf_filter=False and logging_steps=1 the logs show which batches; if all, look at the"
+                " weights",
                 skipped,
             )
         self._stands_still = stands_still
