@@ -15,7 +15,7 @@ OUT ?= runs/demo
 WORKERS ?= 2
 
 # What the versions of transformers and accelerate decide; the optimizers themselves know neither.
-OLDEST_TESTS ?= tests/integration tests/trainer tests/hub tests/test_accelerator.py tests/test_factory.py tests/test_versions.py
+OLDEST_TESTS ?= tests/integration tests/trainer tests/hub tests/tap tests/test_versions.py
 
 .PHONY: demo test test-oldest check clean setup
 .DEFAULT_GOAL := test

@@ -6,15 +6,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hf_momo.accelerator import connect
-from hf_momo.factory import create_optimizer
-from hf_momo.loss_tap import LossTap
 from hf_momo.optimizers import LastStep, Momo, MomoAdam, adamw_state_dict, load_adamw_state_dict
-from hf_momo.registry import OptimizerInfo, get_optimizer_info, list_optimizers
+from hf_momo.optimizers.registry import OptimizerInfo, get_optimizer_info, list_optimizers
+from hf_momo.tap.accelerator import connect
+from hf_momo.tap.factory import create_optimizer
+from hf_momo.tap.loss_tap import LossTap
 
 if TYPE_CHECKING:
-    from hf_momo.checkpoints import last_complete_checkpoint
-    from hf_momo.integration import integrate
     from hf_momo.trainer import (
         MomoArgumentsMixin,
         MomoSeq2SeqTrainer,
@@ -23,18 +21,20 @@ if TYPE_CHECKING:
         MomoTrainerMixin,
         MomoTrainingArguments,
     )
+    from hf_momo.trainer.checkpoints import last_complete_checkpoint
+    from hf_momo.trainer.stock import integrate
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "integrate": "hf_momo.integration",
+    "integrate": "hf_momo.trainer.stock",
     "MomoArgumentsMixin": "hf_momo.trainer",
     "MomoSeq2SeqTrainer": "hf_momo.trainer",
     "MomoSeq2SeqTrainingArguments": "hf_momo.trainer",
     "MomoTrainer": "hf_momo.trainer",
     "MomoTrainerMixin": "hf_momo.trainer",
     "MomoTrainingArguments": "hf_momo.trainer",
-    "last_complete_checkpoint": "hf_momo.checkpoints",
+    "last_complete_checkpoint": "hf_momo.trainer.checkpoints",
 }
 
 __all__ = [

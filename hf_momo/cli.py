@@ -8,10 +8,11 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from hf_momo.push import add_push_parser
-from hf_momo.registry import get_optimizer_info, list_optimizers
+from hf_momo.hub.push import add_push_parser
+from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers
 from hf_momo.sweep.cli import add_sweep_parser
-from hf_momo.threads import wait_until_threads_rest
+from hf_momo.utils.errors import UsageError, run_command
+from hf_momo.utils.threads import wait_until_threads_rest
 
 _RUN_HELP = """run a script of the Hugging Face Trainer with --optim momo and --optim momo_adam"""
 _RUN_DESCRIPTION = """\
@@ -46,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_sweep_parser(commands)
     add_push_parser(commands)
     options = parser.parse_args(arguments)
-    status: int = options.func(options)
-    return status
+    return run_command(lambda: options.func(options), f"hf-momo {options.command}: error")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -61,12 +61,9 @@ def _list(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if not options.module and not os.path.isfile(options.script):
-        print(
-            f"hf-momo run: SCRIPT: got {options.script!r}, must be a Python file (or use -m MODULE)", file=sys.stderr
-        )
-        return 2
+        raise UsageError(f"SCRIPT: got {options.script!r}, must be a Python file (or use -m MODULE)")
     # Only now: `hf-momo list` needs torch alone.
-    from hf_momo.integration import integrate
+    from hf_momo.trainer.stock import integrate
 
     integrate()
     sys.argv = [options.script, *options.arguments]

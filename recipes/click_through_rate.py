@@ -24,6 +24,7 @@ sweep` the script takes `--plain`.
 """
 
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,12 @@ from click_through.model import prepare_model
 from click_through.optimizer import make_optimizer, make_schedule
 from click_through.settings import check_settings
 from common.config import parse_settings
-from common.errors import run_recipe
 from common.pictures import CLICK_THROUGH_RATE, draw_run
 from common.processes import agree, check_processes, leave_processes, on_main_process, use_cpu_without_gpu
 from common.publishing import write_results
 from common.records import RECORD_NAME, write_text
-from hf_momo.run_record import portable, run_record
+from hf_momo.hub.record import portable, run_record
+from hf_momo.utils.errors import run_command
 
 # Split to the prefix of its numbers in all_results.json.
 _PREFIXES = {"validation": "eval", "test": "predict"}
@@ -224,4 +225,4 @@ def report(settings: Settings, keeper: LoopKeeper, results: dict[str, Any], scor
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(main))

@@ -7,13 +7,14 @@ Writes comparison.png into the folder that the runs have in common.
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import RecipeError, run_recipe
 from common.pictures import PICTURE_NAMES, draw_comparison
 from common.records import read_record
+from hf_momo.utils.errors import UsageError, run_command
 
 
 def main() -> None:
@@ -68,23 +69,23 @@ def print_scores(records: Mapping[str, Mapping[str, Any]]) -> None:
 def _names(folders: list[Path]) -> list[str]:
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
-        raise RecipeError(f"two runs are called the same: {', '.join(names)}; give folders with different names")
+        raise UsageError(f"two runs are called the same: {', '.join(names)}; give folders with different names")
     return names
 
 
 def _check_same_test(records: Mapping[str, Mapping[str, Any]]) -> None:
     signatures = {name: _test(record)["signature"] for name, record in records.items()}
     if len(set(signatures.values())) > 1:
-        raise RecipeError(f"the runs were scored differently and cannot be compared: {signatures}")
+        raise UsageError(f"the runs were scored differently and cannot be compared: {signatures}")
     sources = {name: [sample["source"] for sample in record["samples"]] for name, record in records.items()}
     if any(each != next(iter(sources.values())) for each in sources.values()):
-        raise RecipeError(f"the runs were tested on different sentences: {', '.join(records)}")
+        raise UsageError(f"the runs were tested on different sentences: {', '.join(records)}")
 
 
 def _test(record: Mapping[str, Any]) -> Mapping[str, Any]:
     metrics = record["metrics"]
     if not metrics:
-        raise RecipeError("a run was not scored; train with --do_predict")
+        raise UsageError("a run was not scored; train with --do_predict")
     scores: Mapping[str, Any] = metrics.get("test") or metrics["validation"]
     return scores
 
@@ -94,4 +95,4 @@ def _learning_rate(record: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(main))

@@ -29,6 +29,7 @@ A run leaves in `--output_dir`: the model with its image processor, loaded by
 record.json, all of it in numbers; and README.md, the model card made of it. `--push_to_hub` pushes the folder.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,12 @@ from typing import Any
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from common.config import parse_settings
-from common.errors import RecipeError, run_recipe
 from common.pictures import IMAGE_CLASSIFICATION, draw_run
 from common.processes import agree, check_processes, leave_processes, use_cpu_without_gpu
 from common.publishing import push_results, write_results
 from common.records import RECORD_NAME
-from hf_momo.run_record import training_record
+from hf_momo.hub.record import training_record
+from hf_momo.utils.errors import UsageError, run_command
 from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
 from images.augmentation import Augmentation
 from images.corpus import describe, load_corpus
@@ -103,18 +104,18 @@ def check_settings(settings: Settings) -> None:
     """Refuse what would fail only later, and training over a finished run."""
     training, folder = settings.training, settings.folder
     if not (training.do_train or training.do_eval):
-        raise RecipeError("nothing to do: give --do_train or --do_eval, or a --config that does")
+        raise UsageError("nothing to do: give --do_train or --do_eval, or a --config that does")
     if folder.exists() and not folder.is_dir():
-        raise RecipeError(f"--output_dir {folder} is a file; give a folder")
+        raise UsageError(f"--output_dir {folder} is a file; give a folder")
     if training.do_train and (folder / RECORD_NAME).exists() and not settings.data.overwrite:
-        raise RecipeError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
+        raise UsageError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
     for name, value in (("sgd_momentum", training.sgd_momentum), ("sgd_dampening", training.sgd_dampening)):
         if not 0 <= value <= 1:
-            raise RecipeError(f"--{name} {value:g} must be from 0 to 1")
+            raise UsageError(f"--{name} {value:g} must be from 0 to 1")
     if settings.data.crop_padding < 0:
-        raise RecipeError(f"--crop_padding {settings.data.crop_padding} must be 0 (no crops) or more")
+        raise UsageError(f"--crop_padding {settings.data.crop_padding} must be 0 (no crops) or more")
     if (settings.data.image_mean is None) != (settings.data.image_std is None):
-        raise RecipeError("--image_mean and --image_std go together; give both, or neither")
+        raise UsageError("--image_mean and --image_std go together; give both, or neither")
     # Batches are ready-made: nothing in them is for the Trainer to drop.
     training.remove_unused_columns = False
     # Pinned memory is for copies to a GPU; without one torch only warns about it.
@@ -129,7 +130,7 @@ def prepare_model(settings: Settings, corpus: ImageCorpus) -> PreTrainedModel:
     if settings.model.model_name_or_path is not None:
         return load_pretrained(settings.model, (height, width, channels), corpus.classes)
     if "train" not in needed_splits(settings):
-        raise RecipeError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
+        raise UsageError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
     return create_model(settings.model, (height, width, channels), corpus.classes)
 
 
@@ -165,7 +166,7 @@ def choose_normalization(settings: Settings, corpus: ImageCorpus) -> Normalizati
     channels = next(iter(corpus.splits.values())).images.shape[3]
     if data.image_mean is not None and data.image_std is not None:
         if not len(data.image_mean) == len(data.image_std) == channels:
-            raise RecipeError(
+            raise UsageError(
                 f"--image_mean and --image_std have {len(data.image_mean)} and {len(data.image_std)} values, but the "
                 f"images {channels} channels"
             )
@@ -175,7 +176,7 @@ def choose_normalization(settings: Settings, corpus: ImageCorpus) -> Normalizati
     if saved is not None and len(saved.mean) == channels:
         return saved
     if "train" not in corpus.splits:
-        raise RecipeError(f"{name} does not say how its images are normalised; give --image_mean and --image_std")
+        raise UsageError(f"{name} does not say how its images are normalised; give --image_mean and --image_std")
     return Normalization.of(corpus.splits["train"].images)
 
 
@@ -202,4 +203,4 @@ def evaluate(trainer: ImageTrainer, settings: Settings) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(main))

@@ -27,6 +27,7 @@ README.md, the model card made of it. `--push_to_hub` pushes the folder.
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,13 @@ from datasets import DatasetDict
 from transformers import PreTrainedTokenizerBase, default_data_collator, set_seed
 
 from common.config import parse_settings
-from common.errors import RecipeError, run_recipe
 from common.pictures import LANGUAGE_MODELING, draw_run
 from common.processes import agree, check_processes, leave_processes, on_main_process, use_cpu_without_gpu
 from common.publishing import push_results, write_results
 from common.records import RECORD_NAME
 from hf_momo import MomoTrainer, MomoTrainingArguments
-from hf_momo.run_record import training_record
+from hf_momo.hub.record import training_record
+from hf_momo.utils.errors import UsageError, run_command
 from language_models.arguments import DataArguments, ModelArguments
 from language_models.corpus import Blocks, cut_into_blocks, describe, load_texts
 from language_models.model import load_tokenizer, prepare_model, train_tokenizer
@@ -113,19 +114,19 @@ def check_settings(settings: Settings) -> None:
     """Refuse what would fail only later, and training over a finished run.
 
     Raises:
-        RecipeError: With the argument, its value and what to do.
+        UsageError: With the argument, its value and what to do.
     """
     training, data, folder = settings.training, settings.data, settings.folder
     if not (training.do_train or training.do_eval):
-        raise RecipeError("nothing to do: give --do_train or --do_eval, or a --config that does")
+        raise UsageError("nothing to do: give --do_train or --do_eval, or a --config that does")
     if not training.do_train and settings.model.model_name_or_path is None:
-        raise RecipeError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
+        raise UsageError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
     if data.block_size < 2:
-        raise RecipeError(f"--block_size {data.block_size}: must be 2 or more; the first token is not predicted")
+        raise UsageError(f"--block_size {data.block_size}: must be 2 or more; the first token is not predicted")
     if folder.exists() and not folder.is_dir():
-        raise RecipeError(f"--output_dir {folder} is a file; give a folder")
+        raise UsageError(f"--output_dir {folder} is a file; give a folder")
     if training.do_train and (folder / RECORD_NAME).exists() and not data.overwrite:
-        raise RecipeError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
+        raise UsageError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
     # The logits of a whole text are a vocabulary for each of its tokens, and only their loss is wanted.
     training.prediction_loss_only = True
     # Pinned memory is for copies to a GPU; without one torch only warns about it.
@@ -201,4 +202,4 @@ def generate(
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(main))

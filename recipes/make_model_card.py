@@ -12,14 +12,15 @@ Without --output the card and its pictures are made anew where the record lies, 
 """
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import RecipeError, run_recipe
 from common.pictures import PICTURE_NAMES, TASKS, draw_run
 from common.records import read_record
-from hf_momo.model_card import CARD_FILE, summarize, write_model_card
+from hf_momo.hub.cards import CARD_FILE, summarize, write_model_card
+from hf_momo.utils.errors import UsageError, run_command
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
         record["name"] = folder.resolve().name
     record["pictures"] = draw_pictures(record, folder)
     if not write_model_card(record, folder):
-        raise RecipeError(f"{folder / CARD_FILE} is no generated card; move it away, or give another --output")
+        raise UsageError(f"{folder / CARD_FILE} is no generated card; move it away, or give another --output")
     print(f"{folder}: {', '.join([CARD_FILE, 'record.json', *record['pictures']])}")
 
 
@@ -49,26 +50,26 @@ def check_task(record: Mapping[str, Any], folder: Path) -> None:
     """Refuse what is no record of one run.
 
     Raises:
-        RecipeError: It is of something else.
+        UsageError: It is of something else.
     """
     if "runs" in record:
-        raise RecipeError(f"{folder} holds the record of a study; its card is made by recipes/make_study_card.py")
+        raise UsageError(f"{folder} holds the record of a study; its card is made by recipes/make_study_card.py")
     if record.get("task") not in TASKS:
-        raise RecipeError(f"{folder} is a run of {record.get('task')}; there are cards for {', '.join(TASKS)}")
+        raise UsageError(f"{folder} is a run of {record.get('task')}; there are cards for {', '.join(TASKS)}")
 
 
 def compared(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """What the table says of another run.
 
     Raises:
-        RecipeError: It is of another task, or was not scored on the same data.
+        UsageError: It is of another task, or was not scored on the same data.
     """
     other = read_record(folder)
     if other.get("task") != record["task"]:
-        raise RecipeError(f"--compare {folder} is a run of {other.get('task')}, the card is of {record['task']}")
+        raise UsageError(f"--compare {folder} is a run of {other.get('task')}, the card is of {record['task']}")
     split = "test" if record["metrics"].get("test") else "validation"
     if record["metrics"].get(split) and not other["metrics"].get(split):
-        raise RecipeError(f"--compare {folder} has no scores on {split}, by which the card's run is judged")
+        raise UsageError(f"--compare {folder} has no scores on {split}, by which the card's run is judged")
     return summarize(other)
 
 
@@ -81,4 +82,4 @@ def draw_pictures(record: Mapping[str, Any], folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(main))

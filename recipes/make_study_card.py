@@ -16,14 +16,14 @@ Given the folder of a card instead of a sweep, it makes page and picture anew fr
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from common.errors import RecipeError, run_recipe
 from common.records import RECORD_NAME, read_record, write_text
-from hf_momo.model_card import CARD_FILE, write_card
-from hf_momo.sweep.grid import SweepError
+from hf_momo.hub.cards import CARD_FILE, write_card
 from hf_momo.sweep.settings import read_sweep
+from hf_momo.utils.errors import UsageError, run_command
 from study_card.cells import Reference, read_cells, read_reference, read_runs
 from study_card.page import PICTURE, render_study
 from study_card.picture import draw_scores
@@ -50,7 +50,7 @@ def main() -> None:
         reference = read_reference(_STUDIES / record["reference"]) if record.get("reference") else {}
     else:
         if arguments.title is None or arguments.output is None:
-            raise RecipeError("--title and --output are needed for the card of a sweep")
+            raise UsageError("--title and --output are needed for the card of a sweep")
         folder = arguments.output
         record, reference = study_record(arguments)
     write_study(record, reference, folder)
@@ -58,10 +58,7 @@ def main() -> None:
 
 def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Reference]:
     """The record of a study, from the folder of its sweep, and what was published."""
-    try:
-        sweep = read_sweep(arguments.sweep)
-    except SweepError as error:
-        raise RecipeError(str(error)) from error
+    sweep = read_sweep(arguments.sweep)
     runs = read_runs(sweep, arguments.sweep)
     reference = read_reference(arguments.reference) if arguments.reference else {}
     cells = read_cells(runs, reference, arguments.chance, arguments.tolerance)
@@ -96,10 +93,10 @@ def write_study(record: dict[str, Any], reference: Reference, folder: Path) -> N
         greater_is_better=record.get("greater_is_better", True),
     )
     if not write_card(page, folder):
-        raise RecipeError(f"{folder / CARD_FILE} is no generated card; move it away, or give another --output")
+        raise UsageError(f"{folder / CARD_FILE} is no generated card; move it away, or give another --output")
     apart = [cell for cell in cells if cell.agrees is False]
     print(f"{folder}: {CARD_FILE}, {RECORD_NAME}, {PICTURE}; {len(cells)} cells, {len(apart)} disagree")
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(main))

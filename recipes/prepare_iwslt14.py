@@ -21,6 +21,7 @@ there.
 import argparse
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,8 +30,8 @@ from typing import Any
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from common.errors import RecipeError, run_recipe
 from common.records import write_text
+from hf_momo.utils.errors import UsageError, run_command
 from machine_translation.iwslt14 import (
     LANGUAGES,
     STANDARD_PAIRS,
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     splits = prepare_training(files, progress)
     splits["test"] = prepare_test(files, progress)
     if not splits["train"]:
-        raise RecipeError(f"--archive {arguments.archive}: no pair of train has a length to train on")
+        raise UsageError(f"--archive {arguments.archive}: no pair of train has a length to train on")
     tokenizer = make_tokenizer(splits, arguments.bpe_merges, codes)
     pairs = {split: len(each) for split, each in splits.items()}
     summary = {
@@ -81,16 +82,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     arguments = parser.parse_args(argv)
     if arguments.bpe_merges < 1:
-        raise RecipeError(f"--bpe_merges {arguments.bpe_merges} must be at least 1; the literature takes 10000")
+        raise UsageError(f"--bpe_merges {arguments.bpe_merges} must be at least 1; the literature takes 10000")
     return arguments
 
 
 def check_output(output: Path) -> None:
     """Refuse a place that holds something else than an earlier preparation."""
     if output.is_file():
-        raise RecipeError(f"--output_dir {output} is a file; give a folder")
+        raise UsageError(f"--output_dir {output} is a file; give a folder")
     if output.is_dir() and any(output.iterdir()) and not (output / SUMMARY_NAME).is_file():
-        raise RecipeError(f"--output_dir {output} holds other files, which would be replaced; give a new folder")
+        raise UsageError(f"--output_dir {output} holds other files, which would be replaced; give a new folder")
 
 
 def read_codes(path: Path) -> list[tuple[str, str]]:
@@ -98,12 +99,12 @@ def read_codes(path: Path) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"--bpe_codes {path} cannot be read: {error}; give a text file of merges") from error
+        raise UsageError(f"--bpe_codes {path} cannot be read: {error}; give a text file of merges") from error
     if lines[0].strip() != "#version: 0.2":
-        raise RecipeError(f"--bpe_codes {path} must begin with `#version: 0.2`, as subword-nmt writes it")
+        raise UsageError(f"--bpe_codes {path} must begin with `#version: 0.2`, as subword-nmt writes it")
     merges = [tuple(line.split(" ")) for line in lines[1:] if line]
     if bad := [merge for merge in merges if len(merge) != 2]:
-        raise RecipeError(f"--bpe_codes {path}: {' '.join(bad[0])!r} is not a pair of pieces")
+        raise UsageError(f"--bpe_codes {path}: {' '.join(bad[0])!r} is not a pair of pieces")
     return [(first, second) for first, second in merges]
 
 
@@ -154,4 +155,4 @@ def report(output: Path, summary: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(main))

@@ -39,6 +39,7 @@ record.json, all of the above in numbers; and README.md, the model card made of 
 """
 
 import copy
+import sys
 from typing import Any
 
 from datasets import Dataset, DatasetDict, disable_progress_bars
@@ -51,7 +52,6 @@ from transformers import (
 )
 
 from common.config import parse_settings
-from common.errors import RecipeError, run_recipe
 from common.pictures import draw_run
 from common.processes import (
     agree,
@@ -64,8 +64,9 @@ from common.processes import (
 from common.publishing import push_results, write_results
 from common.records import RECORD_NAME
 from hf_momo import MomoSeq2SeqTrainingArguments
-from hf_momo.model_card import TOKENIZED_BLEU
-from hf_momo.run_record import training_record
+from hf_momo.hub.cards import TOKENIZED_BLEU
+from hf_momo.hub.record import training_record
+from hf_momo.utils.errors import UsageError, run_command
 from machine_translation.arguments import DataArguments, ModelArguments
 from machine_translation.averaging import average_checkpoints
 from machine_translation.batching import TranslationCollator, tokenize
@@ -137,7 +138,7 @@ def prepare_model(settings: Settings, corpus: DatasetDict) -> tuple[PreTrainedMo
     if settings.model.model_name_or_path is not None:
         return agree(lambda: load_pretrained(settings.model, settings.data))
     if "train" not in corpus:
-        raise RecipeError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
+        raise UsageError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
     tokenizer = scratch_tokenizer(settings, corpus)
     return agree(lambda: create_model(settings.model, settings.data, tokenizer)), tokenizer
 
@@ -254,4 +255,4 @@ def translate(
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(main))

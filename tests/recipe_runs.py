@@ -10,7 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
-from hf_momo.model_card import render_model_card
+from hf_momo.hub.cards import render_model_card
 
 ROOT = Path(__file__).parents[1]
 DEMO_CONFIG = ROOT / "recipes" / "configs" / "demo.yaml"

@@ -1,113 +1,42 @@
-"""The layers of the package: a file imports only from a lower one, so that data flows down once."""
+"""The order of the folders: each imports only from those with a lower number, so data flows down once."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hf_momo"
 
-# Layer of every file. A new file needs a line here.
+# Folder or file of the package: its number, and what it may import besides the standard library.
 LAYERS = {
-    "step_size.py": 0,
-    "versions.py": 0,
-    "threads.py": 0,
-    "kernels/__init__.py": 0,
-    "kernels/eager.py": 0,
-    "kernels/slices.py": 0,
-    "kernels/tables.py": 0,
-    "kernels/compiler.py": 0,
-    "kernels/compiled.py": 0,
-    "kernels/triton.py": 0,
-    "kernels/triton_code.py": 0,
-    "sharding.py": 1,
-    "optimizers/__init__.py": 2,
-    "optimizers/base.py": 2,
-    "optimizers/momo.py": 2,
-    "optimizers/momo_adam.py": 2,
-    "optimizers/group_tensors.py": 2,
-    "optimizers/records.py": 2,
-    "optimizers/scalars.py": 2,
-    "optimizers/checks.py": 2,
-    "optimizers/conversion.py": 2,
-    "optimizers/fused.py": 2,
-    "registry.py": 3,
-    "loss_tap.py": 3,
-    "losses.py": 3,
-    "backends.py": 4,
-    "accelerator.py": 5,
-    "checkpoint_files.py": 3,
-    "hub_requests.py": 3,
-    "run_folder.py": 4,
-    "hub.py": 5,
-    "checkpoints.py": 5,
-    "factory.py": 6,
-    "trainer_card.py": 5,
-    "trainer.py": 6,
-    "integration.py": 7,
-    "push.py": 7,
-    "cli.py": 8,
-    "__main__.py": 9,
-    "metrics/__init__.py": 6,
-    "metrics/bleu/bleu.py": 6,
-    "files.py": 0,
-    "run_record.py": 4,
-    "model_card/__init__.py": 4,
-    "model_card/card.py": 4,
-    "model_card/folder.py": 4,
-    "model_card/metadata.py": 4,
-    "model_card/pictures.py": 4,
-    "model_card/results.py": 4,
-    "model_card/task.py": 4,
-    "model_card/tasks.py": 4,
-    "model_card/training.py": 4,
-    "model_card/usage.py": 4,
-    "model_card/words.py": 4,
-    "sweep/__init__.py": 7,
-    "sweep/cli.py": 7,
-    "sweep/files.py": 7,
-    "sweep/grid.py": 7,
-    "sweep/guard.py": 7,
-    "sweep/pictures.py": 7,
-    "sweep/processes.py": 7,
-    "sweep/records.py": 7,
-    "sweep/report.py": 7,
-    "sweep/runs.py": 7,
-    "sweep/settings.py": 7,
-    "sweep/study.py": 7,
-    "sweep/tables.py": 7,
-    "__init__.py": 9,
+    "utils": (0, {"matplotlib", "packaging", "safetensors", "yaml"}),
+    "step_size.py": (0, {"torch"}),
+    "sharding.py": (0, {"torch"}),
+    "kernels": (0, {"torch", "triton"}),
+    "optimizers": (1, {"torch"}),
+    "tap": (2, {"torch", "accelerate"}),
+    "hub": (
+        2,
+        {"torch", "huggingface_hub", "matplotlib", "tenacity", "transformers"},
+    ),  # transformers for its types only
+    "trainer": (3, {"torch", "transformers", "accelerate", "huggingface_hub"}),
+    "sweep": (4, {"filelock", "matplotlib", "torch", "tqdm"}),
+    "cli.py": (5, set()),
+    "integration.py": (5, set()),
+    "__init__.py": (5, set()),
+    "__main__.py": (6, set()),
 }
-# Within a layer the files of one folder import each other.
-# What may be imported besides the standard library, by layer, and by file beyond it.
-THIRD_PARTY = {layer: {"torch"} for layer in range(10)}
-THIRD_PARTY_OF_FILE = {
-    "kernels/triton_code.py": {"triton"},
-    "accelerator.py": {"accelerate"},  # for its types only, as in factory.py
-    "factory.py": {"accelerate"},
-    "versions.py": {"packaging"},
-    "checkpoints.py": {"transformers"},
-    "trainer_card.py": {"huggingface_hub", "transformers"},
-    "trainer.py": {"transformers"},
-    "integration.py": {"transformers"},
-    "hub_requests.py": {"huggingface_hub"},
-    "run_folder.py": {"huggingface_hub"},
-    "hub.py": {"huggingface_hub", "transformers"},
-    "push.py": {"huggingface_hub"},
-    "metrics/__init__.py": {"evaluate"},
-    "metrics/bleu/bleu.py": {"datasets", "evaluate", "sacrebleu"},
-    "model_card/card.py": {"huggingface_hub"},
-    "model_card/metadata.py": {"huggingface_hub"},
-    "model_card/pictures.py": {"matplotlib"},
-    "run_record.py": {"huggingface_hub", "transformers"},  # transformers for its types only
-    "sweep/pictures.py": {"matplotlib"},
-    "sweep/runs.py": {"tqdm"},
-    "sweep/study.py": {"yaml"},
-}
+# What `import hf_momo` loads needs torch alone; accelerate is named there for its types.
+CORE = ("step_size.py", "sharding.py", "kernels", "optimizers")
 
 
 def files():
     return sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
+
+
+def layer_of(name):
+    return LAYERS[name.split("/")[0]]
 
 
 def imported_modules(name):
@@ -128,29 +57,32 @@ def file_of(module):
     return next((c for c in candidates if module.split(".")[0] == "hf_momo" and (PACKAGE / c).is_file()), None)
 
 
-def test_every_file_has_a_layer():
-    assert files() == sorted(LAYERS)
+def test_every_file_is_in_a_folder_of_the_table():
+    assert {name.split("/")[0] for name in files()} == set(LAYERS)
 
 
 @pytest.mark.parametrize("name", files())
-def test_imports_only_from_lower_layers(name):
+def test_imports_only_from_lower_folders(name):
     for module in imported_modules(name):
         target = file_of(module)
         if target is None:
             assert not module.startswith("hf_momo"), f"{name} imports {module}, which is no file"
             continue
-        same_folder = "/" in name and Path(target).parent == Path(name).parent
-        lower = LAYERS[target] < LAYERS[name]
-        assert lower or same_folder, f"{name} (layer {LAYERS[name]}) imports {target} (layer {LAYERS[target]})"
+        same_folder = "/" in name and name.split("/")[0] == target.split("/")[0]
+        lower = layer_of(target)[0] < layer_of(name)[0]
+        assert lower or same_folder, f"{name} ({layer_of(name)[0]}) imports {target} ({layer_of(target)[0]})"
 
 
 @pytest.mark.parametrize("name", files())
-def test_imports_only_the_packages_of_its_layer(name):
+def test_imports_only_the_packages_of_its_folder(name):
     """The core runs where torch alone is installed."""
-    import sys
-
-    allowed = THIRD_PARTY[LAYERS[name]] | THIRD_PARTY_OF_FILE.get(name, set()) | sys.stdlib_module_names | {"hf_momo"}
+    allowed = layer_of(name)[1] | sys.stdlib_module_names | {"hf_momo"}
     assert {module.split(".")[0] for module in imported_modules(name)} <= allowed
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_is_torch_alone(name):
+    assert layer_of(name)[1] <= {"torch", "triton"}
 
 
 def test_the_check_sees_an_import(tmp_path, monkeypatch):

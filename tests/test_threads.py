@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from hf_momo.threads import threads_at_work, wait_until_threads_rest
+from hf_momo.utils.threads import threads_at_work, wait_until_threads_rest
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at threads in /proc")

@@ -13,8 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from hf_momo.accelerator import tap_accelerator
-from hf_momo.versions import OLDEST, check_version
+from hf_momo.tap.accelerator import tap_accelerator
+from hf_momo.utils.versions import OLDEST, check_version
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_momo.files import write_whole
-from hf_momo.sweep.grid import SweepError, parse_grid
+from hf_momo.sweep.grid import parse_grid
 from hf_momo.sweep.report import read_report
 from hf_momo.sweep.settings import Sweep, check_script, is_greater_better, read_sweep
 from hf_momo.sweep.study import apply_study
 from hf_momo.sweep.tables import best_csv, points_csv, render_markdown, render_text, runs_csv
+from hf_momo.utils.errors import UsageError
+from hf_momo.utils.files import write_whole
 
 _USAGE = """\
 hf-momo sweep SCRIPT --optim NAMES --learning_rate RATES --metric KEY [options] -- ARGS...
@@ -134,39 +135,34 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _main(options: argparse.Namespace) -> int:
-    try:
-        if options.report is not None:
-            _check_report_alone(options)
-            folder = Path(options.report)
-            sweep = read_sweep(folder).with_metric(options.metric, options.greater_is_better)
-            status = 0
-        else:
-            if options.config is not None:
-                apply_study(options, Path(options.config))
-            sweep, folder = _read_options(options)
-            jobs = _read_jobs(options.jobs or "1")
-            # Only now: processes are handled as POSIX systems do, and the rest of the command works anywhere.
-            from hf_momo.sweep.runs import run_sweep
+    if options.report is not None:
+        _check_report_alone(options)
+        folder = Path(options.report)
+        _report(read_sweep(folder).with_metric(options.metric, options.greater_is_better), folder)
+        return 0
+    if options.config is not None:
+        apply_study(options, Path(options.config))
+    sweep, folder = _read_options(options)
+    jobs = _read_jobs(options.jobs or "1")
+    # Only now: processes are handled as POSIX systems do, and the rest of the command works anywhere.
+    from hf_momo.sweep.runs import run_sweep
 
-            status = run_sweep(sweep, folder, jobs=jobs, retry_failed=options.retry_failed, resume=options.resume)
-        if status == 0:
-            _report(sweep, folder)
-    except SweepError as error:
-        print(f"hf-momo sweep: error: {error}", file=sys.stderr)
-        return 2
+    status = run_sweep(sweep, folder, jobs=jobs, retry_failed=options.retry_failed, resume=options.resume)
+    if status == 0:
+        _report(sweep, folder)
     return status
 
 
 def _read_options(options: argparse.Namespace) -> tuple[Sweep, Path]:
     for name, value in (("SCRIPT", options.script), ("--optim", options.optim), ("--metric", options.metric)):
         if not value:
-            raise SweepError(f"{name} is missing; usage: {_USAGE.splitlines()[0]}")
+            raise UsageError(f"{name} is missing; usage: {_USAGE.splitlines()[0]}")
     grid = parse_grid(options.optim, options.learning_rate, options.seed or "42", options.grid)
     greater = is_greater_better(options.metric) if options.greater_is_better is None else options.greater_is_better
     try:
         launcher = tuple(shlex.split(options.launcher or ""))
     except ValueError as error:
-        raise SweepError(f"--launcher: got {options.launcher!r}, which is no command line: {error}") from None
+        raise UsageError(f"--launcher: got {options.launcher!r}, which is no command line: {error}") from None
     sweep = Sweep(options.script, tuple(options.arguments), launcher, options.plain, grid, options.metric, greater)
     check_script(sweep)
     return sweep, Path(options.output_dir or Path("sweeps", Path(options.script).stem))
@@ -174,14 +170,14 @@ def _read_options(options: argparse.Namespace) -> tuple[Sweep, Path]:
 
 def _read_jobs(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise SweepError(f"--jobs: got {text!r}, must be a whole number from 1 on")
+        raise UsageError(f"--jobs: got {text!r}, must be a whole number from 1 on")
     return int(text)
 
 
 def _check_report_alone(options: argparse.Namespace) -> None:
     given = [options.script, options.optim, options.learning_rate, options.grid, options.arguments, options.output_dir]
     if any([*given, options.config]):
-        raise SweepError("--report goes with --metric and --greater_is_better alone; it reads the rest in its folder")
+        raise UsageError("--report goes with --metric and --greater_is_better alone; it reads the rest in its folder")
 
 
 def _boolean(text: str) -> bool:
@@ -193,7 +189,7 @@ def _boolean(text: str) -> bool:
 def _report(sweep: Sweep, folder: Path) -> None:
     report = read_report(sweep, folder)
     if not report.runs:
-        raise SweepError(f"--report: got {folder}, in which no run has ended yet")
+        raise UsageError(f"--report: got {folder}, in which no run has ended yet")
     try:
         from hf_momo.sweep.pictures import draw_report
     except ImportError as error:

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from hf_momo.files import write_whole
-from hf_momo.sweep.grid import SweepError
+from hf_momo.utils.errors import UsageError
+from hf_momo.utils.files import write_whole
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -20,12 +20,12 @@ def read_json(path: Path) -> Any:
     """Read a file of the sweep.
 
     Raises:
-        SweepError: If it is not JSON.
+        UsageError: If it is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SweepError(f"{path} is not JSON ({error}); it was changed by hand, or is no file of a sweep") from None
+        raise UsageError(f"{path} is not JSON ({error}); it was changed by hand, or is no file of a sweep") from None
 
 
 def _strict(content: Any) -> Any:

@@ -10,15 +10,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from hf_momo.utils.errors import UsageError
+
 _RATES_HELP = "numbers above 0 (1e-3,1e-2) or a range: 1e-4:1:decades, 1e-4:1:half-decades or 1e-4:1:N for N points"
 # Points a decade.
 _SPACINGS = {"decades": 1, "half-decades": 2}
 # Besides what the sweep sets by arguments of its own.
 _RESERVED = {"optim", "learning_rate", "seed", "output_dir", "resume_from_checkpoint"}
-
-
-class SweepError(Exception):
-    """Bad input: the message says which argument, its value, what is legal and what to do."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def parse_grid(optim: str, learning_rates: Sequence[str], seeds: str, others: Se
         others: ``NAME=v1,v2``, further arguments of the script.
 
     Raises:
-        SweepError: If one of them cannot be read.
+        UsageError: If one of them cannot be read.
 
     Example:
         >>> grid = parse_grid("momo_adam,adamw_torch", ["1e-3:1e-2:decades", "adamw_torch=1e-4"], "0,1", [])
@@ -124,12 +122,12 @@ def parse_grid(optim: str, learning_rates: Sequence[str], seeds: str, others: Se
     names = _split("--optim", optim, "names of optimizers separated by commas: momo_adam,adamw_torch")
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-            raise SweepError(f"--optim: got {optim!r}, in which {name!r} is no name of an optimizer")
+            raise UsageError(f"--optim: got {optim!r}, in which {name!r} is no name of an optimizer")
     variants = [Variant(name, options) for name in names for options in _combinations(others)]
     folders = [Run(variant, 1.0, 0).folder for variant in variants]
     for number, folder in enumerate(folders):
         if folder in folders[:number]:
-            raise SweepError(
+            raise UsageError(
                 f"--grid: got {' '.join(others)}, in which two values give one folder: {folder.parents[1]}"
             )
     return Grid(tuple(variants), _rates_by_optimizer(learning_rates, names), _parse_seeds(seeds))
@@ -147,7 +145,7 @@ def parse_rates(text: str, argument: str = "--learning_rate") -> tuple[float, ..
         The rates, ascending.
 
     Raises:
-        SweepError: If it cannot be read.
+        UsageError: If it cannot be read.
 
     Example:
         >>> parse_rates("1e-3:1e-2:half-decades")
@@ -161,9 +159,9 @@ def parse_rates(text: str, argument: str = "--learning_rate") -> tuple[float, ..
     elif len(parts) == 3:
         rates = _range(_rate(parts[0], argument, text), _rate(parts[1], argument, text), parts[2], argument, text)
     else:
-        raise SweepError(f"{argument}: got {text!r}, must be {_RATES_HELP}")
+        raise UsageError(f"{argument}: got {text!r}, must be {_RATES_HELP}")
     if len(set(rates)) < len(rates):
-        raise SweepError(f"{argument}: got {text!r}, in which a value stands twice")
+        raise UsageError(f"{argument}: got {text!r}, in which a value stands twice")
     return tuple(sorted(rates))
 
 
@@ -187,12 +185,12 @@ def reserved_names(others: Iterable[str] = ()) -> set[str]:
 
 def _range(first: float, last: float, spacing: str, argument: str, text: str) -> list[float]:
     if last <= first:
-        raise SweepError(f"{argument}: got {text!r}, a range must go up: its first value below its second")
+        raise UsageError(f"{argument}: got {text!r}, a range must go up: its first value below its second")
     decades = math.log10(last / first)
     if spacing in _SPACINGS:
         steps = decades * _SPACINGS[spacing]
         if abs(steps - round(steps)) > 0.01:
-            raise SweepError(
+            raise UsageError(
                 f"{argument}: got {text!r}, but {first:g} to {last:g} is no whole number of {spacing};"
                 " name other ends, a number of points, or list the values"
             )
@@ -200,7 +198,7 @@ def _range(first: float, last: float, spacing: str, argument: str, text: str) ->
     elif spacing.isdecimal() and 2 <= int(spacing) <= 10_000:
         count = int(spacing)
     else:
-        raise SweepError(
+        raise UsageError(
             f"{argument}: got {text!r}, must end in decades, half-decades or a number of points from 2 on"
         )
     inner = [first * 10 ** (decades * number / (count - 1)) for number in range(1, count - 1)]
@@ -216,7 +214,7 @@ def _rate(text: str, argument: str, whole: str) -> float:
         rate = math.nan
     if not (0 < rate < math.inf):
         found = "" if text == whole else f", in which {text!r} is no number above 0"
-        raise SweepError(f"{argument}: got {whole!r}{found}; must be {_RATES_HELP}")
+        raise UsageError(f"{argument}: got {whole!r}{found}; must be {_RATES_HELP}")
     return rate
 
 
@@ -228,16 +226,16 @@ def _rates_by_optimizer(texts: Sequence[str], names: Sequence[str]) -> dict[str,
         if not equals:
             common.append(text)
         elif name not in names:
-            raise SweepError(f"--learning_rate: got {text!r}, but {name!r} is not among --optim {','.join(names)}")
+            raise UsageError(f"--learning_rate: got {text!r}, but {name!r} is not among --optim {','.join(names)}")
         elif name in own:
-            raise SweepError(f"--learning_rate: got {name}=... twice; give one list or range for an optimizer")
+            raise UsageError(f"--learning_rate: got {name}=... twice; give one list or range for an optimizer")
         else:
             own[name] = rates
     if len(common) > 1:
-        raise SweepError(f"--learning_rate: got {' and '.join(map(repr, common))}; give one, or OPTIM=... for each")
+        raise UsageError(f"--learning_rate: got {' and '.join(map(repr, common))}; give one, or OPTIM=... for each")
     missing = [name for name in names if name not in own]
     if missing and not common:
-        raise SweepError(f"--learning_rate: nothing was given for {', '.join(missing)}; must be {_RATES_HELP}")
+        raise UsageError(f"--learning_rate: nothing was given for {', '.join(missing)}; must be {_RATES_HELP}")
     return {
         name: parse_rates(own.get(name, *common), f"--learning_rate {name}" if name in own else "--learning_rate")
         for name in names
@@ -248,10 +246,10 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     legal = "whole numbers from 0 on, separated by commas: 0,1,2"
     parts = _split("--seed", text, legal)
     if not all(part.isdecimal() and int(part) < 2**32 for part in parts):
-        raise SweepError(f"--seed: got {text!r}, must be {legal}")
+        raise UsageError(f"--seed: got {text!r}, must be {legal}")
     seeds = tuple(map(int, parts))
     if len(set(seeds)) < len(seeds):
-        raise SweepError(f"--seed: got {text!r}, in which a value stands twice")
+        raise UsageError(f"--seed: got {text!r}, in which a value stands twice")
     return seeds
 
 
@@ -262,11 +260,11 @@ def _combinations(texts: Sequence[str]) -> list[tuple[tuple[str, str], ...]]:
         name, equals, values = text.partition("=")
         name = name.strip().lstrip("-").replace("-", "_")
         if not equals or not name.isidentifier():
-            raise SweepError(
+            raise UsageError(
                 f"--grid: got {text!r}, must be NAME=v1,v2 with the name of one of the script's arguments"
             )
         if name in reserved_names(seen):
-            raise SweepError(
+            raise UsageError(
                 f"--grid: got {text!r}, but {name} is set already; it stands once, or has its own argument"
             )
         seen.add(name)
@@ -278,9 +276,9 @@ def _combinations(texts: Sequence[str]) -> list[tuple[tuple[str, str], ...]]:
 def _split(argument: str, text: str, legal: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise SweepError(f"{argument}: got {text!r}, must be {legal}")
+        raise UsageError(f"{argument}: got {text!r}, must be {legal}")
     if len(set(parts)) < len(parts):
-        raise SweepError(f"{argument}: got {text!r}, in which a value stands twice")
+        raise UsageError(f"{argument}: got {text!r}, in which a value stands twice")
     return parts
 
 

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from hf_momo.files import write_whole
 from hf_momo.sweep.grid import format_rate
 from hf_momo.sweep.records import read_history
 from hf_momo.sweep.report import TOLERANCE, Line, Report
+from hf_momo.utils.pictures import STYLES, WIDTH, label, number_ticks, save
 
 SCORES_PICTURE, CURVES_PICTURE = "score_by_learning_rate.png", "training_curves.png"
 
-# Okabe and Ito's palette, which people with any form of colour blindness can tell apart, without the yellow, which
-# does not show on white. Lines and markers differ as well.
-_STYLES = (
-    ("#0072B2", "-", "o"),
-    ("#D55E00", "--", "s"),
-    ("#009E73", "-.", "^"),
-    ("#CC79A7", ":", "D"),
-    ("#E69F00", "-", "v"),
-    ("#56B4E9", "--", "P"),
-    ("#000000", "-.", "X"),
-)
 _GREY = "#555555"
-# 960 pixels wide: a README's column.
-_WIDTH, _HEIGHT, _DPI = 8.0, 4.6, 120
+_HEIGHT = 4.6
 # From this ratio of the worst to the best on, what is better when lower is drawn on a log axis.
 _LOG_FROM = 5.0
 
@@ -49,12 +35,12 @@ def draw_report(report: Report, folder: Path) -> list[str]:
     """
     if not report.runs:
         return []
-    _save(_draw_scores(report), folder / SCORES_PICTURE)
+    save(_draw_scores(report), folder / SCORES_PICTURE)
     curves = _draw_curves(report)
     if curves is None:
         (folder / CURVES_PICTURE).unlink(missing_ok=True)
         return [SCORES_PICTURE]
-    _save(curves, folder / CURVES_PICTURE)
+    save(curves, folder / CURVES_PICTURE)
     return [SCORES_PICTURE, CURVES_PICTURE]
 
 
@@ -62,16 +48,16 @@ def _draw_scores(report: Report) -> Figure:
     lines = report.lines
     # Below the scores a row for each optimizer: where it is near its best, where it has no score.
     heights = (_HEIGHT - 1, 0.24 * len(lines) + 0.15)
-    figure = Figure(figsize=(_WIDTH, sum(heights) + 1), layout="constrained")
+    figure = Figure(figsize=(WIDTH, sum(heights) + 1), layout="constrained")
     axes, strip = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     for number, line in enumerate(lines):
-        _draw_line(axes, line, _STYLES[number % len(_STYLES)])
-        _draw_row(strip, number, line, _STYLES[number % len(_STYLES)][0])
+        _draw_line(axes, line, STYLES[number % len(STYLES)])
+        _draw_row(strip, number, line, STYLES[number % len(STYLES)][0])
     better = "higher" if report.sweep.greater_is_better else "lower"
-    _label(axes, "", f"{report.sweep.metric} ({better} is better)")
+    label(axes, "", f"{report.sweep.metric} ({better} is better)")
     if not report.sweep.greater_is_better:
         _spread(axes, [score for line in lines for point in line.points for score in point.scores])
-    _label(strip, "learning rate", "")
+    label(strip, "learning rate", "")
     strip.grid(axis="y", visible=False)
     strip.set_yticks(range(len(lines)), [line.variant.name for line in lines], fontsize=8)
     strip.set_ylim(len(lines) - 0.4, -0.6)
@@ -157,13 +143,13 @@ def _draw_curves(report: Report) -> Figure | None:
     if not found:
         return None
     shown = list(found.items())[:2]
-    figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    figure = Figure(figsize=(WIDTH, _HEIGHT), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
-    styles = {line.variant.name: _STYLES[number % len(_STYLES)] for number, line in enumerate(report.lines)}
+    styles = {line.variant.name: STYLES[number % len(STYLES)] for number, line in enumerate(report.lines)}
     for panel, (key, name) in zip(panels, shown, strict=True):
-        for (line, _), (label, runs) in zip(bests, histories.items(), strict=True):
-            _draw_curve(panel, [_series(history, key) for history in runs], styles[line.variant.name], label)
-        _label(panel, "training step", name)
+        for (line, _), (name_and_rate, runs) in zip(bests, histories.items(), strict=True):
+            _draw_curve(panel, [_series(history, key) for history in runs], styles[line.variant.name], name_and_rate)
+        label(panel, "training step", name)
         values = [value for runs in histories.values() for history in runs for value in _series(history, key).values()]
         if key != report.sweep.metric:
             _spread(panel, values)
@@ -200,8 +186,7 @@ def _spread(axes: Axes, losses: Sequence[float]) -> None:
         axes.set_yscale("log")
         if max(losses) < 1e3 * min(losses):
             # 5 and 20 are read more easily than powers of ten.
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            number_ticks(axes.yaxis, (1, 2, 5))
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
@@ -214,13 +199,6 @@ def _scale_rates(axes: Axes, rates: Sequence[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _label(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """Outside the panels, where it covers nothing, in as many columns as there is room for."""
     for columns in (4, 3, 2, 1):
@@ -228,11 +206,3 @@ def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> No
         if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
             return
         legend.remove()
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    content = io.BytesIO()
-    # No version of the software in the file: the same report is the same file.
-    figure.savefig(content, dpi=_DPI, format="png", metadata={"Software": None})
-    write_whole(path, content.getvalue())

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hf_momo.sweep.grid import SweepError
+from hf_momo.utils.errors import UsageError
 
 # Seconds from SIGTERM to SIGKILL: `accelerate launch` needs a few to stop its workers.
 GRACE = 15.0
@@ -28,7 +28,7 @@ class FolderLock:
         folder: The folder, which must exist.
 
     Raises:
-        SweepError: If another sweep has it.
+        UsageError: If another sweep has it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,13 +43,13 @@ class FolderLock:
     def _lock(self, folder: Path) -> None:
         if not _try_lock(self._sweep):
             process = os.read(self._sweep, 20).decode().strip() or "unknown"
-            raise SweepError(f"{folder} is in use by another sweep (process {process}); wait for it, or stop it")
+            raise UsageError(f"{folder} is in use by another sweep (process {process}); wait for it, or stop it")
         os.ftruncate(self._sweep, 0)
         os.pwrite(self._sweep, f"{os.getpid()}\n".encode(), 0)
         deadline = time.monotonic() + GRACE + 5
         while not _try_lock(self.runs):
             if time.monotonic() > deadline:
-                raise SweepError(f"{folder}: runs of a sweep before this one are still going; stop them first")
+                raise UsageError(f"{folder}: runs of a sweep before this one are still going; stop them first")
             time.sleep(0.1)
 
     def release(self) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_momo.sweep.files import read_json, write_json
-from hf_momo.sweep.grid import Run, SweepError
+from hf_momo.sweep.grid import Run
 from hf_momo.sweep.settings import Sweep
+from hf_momo.utils.errors import UsageError
 
 RECORD_FILE, LOG_FILE, OUTPUT_FOLDER = "run.json", "log.txt", "output"
 RESULTS_FILE, STATE_FILE = "all_results.json", "trainer_state.json"
@@ -123,7 +124,7 @@ def read_record(folder: Path) -> Record | None:
     """Read the record of a run, ``None`` if it has not ended.
 
     Raises:
-        SweepError: If the file is not a record.
+        UsageError: If the file is not a record.
     """
     path = folder / RECORD_FILE
     if not path.is_file():
@@ -134,7 +135,7 @@ def read_record(folder: Path) -> Record | None:
         facts = (content[name] for name in ("exit_status", "results", "divergence", "last_words"))
         return Record(settings, *facts)
     except (KeyError, TypeError) as error:
-        raise SweepError(
+        raise UsageError(
             f"{path} is no record of this version: {error!r}; delete it, and the run is made again"
         ) from None
 

@@ -188,7 +188,7 @@ def read_report(sweep: Sweep, folder: Path) -> Report:
         folder: The folder.
 
     Raises:
-        SweepError: If a record cannot be read.
+        UsageError: If a record cannot be read.
     """
     ended = []
     for run_folder in run_folders(folder):

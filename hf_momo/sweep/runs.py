@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hf_momo.sweep.grid import Run, SweepError
+from hf_momo.sweep.grid import Run
 from hf_momo.sweep.processes import FolderLock, Process, run_environment, visible_devices
 from hf_momo.sweep.records import (
     LOG_FILE,
@@ -28,6 +28,7 @@ from hf_momo.sweep.records import (
     write_record,
 )
 from hf_momo.sweep.settings import SWEEP_FILE, Sweep, describe_difference, read_sweep
+from hf_momo.utils.errors import UsageError
 
 # The statuses of a run that was stopped from outside: SIGHUP, SIGINT, SIGTERM.
 _STOPPED = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
@@ -82,7 +83,7 @@ def run_sweep(sweep: Sweep, folder: Path, *, jobs: int = 1, retry_failed: bool =
         0 if every run has ended, 128 + the number of the signal if one stopped the sweep.
 
     Raises:
-        SweepError: If the folder is in use, or holds something else than this sweep, or no run has the metric.
+        UsageError: If the folder is in use, or holds something else than this sweep, or no run has the metric.
     """
     with _folder_of(sweep, folder) as lock:
         pending = [run for run in sweep.grid.runs if _is_pending(sweep, folder / run.folder, retry_failed)]
@@ -183,9 +184,9 @@ class _Loop:
 def _folder_of(sweep: Sweep, folder: Path) -> Iterator[FolderLock]:
     """Lock the folder, check that it is new or of the same sweep, and write down the settings."""
     if folder.exists() and not folder.is_dir():
-        raise SweepError(f"--output_dir: got {folder}, which is a file; give a folder")
+        raise UsageError(f"--output_dir: got {folder}, which is a file; give a folder")
     if folder.is_dir() and not (folder / SWEEP_FILE).is_file() and any(_visible(folder)):
-        raise SweepError(f"--output_dir: got {folder}, which holds other files and no sweep; give a new folder")
+        raise UsageError(f"--output_dir: got {folder}, which holds other files and no sweep; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(folder)
     try:
@@ -206,7 +207,7 @@ def _check_same(sweep: Sweep, folder: Path) -> None:
         if record is None or (record.exit_status != 0 and describe_difference(record.settings, now)):
             unusable.append(run_folder)
         elif difference := describe_difference(record.settings, now):
-            raise SweepError(
+            raise UsageError(
                 f"{run_folder} was run with other settings ({difference}); give the settings of before, or another"
                 " --output_dir"
             )
@@ -224,7 +225,7 @@ def _check_metric(metric: str, folder: Path, run_folder: Path, record: Record) -
     """Stop a sweep that would run to its end without a score, by the first run that shows it."""
     records = filter(None, map(read_record, run_folders(folder)))
     if not any(metric in (other.results or {}) for other in records):
-        raise SweepError(
+        raise UsageError(
             f"--metric: got {metric}, which {run_folder} ended without; it has {', '.join(record.metrics)}. Give one"
             " of these (the run counts), or in another --output_dir arguments with which the script computes it"
         )
@@ -232,7 +233,7 @@ def _check_metric(metric: str, folder: Path, run_folder: Path, record: Record) -
 
 def _last_checkpoint(output: Path) -> Path | None:
     # Only now: it loads transformers.
-    from hf_momo.checkpoints import last_complete_checkpoint
+    from hf_momo.trainer.checkpoints import last_complete_checkpoint
 
     try:
         return Path(last_complete_checkpoint(output))

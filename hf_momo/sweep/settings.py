@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_momo.sweep.files import read_json, write_json
-from hf_momo.sweep.grid import Grid, Run, SweepError, reserved_names
+from hf_momo.sweep.grid import Grid, Run, reserved_names
+from hf_momo.utils.errors import UsageError
 
 SWEEP_FILE = "sweep.json"
 # Words in the name of a metric that is better when it is lower.
@@ -70,11 +71,11 @@ def read_sweep(folder: Path) -> Sweep:
     """Read the settings of the sweep in ``folder``.
 
     Raises:
-        SweepError: If it holds none.
+        UsageError: If it holds none.
     """
     path = folder / SWEEP_FILE
     if not path.is_file():
-        raise SweepError(f"{folder} holds no sweep (no {SWEEP_FILE}); give the --output_dir of one")
+        raise UsageError(f"{folder} holds no sweep (no {SWEEP_FILE}); give the --output_dir of one")
     content = read_json(path)
     try:
         return Sweep(
@@ -87,7 +88,7 @@ def read_sweep(folder: Path) -> Sweep:
             content["greater_is_better"],
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise SweepError(f"{path} is no {SWEEP_FILE} of this version: {error!r}") from None
+        raise UsageError(f"{path} is no {SWEEP_FILE} of this version: {error!r}") from None
 
 
 def is_greater_better(metric: str) -> bool:
@@ -104,22 +105,22 @@ def check_script(sweep: Sweep) -> None:
     """Refuse what could not be started, or would not get the values of the grid.
 
     Raises:
-        SweepError: If the script or the launcher does not exist, or the script's arguments set what the sweep sets or
+        UsageError: If the script or the launcher does not exist, or the script's arguments set what the sweep sets or
             hold a token.
     """
     if not Path(sweep.script).is_file():
-        raise SweepError(f"SCRIPT: got {sweep.script!r}, must be a Python file")
+        raise UsageError(f"SCRIPT: got {sweep.script!r}, must be a Python file")
     if sweep.launcher and shutil.which(sweep.launcher[0]) is None:
-        raise SweepError(
+        raise UsageError(
             f"--launcher: got {shlex.join(sweep.launcher)!r}, but there is no command {sweep.launcher[0]!r}"
         )
     reserved = reserved_names(name for variant in sweep.grid.variants for name, _ in variant.options)
     for word in sweep.arguments:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in reserved:
-            raise SweepError(f"ARGS: got {word}, which the sweep sets for every run; leave it out after --")
+            raise UsageError(f"ARGS: got {word}, which the sweep sets for every run; leave it out after --")
         if word.startswith("--") and name == "hub_token":
-            raise SweepError("ARGS: got --hub_token, which the sweep would write into its files; set HF_TOKEN instead")
+            raise UsageError("ARGS: got --hub_token, which the sweep would write into its files; set HF_TOKEN instead")
 
 
 def describe_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

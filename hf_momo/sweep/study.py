@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_momo.sweep.grid import SweepError
+from hf_momo.utils.errors import UsageError
+from hf_momo.utils.yaml_files import nearest, read_yaml
 
 # Written as on the command line; lists stand for values separated by commas.
 _WORDS = ("script", "metric", "greater_is_better", "output_dir", "jobs", "launcher")
@@ -26,7 +26,7 @@ def apply_study(options: argparse.Namespace, path: Path) -> None:
             ``grid`` a mapping, ``arguments`` a mapping or a list of words.
 
     Raises:
-        SweepError: If the file cannot be read, or holds something else.
+        UsageError: If the file cannot be read, or holds something else.
     """
     study = _read(path)
     for name in _WORDS:
@@ -49,39 +49,24 @@ def read_boolean(text: str, name: str) -> bool:
     """``true`` or ``false``, in any case.
 
     Raises:
-        SweepError: If it is neither.
+        UsageError: If it is neither.
     """
     if text.lower() not in ("true", "false"):
-        raise SweepError(f"{name}: got {text!r}, must be true or false")
+        raise UsageError(f"{name}: got {text!r}, must be true or false")
     return text.lower() == "true"
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        import yaml
-    except ImportError:
-        raise SweepError("--config needs PyYAML; install it with: pip install 'hf_momo[recipes]'") from None
-    try:
-        # All scalars as they stand there: YAML itself reads 1e-3 as text, 1:10:5 as a number to the base 60 and no as
-        # false.
-        study = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except OSError as error:
-        raise SweepError(f"--config: got {path}, which cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SweepError(f"--config: got {path}, which is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(study, dict):
-        raise SweepError(f"--config: got {path}, which must hold `name: value` lines")
+    study = read_yaml(path, typed=False)
     for name in study:
         if name not in KEYS:
-            near = difflib.get_close_matches(name, KEYS, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise SweepError(f"{path}: {name} is no key of a study{hint}; it takes {', '.join(KEYS)}")
+            raise UsageError(f"{path}: {name} is no key of a study{nearest(name, KEYS)}; it takes {', '.join(KEYS)}")
     return study
 
 
 def _word(value: Any, name: str, path: Path) -> str:
     if not isinstance(value, str):
-        raise SweepError(f"{path}: {name} must be one value, as on the command line")
+        raise UsageError(f"{path}: {name} must be one value, as on the command line")
     return value
 
 
@@ -89,7 +74,7 @@ def _joined(value: Any, name: str, path: Path) -> str:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ",".join(value)
     if not isinstance(value, str):
-        raise SweepError(f"{path}: {name} must be a list, or values separated by commas")
+        raise UsageError(f"{path}: {name} must be a list, or values separated by commas")
     return value
 
 
@@ -109,7 +94,7 @@ def _merged_rates(value: Any, options: argparse.Namespace, path: Path) -> list[s
 
 def _merged_grid(value: Any, given: Sequence[str], path: Path) -> list[str]:
     if not isinstance(value, dict):
-        raise SweepError(f"{path}: grid must hold `name: values` lines")
+        raise UsageError(f"{path}: grid must hold `name: values` lines")
     own = {_name(text) for text in given}
     return [
         *(f"{name}={_joined(each, f'grid {name}', path)}" for name, each in value.items() if name not in own),
@@ -121,10 +106,10 @@ def _merged_arguments(value: Any, given: Sequence[str], path: Path) -> list[str]
     """The arguments of the script: an argument on the command line replaces the file's of the same name."""
     if isinstance(value, list):
         if not all(isinstance(word, str) for word in value):
-            raise SweepError(f"{path}: arguments must be words, or `name: value` lines")
+            raise UsageError(f"{path}: arguments must be words, or `name: value` lines")
         return [*value, *given]
     if not isinstance(value, Mapping):
-        raise SweepError(f"{path}: arguments must be `name: value` lines, or a list of words")
+        raise UsageError(f"{path}: arguments must be `name: value` lines, or a list of words")
     own = {_name(word) for word in given if word.startswith("--")}
     words = [word for name, each in value.items() if name not in own for word in _words_of(name, each, path)]
     return [*words, *given]
@@ -133,7 +118,7 @@ def _merged_arguments(value: Any, given: Sequence[str], path: Path) -> list[str]
 def _words_of(name: str, value: Any, path: Path) -> list[str]:
     values = value if isinstance(value, list) else [value] if value != "" else []
     if not all(isinstance(each, str) for each in values):
-        raise SweepError(f"{path}: {name} of the arguments must be a value or a list of values")
+        raise UsageError(f"{path}: {name} of the arguments must be a value or a list of values")
     if len(values) == 1 and values[0].startswith("-"):
         # argparse would take a value such as -0.5 for a flag of its own.
         return [f"--{name}={values[0]}"]

@@ -145,7 +145,7 @@ def _time_additions(trainer: Any, clock: Clock) -> None:
     """Time what hf_momo adds to a Trainer, without the backward pass, the clipping and the log that it wraps."""
     from accelerate import Accelerator
 
-    from hf_momo import accelerator, loss_tap
+    from hf_momo.tap import accelerator, loss_tap
 
     tapped = accelerator.tap_accelerator(trainer.accelerator)
     for name in ("backward", "clip_grad_norm_"):

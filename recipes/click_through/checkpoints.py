@@ -8,9 +8,9 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from common.errors import RecipeError
 from common.records import write_text
-from hf_momo.checkpoint_files import TRAINER_STATE, checkpoint_problem
+from hf_momo.trainer.checkpoint_files import TRAINER_STATE, checkpoint_problem
+from hf_momo.utils.errors import UsageError
 
 _PREFIX = "checkpoint-"
 
@@ -73,19 +73,19 @@ def find(output_dir: Path, asked: str | None) -> Path | None:
         The one asked for, or the last complete one; None where there is none or "false" was asked.
 
     Raises:
-        RecipeError: The one asked for is not complete, or "true" was asked and there is none.
+        UsageError: The one asked for is not complete, or "true" was asked and there is none.
     """
     if asked is not None and asked.lower() == "false":
         return None
     if asked is not None and asked.lower() != "true":
         problem = checkpoint_problem(asked)
         if problem is not None:
-            raise RecipeError(f"--resume_from_checkpoint {asked} is incomplete: {problem}; give another, or 'true'")
+            raise UsageError(f"--resume_from_checkpoint {asked} is incomplete: {problem}; give another, or 'true'")
         return Path(asked)
     folders = [folder for _, folder in sorted(_checkpoints(output_dir).items(), reverse=True)]
     complete = next((folder for folder in folders if checkpoint_problem(folder) is None), None)
     if complete is None and asked is not None:
-        raise RecipeError(f"--resume_from_checkpoint {asked}: there is no complete checkpoint in {output_dir}")
+        raise UsageError(f"--resume_from_checkpoint {asked}: there is no complete checkpoint in {output_dir}")
     return complete
 
 
@@ -97,18 +97,18 @@ def read(checkpoint: Path, settings: dict[str, Any]) -> LoopState:
         settings: Those of this run that must be the checkpoint's too.
 
     Raises:
-        RecipeError: A setting is another, or the checkpoint is not of this recipe.
+        UsageError: A setting is another, or the checkpoint is not of this recipe.
     """
     content = json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8"))
     try:
         state = LoopState(**content)
     except TypeError as error:
-        raise RecipeError(
+        raise UsageError(
             f"{checkpoint} is no checkpoint of this recipe ({error}); give another --output_dir"
         ) from None
     for name, value in settings.items():
         if state.settings.get(name) != value:
-            raise RecipeError(
+            raise UsageError(
                 f"{checkpoint} was trained with {name} {state.settings.get(name)}, now it is {value}; give the same, "
                 "or --resume_from_checkpoint false to start anew, or another --output_dir"
             )

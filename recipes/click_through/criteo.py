@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 
 COUNTS, CATEGORIES = 13, 26
 _LABEL = "label"
@@ -77,7 +77,7 @@ def check_readable(files: Iterable[str]) -> None:
     """Read the beginning of every file, so that a wrong one stops the run before it trains.
 
     Raises:
-        RecipeError: A file does not exist, is empty or does not begin as a Criteo log does.
+        UsageError: A file does not exist, is empty or does not begin as a Criteo log does.
     """
     for file in files:
         next(read_rows([file]))
@@ -90,21 +90,21 @@ def read_rows(files: Iterable[str]) -> Iterator[Rows]:
         files: Paths or addresses that fsspec knows (`hf://datasets/...`, `https://...`); .gz is unpacked.
 
     Raises:
-        RecipeError: A file cannot be read or is no Criteo log, with the file and the line's problem.
+        UsageError: A file cannot be read or is no Criteo log, with the file and the line's problem.
     """
     for file in files:
         try:
             yield from _read_file(file)
         except FileNotFoundError as error:
-            raise RecipeError(f"{file} does not exist; give a file of the Criteo log") from error
+            raise UsageError(f"{file} does not exist; give a file of the Criteo log") from error
         except (OSError, EOFError, ValueError, ImportError) as error:
             # pyarrow's errors are ValueErrors; a line that is cited may be long.
-            raise RecipeError(f"{file} cannot be read as a Criteo log ({str(error)[:200]}); {_FORMAT}") from error
+            raise UsageError(f"{file} cannot be read as a Criteo log ({str(error)[:200]}); {_FORMAT}") from error
 
 
 def _read_file(file: str) -> Iterator[Rows]:
     if "://" not in file and Path(file).is_dir():
-        raise RecipeError(f"{file} is a folder; give a file of the Criteo log")
+        raise UsageError(f"{file} is a folder; give a file of the Criteo log")
     with fsspec.open(file, "rb", compression="infer") as stream:
         reader = csv.open_csv(
             stream,

@@ -16,7 +16,7 @@ from click_through.batches import LogSteps, Step
 from click_through.checkpoints import LoopState
 from click_through.evaluation import evaluate
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
 
 # Settings without which a checkpoint cannot go on as if it had never stopped.
 _DECISIVE = (

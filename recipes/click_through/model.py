@@ -4,14 +4,14 @@ from models.dlrm import DLRM, DLRMConfig
 
 from click_through.arguments import ModelArguments
 from click_through.criteo import CATEGORIES, COUNTS
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 
 
 def prepare_model(args: ModelArguments) -> DLRM:
     """Load or make the model.
 
     Raises:
-        RecipeError: There is no such model, or it does not fit the log.
+        UsageError: There is no such model, or it does not fit the log.
     """
     if args.model_name_or_path is None:
         sizes = args.hash_sizes * CATEGORIES if len(args.hash_sizes) == 1 else args.hash_sizes
@@ -27,10 +27,10 @@ def prepare_model(args: ModelArguments) -> DLRM:
     try:
         model: DLRM = DLRM.from_pretrained(args.model_name_or_path)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"--model_name_or_path {args.model_name_or_path}: no saved DLRM there ({error})") from error
+        raise UsageError(f"--model_name_or_path {args.model_name_or_path}: no saved DLRM there ({error})") from error
     config = model.config
     if (config.num_dense_features, len(config.hash_sizes)) != (COUNTS, CATEGORIES):
-        raise RecipeError(
+        raise UsageError(
             f"--model_name_or_path {args.model_name_or_path} takes {config.num_dense_features} counts and "
             f"{len(config.hash_sizes)} categories; the log has {COUNTS} and {CATEGORIES}"
         )

@@ -7,10 +7,10 @@ from accelerate import Accelerator
 from transformers import SchedulerType, get_scheduler
 
 from click_through.arguments import LoopArguments
-from common.errors import RecipeError
 from hf_momo import create_optimizer, get_optimizer_info, list_optimizers
-from hf_momo.factory import weight_decay_groups
-from hf_momo.registry import parse_optim_args
+from hf_momo.optimizers.registry import parse_optim_args
+from hf_momo.tap.factory import weight_decay_groups
+from hf_momo.utils.errors import UsageError
 
 _OTHERS: dict[str, Any] = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
 # Schedules that do not end.
@@ -22,23 +22,23 @@ def check_optimizer(args: LoopArguments) -> None:
     """Refuse unknown names and options, and fill in the learning rate.
 
     Raises:
-        RecipeError: With the argument, its value and what is legal.
+        UsageError: With the argument, its value and what is legal.
     """
     known = [*list_optimizers(), *_OTHERS]
     if args.optim not in known:
-        raise RecipeError(f"--optim {args.optim}: must be one of {', '.join(known)}")
+        raise UsageError(f"--optim {args.optim}: must be one of {', '.join(known)}")
     if args.optim_args and args.optim in _OTHERS:
-        raise RecipeError(f"--optim_args {args.optim_args}: only for {', '.join(list_optimizers())}, not {args.optim}")
+        raise UsageError(f"--optim_args {args.optim_args}: only for {', '.join(list_optimizers())}, not {args.optim}")
     schedules = [each.value for each in (*_ENDLESS, *_ENDING)]
     if args.lr_scheduler_type not in schedules:
-        raise RecipeError(f"--lr_scheduler_type {args.lr_scheduler_type}: must be one of {', '.join(schedules)}")
+        raise UsageError(f"--lr_scheduler_type {args.lr_scheduler_type}: must be one of {', '.join(schedules)}")
     if args.lr_scheduler_type in [each.value for each in _ENDING] and args.max_steps < 0:
-        raise RecipeError(
+        raise UsageError(
             f"--lr_scheduler_type {args.lr_scheduler_type} must know where training ends, and the log is read as a "
             "stream; give --max_steps, or take constant, constant_with_warmup or inverse_sqrt"
         )
     if args.lr_scheduler_type == SchedulerType.CONSTANT.value and args.warmup_steps:
-        raise RecipeError(
+        raise UsageError(
             f"--warmup_steps {args.warmup_steps}: --lr_scheduler_type constant has none; take constant_with_warmup"
         )
     try:
@@ -47,7 +47,7 @@ def check_optimizer(args: LoopArguments) -> None:
         # With a parameter of its own: options are checked before the model is made.
         make_optimizer(args, torch.nn.Linear(1, 1), None)
     except (TypeError, ValueError) as error:
-        raise RecipeError(f"--optim {args.optim}: {error}") from error
+        raise UsageError(f"--optim {args.optim}: {error}") from error
 
 
 def make_optimizer(args: LoopArguments, model: Any, accelerator: Accelerator | None) -> torch.optim.Optimizer:

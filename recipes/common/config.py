@@ -6,17 +6,16 @@ file is turned into flags that stand before the user's own, so argparse converts
 
 import argparse
 import dataclasses
-import difflib
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from transformers import HfArgumentParser
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
+from hf_momo.utils.yaml_files import nearest, read_yaml
 
 
 class _RecipeArgumentParser(HfArgumentParser):
@@ -31,7 +30,7 @@ class _RecipeArgumentParser(HfArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # argparse would print the usage of some two hundred flags above the one line that matters.
-        raise RecipeError(message)
+        raise UsageError(message)
 
 
 def parse_settings(dataclass_types: Sequence[type], description: str, argv: Sequence[str] | None = None) -> Any:
@@ -46,7 +45,7 @@ def parse_settings(dataclass_types: Sequence[type], description: str, argv: Sequ
         One instance of each dataclass.
 
     Raises:
-        RecipeError: A flag, a key or a value that is not known or not legal, with the nearest known name.
+        UsageError: A flag, a key or a value that is not known or not legal, with the nearest known name.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Abbreviated flags would let a typo in a long flag pass for a shorter one.
@@ -64,21 +63,16 @@ def parse_settings(dataclass_types: Sequence[type], description: str, argv: Sequ
         )
     except (ValueError, ImportError) as error:
         # Checks in the dataclasses themselves, such as those of TrainingArguments.
-        raise RecipeError(str(error)) from error
+        raise UsageError(str(error)) from error
     if unknown:
         flag = unknown[0].split("=")[0]
         known = [name for action in parser._actions for name in action.option_strings]
-        raise RecipeError(f"{flag} is not a setting{_nearest(flag, known)}; --help lists them")
+        raise UsageError(f"{flag} is not a setting{nearest(flag, known)}; --help lists them")
     return tuple(parsed)
 
 
 def _field_names(dataclass_types: Iterable[type]) -> list[str]:
     return [field.name for cls in dataclass_types for field in dataclasses.fields(cls) if field.init]
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 # Two ways to say where the data is: one on the command line stands in place of the other in the file.
@@ -89,16 +83,16 @@ _SOURCES_OF_DATA = (
 
 
 def _flags_of_yaml(path: Path, parser: HfArgumentParser, known: list[str], arguments: list[str]) -> list[str]:
-    settings = _in_names_of_version(_read_yaml(path), known)
+    settings = _in_names_of_version(read_yaml(path), known)
     for key in settings:
         if key not in known:
-            raise RecipeError(f"{path}: {key} is not a setting{_nearest(str(key), known)}; --help lists them")
+            raise UsageError(f"{path}: {key} is not a setting{nearest(str(key), known)}; --help lists them")
     replaced = _replaced_sources({argument.partition("=")[0].removeprefix("--") for argument in arguments})
     flags = [flag for key, value in settings.items() if key not in replaced for flag in _flags_of(key, value)]
     try:
         parser.parse_known_args(flags)
-    except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
     return flags
 
 
@@ -109,20 +103,6 @@ def _replaced_sources(given: set[str]) -> set[str]:
     if by_first == by_second:  # with both, the recipe says that there is one too many
         return set()
     return set(second if by_first else first)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"--config {path}: {error.strerror or error}; give the path of a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"--config {path} is not YAML: {error}") from error
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise RecipeError(f"--config {path} must hold `name: value` lines, not a {type(settings).__name__}")
-    return settings
 
 
 def _in_names_of_version(settings: dict[str, Any], known: list[str]) -> dict[str, Any]:

@@ -6,24 +6,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from hf_momo.model_card.pictures import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    WIDTH,
-    LogHistory,
-    draw_step_size,
-    label,
-    new_figure,
-    save,
-    series,
-)
-
-RUN_STYLES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, "-"), (SKY, "--"), (BLACK, "-."))
+from hf_momo.hub.cards.pictures import draw_step_size
+from hf_momo.utils.pictures import BLUE, STYLES, VERMILION, WIDTH, LogHistory, label, new_figure, save, series
 
 
 @dataclass(frozen=True)
@@ -93,11 +77,11 @@ def draw_comparison(histories: Mapping[str, LogHistory], path: Path, title: str 
     figure = Figure(figsize=(WIDTH, 4.2))
     loss_axes, bleu_axes = figure.subplots(1, 2)
     for number, (name, history) in enumerate(histories.items()):
-        colour, style = RUN_STYLES[number % len(RUN_STYLES)]
+        colour, style, _ = STYLES[number % len(STYLES)]
         loss_axes.plot(*series(history, "loss"), color=colour, linestyle=style, label=name)
         bleu_axes.plot(*series(history, "eval_bleu"), color=colour, linestyle=style, marker="o", markersize=4)
-    label(loss_axes, "training step", "training loss (nats per token)")
-    label(bleu_axes, "training step", "validation BLEU (0 to 100)")
+    label(loss_axes, "training step", "training loss (nats per token)", from_zero=True)
+    label(bleu_axes, "training step", "validation BLEU (0 to 100)", from_zero=True)
     bleu_axes.set_ylim(bottom=0)
     # One legend for both panels, outside them: inside it would cover the ends of the lines, which matter most.
     figure.legend(loc="outside lower center", frameon=False)
@@ -110,7 +94,7 @@ def _draw_loss(history: LogHistory, title: str, task: Task) -> Figure:
     axes.plot(*series(history, "loss"), color=BLUE, label="training, mean since the last point")
     if series(history, "eval_loss")[0]:
         axes.plot(*series(history, "eval_loss"), color=VERMILION, marker="o", linestyle="--", label="validation")
-    label(axes, "training step", f"loss ({task.loss_unit})")
+    label(axes, "training step", f"loss ({task.loss_unit})", from_zero=True)
     axes.legend(frameon=False)
     axes.set_title(title)
     return figure
@@ -123,7 +107,7 @@ def _draw_score(history: LogHistory, title: str, task: Task) -> Figure:
     # Three digits of what is at most 1 or 100.
     last = f"{values[-1]:.3f}" if task.highest_score <= 1 else f"{values[-1]:.1f}"
     axes.annotate(last, (steps[-1], values[-1]), textcoords="offset points", xytext=(0, 7), ha="center")
-    label(axes, "training step", task.score_label)
+    label(axes, "training step", task.score_label, from_zero=True)
     axes.set_ylim(0, max(0.05 * task.highest_score, 1.15 * max(values)))
     axes.legend(frameon=False, loc="lower right")
     axes.set_title(title)

@@ -8,8 +8,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
-from common.errors import RecipeError, SharedError
-from hf_momo.threads import wait_until_threads_rest
+from hf_momo.utils.errors import SharedUsageError, UsageError
+from hf_momo.utils.threads import wait_until_threads_rest
 
 _Result = TypeVar("_Result")
 # Devices on which accelerate lets several processes train together, beside the CPU.
@@ -34,11 +34,11 @@ def check_processes(world_size: int) -> None:
         world_size: Of the parsed training arguments.
 
     Raises:
-        RecipeError: The launcher started more than that.
+        UsageError: The launcher started more than that.
     """
     if _started() > world_size:
         reason = f"; {sharding()} needs GPUs" if sharding() else ""
-        raise RecipeError(
+        raise UsageError(
             f"{_started()} processes were started, but found no device on which to train together{reason}; launch "
             "with --config_file recipes/accelerate/ddp.yaml, which takes GPUs or else the CPU"
         )
@@ -59,18 +59,18 @@ def agree(prepare: Callable[[], _Result]) -> _Result:
         What `prepare` gave on this process.
 
     Raises:
-        RecipeError: That of the first process that had one.
+        UsageError: That of the first process that had one.
     """
     result: _Result | None = None
-    error: RecipeError | None = None
+    error: UsageError | None = None
     try:
         result = prepare()
-    except RecipeError as raised:
+    except UsageError as raised:
         error = raised
     messages: list[str | None] = gather_object([None if error is None else str(error)])
     first = next((message for message in messages if message is not None), None)
     if first is not None:
-        raise SharedError(first) from error
+        raise SharedUsageError(first) from error
     return cast(_Result, result)
 
 

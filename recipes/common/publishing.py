@@ -6,7 +6,7 @@ from typing import Any
 from transformers import Trainer
 
 from common.pictures import PICTURE_NAMES
-from hf_momo.model_card import CARD_FILE, write_model_card
+from hf_momo.hub.cards import CARD_FILE, write_model_card
 
 
 def write_results(record: dict[str, Any], folder: Path) -> None:

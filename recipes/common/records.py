@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 
 RECORD_NAME = "record.json"
 
@@ -21,13 +21,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Read the record of a finished run.
 
     Raises:
-        RecipeError: The folder holds none.
+        UsageError: The folder holds none.
     """
     path = folder / RECORD_NAME
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RecipeError(f"{path} does not exist; give the output folder of a run that has ended") from error
+        raise UsageError(f"{path} does not exist; give the output folder of a run that has ended") from error
     except ValueError as error:
-        raise RecipeError(f"{path} is not JSON: {error}") from error
+        raise UsageError(f"{path} is not JSON: {error}") from error
     return record

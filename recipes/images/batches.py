@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from images.data import ImageCorpus, ImageSplit
 
 _SIZE, _CHANNELS = 32, 3
@@ -70,7 +70,7 @@ def read_batches(folder: Path, layout: Layout) -> ImageCorpus:
     """Read all batches.
 
     Raises:
-        RecipeError: One is missing, or is not what it should be.
+        UsageError: One is missing, or is not what it should be.
     """
     splits = {split: _read_split(folder, layout, split) for split in layout.files}
     count = 1 + max(int(split.labels.max()) for split in splits.values())
@@ -85,11 +85,11 @@ def _read_split(folder: Path, layout: Layout, split: str) -> ImageSplit:
     for name in layout.files[split]:
         path = _find(folder, layout, split, name)
         if path is None:
-            raise RecipeError(f"--data_dir {folder} looks like {layout.name}, but lacks {name}")
+            raise UsageError(f"--data_dir {folder} looks like {layout.name}, but lacks {name}")
         batch = np.asarray(_unpickle(path, "data"))
         targets = np.asarray(_unpickle(path, layout.labels))
         if batch.dtype != np.uint8 or batch.shape != (len(targets), _CHANNELS * _SIZE**2):
-            raise RecipeError(
+            raise UsageError(
                 f"{path} holds {batch.dtype} images of shape {batch.shape} and {len(targets)} labels; it must hold "
                 f"{_CHANNELS * _SIZE**2} bytes for each label"
             )
@@ -119,4 +119,4 @@ def _unpickle(path: Path, key: str) -> Any:
             # Written by Python 2, whose strings were bytes.
             return _ArrayUnpickler(file, encoding="latin1").load()[key]
     except (OSError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise RecipeError(f"{path} cannot be read as a batch with {key}: {error}") from error
+        raise UsageError(f"{path} cannot be read as a batch with {key}: {error}") from error

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from images.arguments import DataArguments
 from images.batches import find_layout, read_batches
 from images.data import ImageCorpus
@@ -21,20 +21,20 @@ def load_corpus(data: DataArguments, needed: list[str]) -> ImageCorpus:
         needed: Those of `train` and `test` that the run will use.
 
     Raises:
-        RecipeError: Neither or both were given, or there are no such images.
+        UsageError: Neither or both were given, or there are no such images.
     """
     if (data.data_dir is None) == (data.dataset_name is None):
-        raise RecipeError("give --data_dir FOLDER_OR_NPZ or --dataset_name HUB_ID, and not both")
+        raise UsageError("give --data_dir FOLDER_OR_NPZ or --dataset_name HUB_ID, and not both")
     corpus = _read(data)
     limits = {"train": data.max_train_samples, "test": data.max_eval_samples}
     splits = {name: split.first(limits[name]) for name, split in corpus.splits.items()}
     for name in needed:
         if name not in splits or not len(splits[name].labels):
-            raise RecipeError(f"{_name(data)} has no {name} images")
+            raise UsageError(f"{_name(data)} has no {name} images")
     for name, split in splits.items():
         low, high = (int(each) for each in split.labels.aminmax())
         if low < 0 or high >= len(corpus.classes):
-            raise RecipeError(
+            raise UsageError(
                 f"{_name(data)}: the labels of {name} run from {low} to {high}, but must be from 0 to "
                 f"{len(corpus.classes) - 1}, for {len(corpus.classes)} classes"
             )
@@ -71,7 +71,7 @@ def _read(data: DataArguments) -> ImageCorpus:
     corpus = read_arrays()
     height, width = next(iter(corpus.splits.values())).images.shape[1:3]
     if data.image_size not in (None, height):
-        raise RecipeError(
+        raise UsageError(
             f"--image_size {data.image_size}: the images of {data.data_dir} have {width} x {height} pixels, and only "
             "those of folders and of the Hub are resized"
         )
@@ -82,7 +82,7 @@ def _array_reader(path: Path) -> Callable[[], ImageCorpus] | None:
     if path.is_file():
         return partial(read_npz, path)
     if not path.is_dir():
-        raise RecipeError(f"--data_dir {path} does not exist; give a folder or an .npz file")
+        raise UsageError(f"--data_dir {path} does not exist; give a folder or an .npz file")
     if holds_idx(path):
         return partial(read_idx_folder, path)
     layout = find_layout(path)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from images.arguments import DataArguments
 from images.data import ImageCorpus, ImageSplit
 
@@ -20,12 +20,12 @@ def read_folders(folder: Path, data: DataArguments) -> ImageCorpus:
     """Read train/CLASS/*.png, test/CLASS/*.png and their like.
 
     Raises:
-        RecipeError: There are no such images, or they differ in size and `--image_size` is not given.
+        UsageError: There are no such images, or they differ in size and `--image_size` is not given.
     """
     try:
         loaded = datasets.load_dataset("imagefolder", data_dir=str(folder))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise RecipeError(
+        raise UsageError(
             f"--data_dir {folder} holds no images that can be read ({_first_line(error)}); give a folder with "
             "train/CLASS/*.png and test/CLASS/*.png, MNIST's idx files or the batches of CIFAR or ImageNet32, or an "
             ".npz file"
@@ -37,13 +37,13 @@ def read_hub(data: DataArguments) -> ImageCorpus:
     """Read a data set of the Hub.
 
     Raises:
-        RecipeError: It does not exist, or has no images with classes.
+        UsageError: It does not exist, or has no images with classes.
     """
     name = f"--dataset_name {data.dataset_name}"
     try:
         loaded = datasets.load_dataset(str(data.dataset_name), data.dataset_config_name)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise RecipeError(f"{name} could not be loaded: {_first_line(error)}") from error
+        raise UsageError(f"{name} could not be loaded: {_first_line(error)}") from error
     return _corpus(loaded, data, name)
 
 
@@ -51,7 +51,7 @@ def _corpus(loaded: Any, data: DataArguments, name: str) -> ImageCorpus:
     test = data.eval_split_name or next((each for each in _TEST_NAMES if each in loaded), "test")
     found = {split: each for split, each in (("train", "train"), ("test", test)) if each in loaded}
     if "test" not in found:
-        raise RecipeError(f"{name} has the splits {', '.join(loaded)}, but not {test}; see --eval_split_name")
+        raise UsageError(f"{name} has the splits {', '.join(loaded)}, but not {test}; see --eval_split_name")
     features = loaded[found["test"]].features
     image = _column(data.image_column_name, features, datasets.Image, "image", name)
     label = _column(data.label_column_name, features, datasets.ClassLabel, "label", name)
@@ -69,9 +69,9 @@ def _corpus(loaded: Any, data: DataArguments, name: str) -> ImageCorpus:
 def _column(given: str | None, features: Any, kind: type, what: str, name: str) -> str:
     found = [column for column, feature in features.items() if isinstance(feature, kind)]
     if given is not None and given not in found:
-        raise RecipeError(f"--{what}_column_name {given}: {name} has {', '.join(found) or 'none'} of that kind")
+        raise UsageError(f"--{what}_column_name {given}: {name} has {', '.join(found) or 'none'} of that kind")
     if given is None and len(found) != 1:
-        raise RecipeError(
+        raise UsageError(
             f"{name} has {len(found)} columns of that kind ({', '.join(found)}); give --{what}_column_name"
         )
     return given or found[0]
@@ -84,7 +84,7 @@ def _tensor(images: Any, column: str, size: int | None, name: str) -> Tensor:
     shape = (len(images), height, width, 1 if mode == "L" else 3)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if np.prod(shape, dtype=float) > memory:
-        raise RecipeError(
+        raise UsageError(
             f"{name}: {len(images)} images of {width} x {height} do not fit in memory; give a smaller --image_size"
         )
     pixels = np.empty(shape, np.uint8)
@@ -93,7 +93,7 @@ def _tensor(images: Any, column: str, size: int | None, name: str) -> Tensor:
         if size is not None and picture.size != (width, height):
             picture = picture.resize((width, height))
         if picture.size != (width, height):
-            raise RecipeError(
+            raise UsageError(
                 f"{name}: image {number} has {picture.width} x {picture.height} pixels, the first {width} x {height}; "
                 "give --image_size"
             )

@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from images.arguments import ModelArguments
 from images.data import Normalization
 
@@ -30,21 +30,21 @@ def create_model(arguments: ModelArguments, image_shape: tuple[int, int, int], c
         classes: Names of the classes, by label.
 
     Raises:
-        RecipeError: An architecture that does not exist or classifies no images, a setting that it does not have, or
+        UsageError: An architecture that does not exist or classifies no images, a setting that it does not have, or
             images that it cannot take.
     """
     settings = _settings(arguments)
     if arguments.model_type not in CONFIG_MAPPING:
-        raise RecipeError(
+        raise UsageError(
             f"--model_type {arguments.model_type} is no architecture; take image_mlp, cifar_resnet, cifar_vgg, vit or "
             "another image classifier of transformers"
         )
     height, width, channels = image_shape
     if height != width:
-        raise RecipeError(f"the images are {height} x {width} pixels; give --image_size to make them square")
+        raise UsageError(f"the images are {height} x {width} pixels; give --image_size to make them square")
     defaults = CONFIG_MAPPING[arguments.model_type]()
     if unknown := [name for name in settings if not hasattr(defaults, name)]:
-        raise RecipeError(f"--model_config: {unknown[0]} is not a setting of --model_type {arguments.model_type}")
+        raise UsageError(f"--model_config: {unknown[0]} is not a setting of --model_type {arguments.model_type}")
     labels = dict(enumerate(classes))
     shape = {
         name: value for name, value in (("image_size", height), ("num_channels", channels)) if hasattr(defaults, name)
@@ -59,7 +59,7 @@ def create_model(arguments: ModelArguments, image_shape: tuple[int, int, int], c
         )
         model = _draw(config, arguments.init_seed)
     except (ValueError, TypeError) as error:
-        raise RecipeError(f"--model_type {arguments.model_type} with these settings: {error}") from error
+        raise UsageError(f"--model_type {arguments.model_type} with these settings: {error}") from error
     return model
 
 
@@ -103,9 +103,9 @@ def _settings(arguments: ModelArguments) -> dict[str, Any]:
     try:
         settings = json.loads(arguments.model_config)
     except ValueError as error:
-        raise RecipeError(f"--model_config {arguments.model_config} is not JSON: {error}") from error
+        raise UsageError(f"--model_config {arguments.model_config} is not JSON: {error}") from error
     if not isinstance(settings, dict):
-        raise RecipeError(f'--model_config {arguments.model_config} must be an object, e.g. {{"depths": [3, 3, 3]}}')
+        raise UsageError(f'--model_config {arguments.model_config} must be an object, e.g. {{"depths": [3, 3, 3]}}')
     return settings
 
 
@@ -120,7 +120,7 @@ def load_pretrained(
         classes: Names of the classes, by label.
 
     Raises:
-        RecipeError: A checkpoint that is not there, is no image classifier, or is for images of another shape.
+        UsageError: A checkpoint that is not there, is no image classifier, or is for images of another shape.
     """
     name = str(arguments.model_name_or_path)
     labels = dict(enumerate(classes))
@@ -132,7 +132,7 @@ def load_pretrained(
         )
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise RecipeError(
+        raise UsageError(
             f"--model_name_or_path {name} could not be loaded: {first_line} Give the folder of an image classifier, "
             "or a Hub id when there is a network"
         ) from error
@@ -140,7 +140,7 @@ def load_pretrained(
     for setting, size in (("image_size", height), ("image_size", width), ("num_channels", channels)):
         expected = getattr(config, setting, size)
         if size != expected:
-            raise RecipeError(
+            raise UsageError(
                 f"--model_name_or_path {name} has {setting} {expected}, but the images are {height} x {width} with "
                 f"{channels} channels; --image_size resizes images of folders and of the Hub"
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from images.data import ImageCorpus, ImageSplit
 
 _TEST_NAMES = ("test", "val", "valid", "validation")
@@ -17,19 +17,19 @@ def read_npz(path: Path) -> ImageCorpus:
     """Read uint8 images of shape (images, height, width) or (images, height, width, channels), and integer labels.
 
     Raises:
-        RecipeError: The file cannot be read, or lacks something, or holds something else.
+        UsageError: The file cannot be read, or lacks something, or holds something else.
     """
     try:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise RecipeError(f"--data_dir {path} cannot be read as an .npz file of arrays: {error}") from error
+        raise UsageError(f"--data_dir {path} cannot be read as an .npz file of arrays: {error}") from error
     test = next((name for name in _TEST_NAMES if f"x_{name}" in arrays), None)
     found = {"train": "train"} if "x_train" in arrays else {}
     if test is not None:
         found["test"] = test
     if not found:
-        raise RecipeError(f"--data_dir {path} holds {', '.join(arrays) or 'nothing'}; it must hold {_CONTENT}")
+        raise UsageError(f"--data_dir {path} holds {', '.join(arrays) or 'nothing'}; it must hold {_CONTENT}")
     splits = {split: _split(path, arrays, name) for split, name in found.items()}
     if "classes" in arrays:
         return ImageCorpus(splits, [str(name) for name in arrays["classes"]])
@@ -39,15 +39,15 @@ def read_npz(path: Path) -> ImageCorpus:
 
 def _split(path: Path, arrays: dict[str, np.ndarray], name: str) -> ImageSplit:
     if f"y_{name}" not in arrays:
-        raise RecipeError(f"--data_dir {path} holds x_{name} without y_{name}; it must hold {_CONTENT}")
+        raise UsageError(f"--data_dir {path} holds x_{name} without y_{name}; it must hold {_CONTENT}")
     images, labels = arrays[f"x_{name}"], arrays[f"y_{name}"].squeeze()
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
-        raise RecipeError(
+        raise UsageError(
             f"--data_dir {path}: x_{name} is {images.dtype} of shape {images.shape}; it must be uint8 of shape "
             "(images, height, width) or (images, height, width, channels)"
         )
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
-        raise RecipeError(
+        raise UsageError(
             f"--data_dir {path}: y_{name} is {labels.dtype} of shape {labels.shape}; it must hold an integer for "
             f"each of the {len(images)} images"
         )

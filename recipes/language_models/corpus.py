@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, disable_progress_bars, load_dataset
 from transformers import PreTrainedTokenizerBase
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from language_models.arguments import DataArguments
 
 _FORMATS = {".txt": "text", ".json": "json", ".jsonl": "json", ".csv": "csv"}
@@ -38,13 +38,13 @@ def load_texts(args: DataArguments) -> DatasetDict:
         whole documents.
 
     Raises:
-        RecipeError: There is no text, or not what was asked for.
+        UsageError: There is no text, or not what was asked for.
     """
     disable_progress_bars()
     if (args.dataset_name is None) == (args.train_file is None):
-        raise RecipeError("give one of --train_file and --dataset_name")
+        raise UsageError("give one of --train_file and --dataset_name")
     if not 0 < args.validation_split_percentage < 100:
-        raise RecipeError(
+        raise UsageError(
             f"--validation_split_percentage {args.validation_split_percentage}: must be between 0 and 100"
         )
     if args.dataset_name is not None:
@@ -56,7 +56,7 @@ def load_texts(args: DataArguments) -> DatasetDict:
         texts["train"], texts["validation"] = _hold_out(texts["train"], args.validation_split_percentage / 100)
     for split, dataset in texts.items():
         if not any(dataset["text"]):
-            raise RecipeError(f"there is no text for {split}; give a longer one")
+            raise UsageError(f"there is no text for {split}; give a longer one")
     return DatasetDict(texts)
 
 
@@ -73,7 +73,7 @@ def cut_into_blocks(
         split: For errors.
 
     Raises:
-        RecipeError: The text is shorter than a block.
+        UsageError: The text is shorter than a block.
     """
     end: Any = tokenizer.eos_token_id
     pieces: list[np.ndarray] = []
@@ -85,7 +85,7 @@ def cut_into_blocks(
     tokens = np.concatenate(pieces)
     number = len(tokens) // block_size
     if number == 0:
-        raise RecipeError(f"the text for {split} has {len(tokens)} tokens, less than --block_size {block_size}")
+        raise UsageError(f"the text for {split} has {len(tokens)} tokens, less than --block_size {block_size}")
     blocks = tokens[: number * block_size].reshape(number, block_size)[:max_blocks]
     dataset = Dataset.from_dict({"input_ids": blocks, "labels": blocks})
     return Blocks(dataset, len(tokens), sum(len(text.encode()) for text in texts["text"]))
@@ -107,9 +107,9 @@ def _load_from_hub(args: DataArguments) -> dict[str, Dataset]:
     try:
         loaded = load_dataset(str(args.dataset_name), args.dataset_config_name)
     except Exception as error:  # datasets raises many kinds
-        raise RecipeError(f"--dataset_name {args.dataset_name} cannot be loaded: {error}") from error
+        raise UsageError(f"--dataset_name {args.dataset_name} cannot be loaded: {error}") from error
     if "train" not in loaded:
-        raise RecipeError(f"--dataset_name {args.dataset_name} has no split train, only {', '.join(loaded)}")
+        raise UsageError(f"--dataset_name {args.dataset_name} has no split train, only {', '.join(loaded)}")
     splits = [split for split in ("train", "validation") if split in loaded]
     return {split: _documents(loaded[split], f"--dataset_name {args.dataset_name}", args) for split in splits}
 
@@ -117,14 +117,14 @@ def _load_from_hub(args: DataArguments) -> dict[str, Dataset]:
 def _load_file(file: str, args: DataArguments) -> Dataset:
     suffix = Path(file.removesuffix(".gz")).suffix
     if suffix not in _FORMATS:
-        raise RecipeError(f"{file}: its name must end in {', '.join(_FORMATS)}, or these with .gz")
+        raise UsageError(f"{file}: its name must end in {', '.join(_FORMATS)}, or these with .gz")
     if not Path(file).is_file():
-        raise RecipeError(f"{file} does not exist; give a file of text")
+        raise UsageError(f"{file} does not exist; give a file of text")
     options = {"keep_linebreaks": True} if suffix == ".txt" else {}
     try:
         loaded = load_dataset(_FORMATS[suffix], data_files=[file], split="train", **options)
     except Exception as error:  # datasets raises many kinds, and the cause says more
-        raise RecipeError(f"{file} cannot be read: {error.__cause__ or error}") from error
+        raise UsageError(f"{file} cannot be read: {error.__cause__ or error}") from error
     if suffix == ".txt":
         return loaded.add_column("is_document", [False] * len(loaded))
     return _documents(loaded, file, args)
@@ -133,13 +133,13 @@ def _load_file(file: str, args: DataArguments) -> Dataset:
 def _documents(dataset: Dataset, name: str, args: DataArguments) -> Dataset:
     column = args.text_column_name
     if column not in dataset.column_names:
-        raise RecipeError(
+        raise UsageError(
             f"{name} has no column {column}; give --text_column_name, one of {', '.join(dataset.column_names)}"
         )
     texts = dataset.select_columns([column])
     texts = texts if column == "text" else texts.rename_column(column, "text")
     if not all(isinstance(text, str) for text in texts["text"]):
-        raise RecipeError(f"{name}: column {column} does not hold text alone, but {json.dumps(texts[0]['text'])[:80]}")
+        raise UsageError(f"{name}: column {column} does not hold text alone, but {json.dumps(texts[0]['text'])[:80]}")
     return texts.add_column("is_document", [True] * len(texts))
 
 
@@ -148,7 +148,7 @@ def _hold_out(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
     characters = np.cumsum([len(text) for text in dataset["text"]])
     first = int(np.searchsorted(characters, (1 - share) * characters[-1])) if len(characters) else 0
     if not 0 < first < len(dataset):
-        raise RecipeError(
+        raise UsageError(
             f"the training text has {len(dataset)} lines or documents, of which none can be held out; give "
             "--validation_file"
         )

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from language_models.arguments import ModelArguments
 
 END_OF_TEXT = "<|endoftext|>"
@@ -27,7 +27,7 @@ def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase | None:
     """The tokenizer that was asked for; None where one is to be learned.
 
     Raises:
-        RecipeError: There is none.
+        UsageError: There is none.
     """
     name = args.tokenizer_name or args.model_name_or_path
     if name is None:
@@ -35,7 +35,7 @@ def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase | None:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise RecipeError(f"no tokenizer can be loaded from {name}: {error}") from error
+        raise UsageError(f"no tokenizer can be loaded from {name}: {error}") from error
     return tokenizer
 
 
@@ -47,10 +47,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         vocab_size: Pieces, the end of a text and the 256 bytes included.
 
     Raises:
-        RecipeError: Fewer than these.
+        UsageError: Fewer than these.
     """
     if vocab_size < SMALLEST_VOCABULARY:
-        raise RecipeError(f"--vocab_size {vocab_size}: must be {SMALLEST_VOCABULARY} (bytes alone) or more")
+        raise UsageError(f"--vocab_size {vocab_size}: must be {SMALLEST_VOCABULARY} (bytes alone) or more")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -75,21 +75,21 @@ def prepare_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase, bloc
         block_size: The shortest sequence that it must take.
 
     Raises:
-        RecipeError: There is no such model, it does not have such a setting, or it takes only shorter sequences.
+        UsageError: There is no such model, it does not have such a setting, or it takes only shorter sequences.
     """
     try:
         model = (
             _load(args, block_size) if args.model_name_or_path is not None else _create(args, tokenizer, block_size)
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"the model cannot be made or loaded: {error}") from error
+        raise UsageError(f"the model cannot be made or loaded: {error}") from error
     return model
 
 
 def _check_length(config: Any, block_size: int) -> None:
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and block_size > longest:
-        raise RecipeError(f"--block_size {block_size}: the model takes at most {longest} tokens")
+        raise UsageError(f"--block_size {block_size}: the model takes at most {longest} tokens")
 
 
 def _load(args: ModelArguments, block_size: int) -> PreTrainedModel:
@@ -101,7 +101,7 @@ def _load(args: ModelArguments, block_size: int) -> PreTrainedModel:
 def _create(args: ModelArguments, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
     settings: Any = json.loads(args.model_config or "{}")
     if not isinstance(settings, dict):
-        raise RecipeError(f"--model_config {args.model_config}: must be a JSON object")
+        raise UsageError(f"--model_config {args.model_config}: must be a JSON object")
     special: dict[str, Any] = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     length = {"max_position_embeddings": block_size}
     config = AutoConfig.for_model(args.model_type, vocab_size=len(tokenizer), **special)
@@ -109,7 +109,7 @@ def _create(args: ModelArguments, tokenizer: PreTrainedTokenizerBase, block_size
     for name in settings:
         if name not in known:
             nearest = "".join(f" (did you mean {near}?)" for near in difflib.get_close_matches(name, known, n=1))
-            raise RecipeError(f"--model_config: {args.model_type} has no setting {name}{nearest}")
+            raise UsageError(f"--model_config: {args.model_type} has no setting {name}{nearest}")
     config = AutoConfig.for_model(args.model_type, **({"vocab_size": len(tokenizer)} | special | length | settings))
     # Before the model is made: one that is too large would be made first.
     _check_length(config, block_size)

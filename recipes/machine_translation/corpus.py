@@ -12,8 +12,8 @@ from typing import Any
 import datasets
 from datasets import Dataset, DatasetDict
 
-from common.errors import RecipeError
 from common.processes import print_once
+from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments
 
 SPLIT_FLAGS = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
@@ -32,17 +32,17 @@ def load_corpus(arguments: DataArguments, splits: list[str]) -> DatasetDict:
         The splits, each with the one column `translation`.
 
     Raises:
-        RecipeError: Whatever is wrong with the input, named by file and line where there is one.
+        UsageError: Whatever is wrong with the input, named by file and line where there is one.
     """
     if not arguments.source_lang or not arguments.target_lang:
         missing = "--source_lang" if not arguments.source_lang else "--target_lang"
-        raise RecipeError(f"{missing} is not set; give the language code of that side, e.g. de")
+        raise UsageError(f"{missing} is not set; give the language code of that side, e.g. de")
     if arguments.source_lang == arguments.target_lang:
-        raise RecipeError(f"--source_lang and --target_lang are both {arguments.source_lang}; they must differ")
+        raise UsageError(f"--source_lang and --target_lang are both {arguments.source_lang}; they must differ")
     files = {split: getattr(arguments, SPLIT_FLAGS[split]) for split in splits}
     given = [f"--{flag} {name}" for flag in SPLIT_FLAGS.values() if (name := getattr(arguments, flag)) is not None]
     if arguments.dataset_name is not None and given:
-        raise RecipeError(
+        raise UsageError(
             f"both --dataset_name {arguments.dataset_name} and {', '.join(given)} say where the data is; give one"
         )
     if arguments.dataset_name == EMBEDDED:
@@ -60,12 +60,12 @@ def load_corpus(arguments: DataArguments, splits: list[str]) -> DatasetDict:
         if (limit := limits[split]) is not None:
             corpus[split] = pairs.select(range(min(len(pairs), limit)))
         if len(corpus[split]) == 0:
-            raise RecipeError(f"the {split} data has no sentence pairs; give at least one")
+            raise UsageError(f"the {split} data has no sentence pairs; give at least one")
     return corpus
 
 
 def _load_embedded(arguments: DataArguments, splits: list[str]) -> DatasetDict:
-    from machine_translation.german_english import generate
+    from german_english import generate
 
     generated = generate()
     _check_languages(generated["train"][0], arguments, f"--dataset_name {EMBEDDED}")
@@ -77,12 +77,12 @@ def _load_hub(arguments: DataArguments, splits: list[str]) -> DatasetDict:
     try:
         loaded = datasets.load_dataset(name, arguments.dataset_config_name, revision=arguments.dataset_revision)
     except Exception as error:  # datasets raises a dozen kinds here, from ConnectionError to its own
-        raise RecipeError(
+        raise UsageError(
             f"--dataset_name {name} could not be loaded ({_root_cause(error)}). A Hub dataset needs the network or a "
             f"copy in the cache; without either use --train_file or --dataset_name {EMBEDDED}"
         ) from error
     if missing := [split for split in splits if split not in loaded]:
-        raise RecipeError(f"--dataset_name {name} has no split {missing[0]}; it has {', '.join(loaded)}")
+        raise UsageError(f"--dataset_name {name} has no split {missing[0]}; it has {', '.join(loaded)}")
     corpus = DatasetDict()
     for split in splits:
         pairs = _to_translation(loaded[split], arguments, f"--dataset_name {name}, split {split}")
@@ -96,7 +96,7 @@ def _load_hub(arguments: DataArguments, splits: list[str]) -> DatasetDict:
 def _load_file(name: str | None, split: str, arguments: DataArguments) -> Dataset:
     flag = f"--{SPLIT_FLAGS[split]}"
     if name is None:
-        raise RecipeError(
+        raise UsageError(
             f"{flag} is not set and the run needs {split} data; give a file, a --dataset_name, or "
             f"`--dataset_name {EMBEDDED}` for the built-in set"
         )
@@ -109,7 +109,7 @@ def _load_file(name: str | None, split: str, arguments: DataArguments) -> Datase
     for number, row in enumerate(pairs["translation"], start=1):
         for language, text in row.items():
             if not text or not text.strip():
-                raise RecipeError(f"{flag} {path}: the {language} side of pair {number} is empty; remove the pair")
+                raise UsageError(f"{flag} {path}: the {language} side of pair {number} is empty; remove the pair")
     return pairs
 
 
@@ -123,7 +123,7 @@ def _load_table(builder: str, path: Path, flag: str) -> Dataset:
     except Exception as error:  # the builders wrap what went wrong in errors of their own
         cause = _root_cause(error)
         advice = "save it as UTF-8" if isinstance(cause, UnicodeDecodeError) else "mend the file"
-        raise RecipeError(f"{flag} {path} is not readable as UTF-8 {builder.upper()}: {cause}; {advice}") from error
+        raise UsageError(f"{flag} {path} is not readable as UTF-8 {builder.upper()}: {cause}; {advice}") from error
 
 
 def _load_parallel_text(path: Path, flag: str, arguments: DataArguments) -> Dataset:
@@ -134,16 +134,16 @@ def _load_parallel_text(path: Path, flag: str, arguments: DataArguments) -> Data
     (source, target), (source_file, target_file) = lines.values(), sides.values()
     for file, side_lines in zip(sides.values(), lines.values(), strict=True):
         if not side_lines:
-            raise RecipeError(f"{flag}: {file} is empty; it must hold one sentence a line")
+            raise UsageError(f"{flag}: {file} is empty; it must hold one sentence a line")
     if len(source) != len(target):
-        raise RecipeError(
+        raise UsageError(
             f"{flag}: {source_file} has {len(source)} lines and {target_file} has {len(target)}; "
             "line n of one must be the translation of line n of the other"
         )
     for language, side_lines in lines.items():
         for number, line in enumerate(side_lines, start=1):
             if not line:
-                raise RecipeError(f"{flag}: line {number} of {sides[language]} is empty; remove it from both files")
+                raise UsageError(f"{flag}: line {number} of {sides[language]} is empty; remove it from both files")
     pairs = [dict(zip(lines, pair, strict=True)) for pair in zip(source, target, strict=True)]
     return Dataset.from_dict({"translation": pairs})
 
@@ -157,7 +157,7 @@ def _sides_of(path: Path, flag: str, arguments: DataArguments) -> dict[str, Path
         if stem.endswith(f".{language}"):
             base = stem.removesuffix(language)
             return {each: path.with_name(f"{base}{each}{packed}") for each in languages}
-    raise RecipeError(
+    raise UsageError(
         f"{flag} {path}: a text file must end in the code of its language, .{languages[0]} or .{languages[1]} "
         f"(--source_lang, --target_lang), optionally .gz; tables must end in {', '.join(_TABLE_BUILDERS)}"
     )
@@ -172,17 +172,17 @@ def _read_lines(path: Path, flag: str) -> list[str]:
             for raw in file:
                 lines.append(raw.decode("utf-8-sig" if not lines else "utf-8").strip())
     except UnicodeDecodeError as error:
-        raise RecipeError(
+        raise UsageError(
             f"{flag}: line {len(lines) + 1} of {path} is not UTF-8 ({error.reason}); save the file as UTF-8"
         ) from error
     except (OSError, EOFError) as error:
-        raise RecipeError(f"{flag}: {path} cannot be read: {error}") from error
+        raise UsageError(f"{flag}: {path} cannot be read: {error}") from error
     return lines
 
 
 def _check_exists(path: Path, what: str) -> None:
     if not path.is_file():
-        raise RecipeError(f"{what} does not exist; looked for it from {Path.cwd().name}/ as {path}")
+        raise UsageError(f"{what} does not exist; looked for it from {Path.cwd().name}/ as {path}")
 
 
 def _to_translation(table: Dataset, arguments: DataArguments, where: str) -> Dataset:
@@ -192,7 +192,7 @@ def _to_translation(table: Dataset, arguments: DataArguments, where: str) -> Dat
     if "translation" in columns:
         first = table[0]["translation"] if len(table) else {}
         if not isinstance(first, Mapping):
-            raise RecipeError(f'{where}: column "translation" must hold {{"{languages[0]}": ..., ...}}, not {first!r}')
+            raise UsageError(f'{where}: column "translation" must hold {{"{languages[0]}": ..., ...}}, not {first!r}')
         _check_languages(first, arguments, where)
         rows = [{language: row[language] for language in languages} for row in table["translation"]]
     elif any(language in columns for language in languages):
@@ -200,7 +200,7 @@ def _to_translation(table: Dataset, arguments: DataArguments, where: str) -> Dat
         sides = [table[language] for language in languages]
         rows = [dict(zip(languages, row, strict=True)) for row in zip(*sides, strict=True)]
     else:
-        raise RecipeError(
+        raise UsageError(
             f'{where} has no column "translation", nor "{languages[0]}" and "{languages[1]}"; '
             f"its columns are {', '.join(columns)}"
         )
@@ -211,7 +211,7 @@ def _check_languages(present: Mapping[str, Any], arguments: DataArguments, where
     for flag in ("source_lang", "target_lang"):
         language = getattr(arguments, flag)
         if language not in present:
-            raise RecipeError(f"{where} has no language {language!r} (--{flag}); it has {', '.join(present)}")
+            raise UsageError(f"{where} has no language {language!r} (--{flag}); it has {', '.join(present)}")
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -9,10 +9,10 @@ from datasets import DatasetDict
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from common.records import write_text
-from hf_momo.metrics import load_bleu
-from hf_momo.model_card import TOKENIZED_BLEU
+from hf_momo.hub.cards import TOKENIZED_BLEU
 from machine_translation.arguments import DataArguments
 from machine_translation.corpus import SPLIT_FLAGS
+from machine_translation.metrics import load_bleu
 from machine_translation.moses import MosesText
 
 PREDICTIONS_NAME = "generated_predictions.txt"

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from machine_translation.moses import MosesText, lowercase
 
 LANGUAGES = ("de", "en")
@@ -54,7 +54,7 @@ def read_files(source: Path, names: Iterable[str]) -> dict[str, list[str]]:
         The lines of each file, without their ends.
 
     Raises:
-        RecipeError: No such source, a file that is missing there, or one that is not UTF-8.
+        UsageError: No such source, a file that is missing there, or one that is not UTF-8.
     """
     wanted = list(names)
     if source.is_dir():
@@ -63,9 +63,9 @@ def read_files(source: Path, names: Iterable[str]) -> dict[str, list[str]]:
     elif source.is_file():
         found = _read_archive(source, set(wanted))
     else:
-        raise RecipeError(f"--archive {source} does not exist; give de-en.tgz or the folder with its files")
+        raise UsageError(f"--archive {source} does not exist; give de-en.tgz or the folder with its files")
     if missing := [name for name in wanted if name not in found]:
-        raise RecipeError(f"--archive {source} has no {missing[0]}; give the complete de-en.tgz or its files")
+        raise UsageError(f"--archive {source} has no {missing[0]}; give the complete de-en.tgz or its files")
     return {name: _lines(data, f"{source}: {name}") for name, data in found.items()}
 
 
@@ -99,7 +99,7 @@ def prepare_training(files: Mapping[str, Sequence[str]], progress: Progress) -> 
         progress: Sees the sentences as they are tokenized.
 
     Raises:
-        RecipeError: The sides have different numbers of sentences.
+        UsageError: The sides have different numbers of sentences.
     """
     sides = {language: training_sentences(files[training_file(language)]) for language in LANGUAGES}
     pairs = [pair for pair in _tokenize(sides, "train", progress) if is_clean(pair)]
@@ -118,7 +118,7 @@ def prepare_test(files: Mapping[str, Sequence[str]], progress: Progress) -> list
         progress: Sees the sentences as they are tokenized.
 
     Raises:
-        RecipeError: The sides of a set have different numbers of segments.
+        UsageError: The sides of a set have different numbers of segments.
     """
     pairs: list[Pair] = []
     for names in zip(*(xml_files(language) for language in LANGUAGES), strict=True):
@@ -130,7 +130,7 @@ def prepare_test(files: Mapping[str, Sequence[str]], progress: Progress) -> list
 def _tokenize(sides: Mapping[str, Sequence[str]], name: str, progress: Progress) -> list[Pair]:
     counts = [len(sentences) for sentences in sides.values()]
     if counts[0] != counts[1]:
-        raise RecipeError(
+        raise UsageError(
             f"{name}: {counts[0]} German and {counts[1]} English sentences; sentence n of one must be the translation "
             "of sentence n of the other, so one of the files is damaged"
         )
@@ -150,7 +150,7 @@ def _read_archive(path: Path, names: set[str]) -> dict[str, bytes]:
                 if name in names and member.isfile() and (file := archive.extractfile(member)) is not None:
                     found[name] = file.read()
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise RecipeError(f"--archive {path} cannot be read: {error}; give de-en.tgz as it was downloaded") from error
+        raise UsageError(f"--archive {path} cannot be read: {error}; give de-en.tgz as it was downloaded") from error
     return found
 
 
@@ -161,5 +161,5 @@ def _lines(data: bytes, where: str) -> list[str]:
         try:
             lines.append(line.decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise RecipeError(f"{where}, line {number} is not UTF-8: {error.reason}; the file is damaged") from error
+            raise UsageError(f"{where}, line {number} is not UTF-8: {error.reason}; the file is damaged") from error
     return lines

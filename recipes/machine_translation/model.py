@@ -12,7 +12,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments, ModelArguments
 
 _SIZES = (
@@ -39,13 +39,13 @@ def create_model(
     """Make an encoder-decoder with random weights for a tokenizer.
 
     Raises:
-        RecipeError: An architecture or a size that it does not have.
+        UsageError: An architecture or a size that it does not have.
     """
     config = _scratch_config(arguments, data, tokenizer)
     try:
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)
     except ValueError as error:
-        raise RecipeError(f"--model_type {arguments.model_type} with these sizes: {error}") from error
+        raise UsageError(f"--model_type {arguments.model_type} with these sizes: {error}") from error
     model.generation_config = GenerationConfig(
         max_length=data.max_target_length,
         num_beams=data.num_beams or 1,
@@ -60,19 +60,19 @@ def create_model(
 
 def _scratch_config(arguments: ModelArguments, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Any:
     if arguments.model_type not in CONFIG_MAPPING:
-        raise RecipeError(
+        raise UsageError(
             f"--model_type {arguments.model_type} is not an architecture of transformers; take e.g. marian or m2m_100"
         )
     known = CONFIG_MAPPING[arguments.model_type]()
     sizes = {name: value for name in _SIZES if (value := getattr(arguments, name)) is not None}
     if unknown := [name for name in sizes if not hasattr(known, name)]:
-        raise RecipeError(
+        raise UsageError(
             f"--{unknown[0]} is not a setting of --model_type {arguments.model_type}; "
             "take marian, m2m_100, bart or mbart, or fine-tune with --model_name_or_path"
         )
     longest = max(data.max_source_length, data.max_target_length)
     if longest > sizes.get("max_position_embeddings", longest):
-        raise RecipeError(
+        raise UsageError(
             f"--max_position_embeddings {sizes['max_position_embeddings']} is shorter than the longest sequence, "
             f"{longest} pieces (--max_source_length, --max_target_length)"
         )
@@ -100,18 +100,18 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model from scratch.
 
     Raises:
-        RecipeError: None is there, or it marks no end of a sentence or no padding.
+        UsageError: None is there, or it marks no end of a sentence or no padding.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise RecipeError(
+        raise UsageError(
             f"--tokenizer_name {name} could not be loaded: {str(error).strip().splitlines()[0]} Give a folder with a "
             "tokenizer.json, such as prepare_iwslt14.py leaves, or a Hub id when there is a network"
         ) from error
     for role in ("pad_token_id", "eos_token_id"):
         if getattr(tokenizer, role) is None:
-            raise RecipeError(f"--tokenizer_name {name} has no {role.removesuffix('_id')}; take one that has")
+            raise UsageError(f"--tokenizer_name {name} has no {role.removesuffix('_id')}; take one that has")
     return tokenizer
 
 
@@ -119,7 +119,7 @@ def load_pretrained(arguments: ModelArguments, data: DataArguments) -> tuple[Pre
     """Load a checkpoint and its tokenizer, set up for the two languages.
 
     Raises:
-        RecipeError: A checkpoint that is not there, or not an encoder-decoder.
+        UsageError: A checkpoint that is not there, or not an encoder-decoder.
     """
     name = str(arguments.model_name_or_path)
     try:
@@ -131,7 +131,7 @@ def load_pretrained(arguments: ModelArguments, data: DataArguments) -> tuple[Pre
         model = AutoModelForSeq2SeqLM.from_pretrained(name, config=config)
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise RecipeError(
+        raise UsageError(
             f"--model_name_or_path {name} could not be loaded: {first_line} Give the folder of an encoder-decoder "
             "model with its tokenizer, or a Hub id when there is a network"
         ) from error
@@ -144,6 +144,6 @@ def load_pretrained(arguments: ModelArguments, data: DataArguments) -> tuple[Pre
     if data.forced_bos_token is not None:
         token = tokenizer.convert_tokens_to_ids(data.forced_bos_token)
         if token is None or token == tokenizer.unk_token_id:
-            raise RecipeError(f"--forced_bos_token {data.forced_bos_token} is not a token of {name}")
+            raise UsageError(f"--forced_bos_token {data.forced_bos_token} is not a token of {name}")
         model.generation_config.forced_bos_token_id = token
     return model, tokenizer

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from common.errors import RecipeError
 from common.processes import sharding
 from common.records import RECORD_NAME
 from hf_momo import MomoSeq2SeqTrainingArguments
-from hf_momo.model_card import TOKENIZED_BLEU
+from hf_momo.hub.cards import TOKENIZED_BLEU
+from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments, ModelArguments
 
 
@@ -34,7 +34,7 @@ def needed_splits(settings: Settings) -> list[str]:
     wanted = {"train": training.do_train, "validation": training.do_eval or during, "test": training.do_predict}
     splits = [split for split, needed in wanted.items() if needed]
     if not splits:
-        raise RecipeError("nothing to do: give --do_train, --do_eval or --do_predict, or a --config that does")
+        raise UsageError("nothing to do: give --do_train, --do_eval or --do_predict, or a --config that does")
     return splits
 
 
@@ -42,26 +42,26 @@ def check_settings(settings: Settings) -> None:
     """Refuse what would fail only after the first epoch, and training over a finished run."""
     training, folder = settings.training, settings.folder
     if folder.exists() and not folder.is_dir():
-        raise RecipeError(f"--output_dir {folder} is a file; give a folder")
+        raise UsageError(f"--output_dir {folder} is a file; give a folder")
     if training.do_train and (folder / RECORD_NAME).exists() and not settings.data.overwrite:
-        raise RecipeError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
+        raise UsageError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
     if sharding() == "FSDP" or training.fsdp:
-        raise RecipeError(
+        raise UsageError(
             "FSDP does not take translation models, whose encoder, decoder and output share their embeddings; launch "
             "with --config_file recipes/accelerate/ddp.yaml, deepspeed_zero2.yaml or deepspeed_zero3.yaml"
         )
     if training.world_size > 1 and getattr(training, "train_sampling_strategy", None) == "group_by_length":
-        raise RecipeError(
+        raise UsageError(
             f"--train_sampling_strategy {training.train_sampling_strategy} shuffles with a generator that dropout on "
             "each process moves differently, so several processes would not share out one order; take "
             "--max_tokens_per_batch"
         )
     best = (training.metric_for_best_model or "").removeprefix("eval_")
     if best in ("bleu", "chrf", TOKENIZED_BLEU) and not training.predict_with_generate:
-        raise RecipeError(f"--metric_for_best_model {best} needs translations; add --predict_with_generate")
+        raise UsageError(f"--metric_for_best_model {best} needs translations; add --predict_with_generate")
     check_averaging(settings)
     if settings.data.early_stopping_patience is not None and not (best and training.load_best_model_at_end):
-        raise RecipeError(
+        raise UsageError(
             f"--early_stopping_patience {settings.data.early_stopping_patience} needs a score to watch; add "
             "--load_best_model_at_end --metric_for_best_model bleu --predict_with_generate, and equal --eval_strategy "
             "and --save_strategy"
@@ -82,12 +82,12 @@ def check_averaging(settings: Settings) -> None:
         return
     flag = f"--average_checkpoints {count}"
     if count < 1:
-        raise RecipeError(f"{flag} must be at least 1; leave it out for the weights at the end of the training")
+        raise UsageError(f"{flag} must be at least 1; leave it out for the weights at the end of the training")
     if training.save_strategy == "no":
-        raise RecipeError(f"{flag} needs checkpoints; add --save_strategy epoch, or steps with --save_steps")
+        raise UsageError(f"{flag} needs checkpoints; add --save_strategy epoch, or steps with --save_steps")
     if training.save_total_limit is not None and training.save_total_limit < count:
-        raise RecipeError(f"{flag} needs more than --save_total_limit {training.save_total_limit} keeps")
+        raise UsageError(f"{flag} needs more than --save_total_limit {training.save_total_limit} keeps")
     if training.load_best_model_at_end:
-        raise RecipeError(f"{flag} takes the last checkpoints and --load_best_model_at_end the best; choose one")
+        raise UsageError(f"{flag} takes the last checkpoints and --load_best_model_at_end the best; choose one")
     if is_deepspeed_zero3_enabled():
-        raise RecipeError(f"{flag} reads whole models, which ZeRO-3 does not save; take deepspeed_zero2.yaml")
+        raise UsageError(f"{flag} reads whole models, which ZeRO-3 does not save; take deepspeed_zero2.yaml")

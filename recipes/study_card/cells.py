@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import RecipeError
-from hf_momo.model_card.training import capped_share
-from hf_momo.run_record import portable
+from hf_momo.hub.cards.training import capped_share
+from hf_momo.hub.record import portable
 from hf_momo.sweep.records import OUTPUT_FOLDER, RECORD_FILE
 from hf_momo.sweep.settings import Sweep
+from hf_momo.utils.errors import UsageError
 
 Reference = Mapping[tuple[str, float], tuple[float, float]]
 _KEPT = ("eval_loss", "train_loss", "train_runtime")
@@ -58,17 +58,17 @@ def read_runs(sweep: Sweep, folder: Path) -> list[dict[str, Any]]:
     """Every run of a sweep: its point in the grid, how it ended, its command, versions and machine.
 
     Raises:
-        RecipeError: A run has not ended, or failed, or left no score.
+        UsageError: A run has not ended, or failed, or left no score.
     """
     runs = []
     for run in sweep.grid.runs:
         path = folder / run.folder / RECORD_FILE
         if not path.is_file():
-            raise RecipeError(f"{folder / run.folder} has not ended yet; let the sweep go on")
+            raise UsageError(f"{folder / run.folder} has not ended yet; let the sweep go on")
         ended = json.loads(path.read_text(encoding="utf-8"))
         score = (ended["results"] or {}).get(sweep.metric)
         if ended["status"] not in ("done", "diverged") or not isinstance(score, int | float):
-            raise RecipeError(f"{folder / run.folder} has no {sweep.metric}: {ended['reason']}")
+            raise UsageError(f"{folder / run.folder} has no {sweep.metric}: {ended['reason']}")
         details = json.loads((folder / run.folder / OUTPUT_FOLDER / "record.json").read_text(encoding="utf-8"))
         runs.append(
             {
@@ -101,7 +101,7 @@ def read_reference(path: Path) -> Reference:
     """Read published means and deviations by optimizer and learning rate.
 
     Raises:
-        RecipeError: The table cannot be read.
+        UsageError: The table cannot be read.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -110,7 +110,7 @@ def read_reference(path: Path) -> Reference:
                 for row in csv.DictReader(file)
             }
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise RecipeError(
+        raise UsageError(
             f"--reference {path} is no table with the columns optimizer, learning_rate, mean, deviation: {error!r}"
         ) from error
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from hf_momo.model_card import MARKER
-from hf_momo.model_card.words import count, table
+from hf_momo.hub.cards import MARKER
+from hf_momo.hub.cards.words import count, table
 from hf_momo.sweep.grid import format_rate
 from study_card.cells import Cell, read_cells
 

@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from common.pictures import RUN_STYLES
-from hf_momo.model_card.pictures import save
+from hf_momo.utils.pictures import STYLES, save
 from study_card.cells import Cell
 
 
@@ -36,7 +35,7 @@ def draw_scores(
     panels = figure.subplots(2, 1, sharex=True)
     factor = 100 if percent else 1
     for number, optimizer in enumerate(dict.fromkeys(cell.optimizer for cell in cells)):
-        colour, style = RUN_STYLES[number % len(RUN_STYLES)]
+        colour, style, _ = STYLES[number % len(STYLES)]
         own = [cell for cell in cells if cell.optimizer == optimizer]
         rates = [cell.learning_rate for cell in own]
         low, high = ([factor * end(cell.scores) for cell in own] for end in (min, max))

@@ -18,7 +18,7 @@ from trainer.tiny import Classifier, arguments, class_examples, scalars_of, trai
 from transformers import Trainer, TrainerCallback
 
 from hf_momo import MomoTrainer, create_optimizer
-from hf_momo.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
 
 STEPS, SAVE_EVERY = 8, 2
 EXAMPLES = 24

@@ -17,8 +17,8 @@ from checkpoints.layouts import LAYOUTS, NEEDED, UNNEEDED, WITHOUT_END, train
 from trainer.tiny import training_logs, weights_of
 
 from hf_momo import last_complete_checkpoint
-from hf_momo.checkpoint_files import checkpoint_problem
-from hf_momo.checkpoints import check_complete
+from hf_momo.trainer.checkpoint_files import checkpoint_problem
+from hf_momo.trainer.checkpoints import check_complete
 
 CUTS: dict[str, Callable[[Path], Any]] = {
     "missing": lambda path: path.unlink(),

@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 from hf_momo import MomoTrainer
 from hf_momo.cli import main
-from hf_momo.hub_requests import PushError
+from hf_momo.utils.errors import PushError
 
 MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "training_args.bin"}
 WRONG = "hf_" + "wrong" * 7
@@ -237,7 +237,7 @@ def test_a_slow_push_is_waited_for(
     hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that has trained and does not end says why."""
-    monkeypatch.setattr("hf_momo.hub._SAY_EVERY", 0.1)
+    monkeypatch.setattr("hf_momo.trainer.pushing._SAY_EVERY", 0.1)
     run = trainer(tmp_path / "run", hub_strategy="every_save", save_strategy="steps", save_steps=2)
     hub.fail("commit", 1, delay=0.5)
     run.train()

@@ -140,7 +140,7 @@ def test_unfit_folders(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str], 
     change(run)
     assert main(["push", str(run), "--hub_model_id", NAME]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("hf-momo push: RUN_FOLDER: ")
+    assert error.startswith("hf-momo push: error: RUN_FOLDER: ")
     assert said in error
     assert TOKEN not in error
     assert hub.requests == []
@@ -187,7 +187,7 @@ def test_the_hub_does_not_take_it(
     put_in(hub, monkeypatch)
     assert main(["push", str(run), "--hub_model_id", NAME]) == 1
     out, error = capsys.readouterr()
-    assert error.splitlines()[-1].startswith("hf-momo push: the Hub at ")
+    assert error.splitlines()[-1].startswith("hf-momo push: error: the Hub at ")
     assert said in error.splitlines()[-1]
     assert error.splitlines()[-1].endswith("The same command goes on where it stopped")
     assert "wrong" * 7 not in out + error

@@ -18,8 +18,8 @@ from recipe_runs import ROOT, TINY, write_sides
 from recipes.criteo_log import write_log
 from recipes.image_data import write_mnist
 
-from common.errors import run_recipe
 from hf_momo.cli import main
+from hf_momo.utils.errors import run_command
 from recipes import test_click_through_rate, test_image_classification, test_language_modeling
 
 NAME = "me/model"
@@ -108,8 +108,7 @@ def test_a_refusal_is_one_line(
     monkeypatch.setenv("HF_TOKEN", "hf_" + "wrong" * 7)
     data = [f"--{split}_file={write_sides(tmp_path, split)}" for split in ("train", "validation", "test")]
     arguments = ("--output_dir", tmp_path / "run", *PUSH)
-    with pytest.raises(SystemExit, match="1"):
-        run_recipe(lambda: run(monkeypatch, *data, *arguments))
+    assert run_command(lambda: run(monkeypatch, *data, *arguments)) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"error: push_to_hub: the Hub at {hub.url} refuses the token (401): log in with")
     assert not list((tmp_path / "run").glob("*.safetensors"))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from hub.tiny_runs import trainer
 
-from hf_momo.hub_requests import PushError
-from hf_momo.threads import wait_until_threads_rest
+from hf_momo.utils.errors import PushError
+from hf_momo.utils.threads import wait_until_threads_rest
 
 EVERY_SAVE = {"hub_strategy": "every_save", "save_strategy": "steps", "save_steps": 1, "hub_always_push": True}
 

@@ -48,7 +48,11 @@ def with_the_loss_handed_over(script: str) -> str:
     """The reference: no accelerator knows of the optimizer, the mean of the window's losses goes to ``step``."""
     return (
         script.replace("torch.optim.AdamW(", "hf_momo.MomoAdam(")
-        .replace("import torch\n", "import torch\nimport hf_momo\nfrom hf_momo.registry import unwrap_optimizer\n", 1)
+        .replace(
+            "import torch\n",
+            "import torch\nimport hf_momo\nfrom hf_momo.optimizers.registry import unwrap_optimizer\n",
+            1,
+        )
         .replace(
             "                optimizer.step()\n",
             "                if accelerator.sync_gradients:\n"

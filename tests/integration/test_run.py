@@ -105,7 +105,7 @@ def test_help_of_the_script_shows_the_names() -> None:
 def test_a_script_that_is_not_there() -> None:
     done = launch("-m", "hf_momo", "run", "no_such.py", check=False)
     assert done.returncode == 2
-    assert "hf-momo run: SCRIPT: got 'no_such.py', must be a Python file (or use -m MODULE)" in done.stderr
+    assert "hf-momo run: error: SCRIPT: got 'no_such.py', must be a Python file (or use -m MODULE)" in done.stderr
 
 
 def test_listing_needs_torch_alone() -> None:

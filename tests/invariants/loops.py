@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from trainer.tiny import Examples
 
 from hf_momo import create_optimizer
-from hf_momo.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
 
 # A loss that is linear in the weights has no lower bound, so its steps are made small and always capped.
 EULER = {"lr": 1e-3, "lower_bound": -1e6, "adapt_lower_bound": False}

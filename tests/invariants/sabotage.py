@@ -39,19 +39,19 @@ SABOTAGES = {
         green=("torch/torch/self",),
     ),
     "no clearing of windows": Sabotage(
-        "hf_momo.loss_tap._Window.gradients_are_gone",
+        "hf_momo.tap.loss_tap._Window.gradients_are_gone",
         lambda self, *, or_zero: False,
         red=("ddp/loop/scaler", "one/loop/scaler"),
         green=("ddp/loop/accumulated", "ddp/loop/momo"),
     ),
     "no sample weight": Sabotage(
-        "hf_momo.loss_tap.LossTap.record_clipping",
+        "hf_momo.tap.loss_tap.LossTap.record_clipping",
         lambda self, norm, max_norm, **kwargs: None,
         red=("ddp/loop/clipped momo", "ddp/trainer/clipped", "fsdp2/loop/clipped momo_adam"),
         green=("ddp/loop/momo", "fsdp2/loop/momo_adam"),
     ),
     "no sample weight of ZeRO": Sabotage(
-        "hf_momo.accelerator.zero_clipping_factor",
+        "hf_momo.tap.accelerator.zero_clipping_factor",
         lambda accelerator, optimizer: 1.0,
         red=("zero2/loop/clipped momo", "zero2/trainer/clipped"),
         green=("zero2/loop/momo_adam",),
@@ -63,7 +63,7 @@ SABOTAGES = {
         green=("torch/torch/replicas 1x2", "fsdp2/loop/momo_adam", "fsdp1/loop/momo_adam", "zero2/loop/momo"),
     ),
     "partitions taken for replicas": Sabotage(
-        "hf_momo.accelerator.shards_plain_tensors",
+        "hf_momo.tap.accelerator.shards_plain_tensors",
         lambda accelerator: False,
         red=("fsdp1/loop/momo_adam", "zero2/loop/momo"),
         green=("ddp/loop/momo_adam", "fsdp2/loop/momo_adam"),
@@ -71,7 +71,7 @@ SABOTAGES = {
     # Seen by chance, before the launches filled uninitialized memory with NaN: a run of CI skipped every step of
     # "zero3/loop/adamw form".
     "no clearing of ZeRO-3's padding": Sabotage(
-        "hf_momo.accelerator.clear_padding",
+        "hf_momo.tap.accelerator.clear_padding",
         lambda accelerator, optimizer: None,
         red=("zero3/loop/momo", "zero3/loop/adamw form", "zero3/trainer/momo_adam"),
         green=("zero2/loop/momo",),

@@ -15,7 +15,7 @@ from torch.utils.data import SequentialSampler
 from trainer.tiny import arguments
 
 from hf_momo import MomoTrainer
-from hf_momo.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
 
 
 class RecordedTrainer(MomoTrainer):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from common.errors import RecipeError, run_recipe
 from common.processes import agree, leave_processes, on_main_process, print_once, use_cpu_without_gpu
+from hf_momo.utils.errors import UsageError, run_command
 
 
 def check() -> int:
     if "fail" in sys.argv and PartialState().process_index == 1:
-        raise RecipeError("the second process has no data")
+        raise UsageError("the second process has no data")
     return PartialState().process_index
 
 
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_recipe(main)
+    sys.exit(run_command(main))

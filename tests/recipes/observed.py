@@ -13,6 +13,7 @@ Every process writes FOLDER/rankN.json: the batches in the order in which they w
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -63,7 +64,8 @@ def main(folder: Path, script: str, arguments: list[str]) -> None:
         os.chdir(folder / f"rank{rank}")
     observe()
     sys.argv = [script, *arguments]
-    runpy.run_path(script, run_name="__main__")
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(script, run_name="__main__")
     (folder / f"rank{rank}.json").write_text(json.dumps(BATCHES))
 
 

@@ -14,7 +14,7 @@ from recipes.criteo_log import lines, write_log
 
 from click_through.batches import IGNORED, LogSteps, Step, cut, shuffled
 from click_through.criteo import Rows, check_readable, concatenate, read_rows
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -85,25 +85,25 @@ def test_broken_lines_are_refused(tmp_path: Path, name: str) -> None:
     text[3] = break_line(text[3])
     path = tmp_path / "log.tsv"
     path.write_text("\n".join(text))
-    with pytest.raises(RecipeError, match=re.escape(message)) as raised:
+    with pytest.raises(UsageError, match=re.escape(message)) as raised:
         read(path)
     assert str(path) in str(raised.value)
     assert "40 fields between tabs" in str(raised.value)
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"none\.tsv does not exist"):
+    with pytest.raises(UsageError, match=r"none\.tsv does not exist"):
         check_readable([str(tmp_path / "none.tsv")])
-    with pytest.raises(RecipeError, match="is a folder"):
+    with pytest.raises(UsageError, match="is a folder"):
         check_readable([str(tmp_path)])
     empty = tmp_path / "empty.tsv"
     empty.touch()
-    with pytest.raises(RecipeError, match="Empty"):
+    with pytest.raises(UsageError, match="Empty"):
         check_readable([str(empty)])
     whole = write_log(tmp_path / "whole.tsv.gz", 100)
     short = tmp_path / "short.tsv.gz"
     short.write_bytes(whole.read_bytes()[:-200])
-    with pytest.raises(RecipeError, match=r"short\.tsv\.gz cannot be read"):
+    with pytest.raises(UsageError, match=r"short\.tsv\.gz cannot be read"):
         check_readable([str(whole), str(short)])
 
 

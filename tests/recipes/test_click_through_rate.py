@@ -24,7 +24,7 @@ from recipes.launching import ROOT, curve, launch, read_json
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 
 SCRIPT = ROOT / "recipes" / "click_through_rate.py"
 CONFIG = ROOT / "recipes" / "configs" / "criteo_dlrm.yaml"
@@ -248,20 +248,20 @@ def test_resuming_needs_the_same_settings(tmp_path: Path, logs: list[str], monke
     words = [*logs, "--save_steps", "4", "--max_steps", "8", "--output_dir", tmp_path / "run"]
     run(monkeypatch, *words)
     (tmp_path / "run" / "record.json").unlink()
-    with pytest.raises(RecipeError, match=r"trained with learning_rate 0\.01, now it is 0\.1"):
+    with pytest.raises(UsageError, match=r"trained with learning_rate 0\.01, now it is 0\.1"):
         run(monkeypatch, *words, "--learning_rate", "0.1")
-    with pytest.raises(RecipeError, match="trained with rows of a step 16, now it is 32"):
+    with pytest.raises(UsageError, match="trained with rows of a step 16, now it is 32"):
         run(monkeypatch, *words, "--gradient_accumulation_steps", "2")
     # The same rows a step in other batches, and more steps, are no other run.
     cut = ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2", "--max_steps", "9"]
     run(monkeypatch, *words, *cut)
     assert read_json(tmp_path / "run" / "record.json")["steps"] == 9
-    with pytest.raises(RecipeError, match="holds a finished run"):
+    with pytest.raises(UsageError, match="holds a finished run"):
         run(monkeypatch, *words)
     run(monkeypatch, *words, "--overwrite", "--learning_rate", "0.1", "--max_steps", "4")
     assert read_json(tmp_path / "run" / "record.json")["steps"] == 4
     (tmp_path / "run" / "checkpoint-4" / "model.safetensors").unlink()
-    with pytest.raises(RecipeError, match="checkpoint-4 is incomplete: there are no model weights"):
+    with pytest.raises(UsageError, match="checkpoint-4 is incomplete: there are no model weights"):
         run(monkeypatch, *words, "--overwrite", "--resume_from_checkpoint", tmp_path / "run" / "checkpoint-4")
 
 
@@ -300,6 +300,6 @@ def test_bad_settings_are_refused_before_training(
 ) -> None:
     words, message = REFUSALS[name]
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RecipeError, match=re.escape(message)):
+    with pytest.raises(UsageError, match=re.escape(message)):
         run(monkeypatch, *logs, "--output_dir", "run", *words)
     assert not (tmp_path / "run").exists()

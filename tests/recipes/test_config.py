@@ -9,7 +9,7 @@ import pytest
 from transformers import Seq2SeqTrainingArguments
 
 from common.config import parse_settings
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 
 
 @dataclass
@@ -140,7 +140,7 @@ def test_trackio_can_be_kept_from_the_hub(word: str, value: str | bool) -> None:
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, yaml: str | None, flags: list[str], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(UsageError, match=message):
         parse(tmp_path, yaml, *flags)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from recipe_runs import PAIRS, ROOT, write_json_lines, write_sides, write_text
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments
 from machine_translation.corpus import load_corpus
 
@@ -205,5 +205,5 @@ def test_a_hub_dataset_without_a_split_is_named(tmp_path: Path) -> None:
     write_json_lines(tmp_path, "train.jsonl")
     arguments = DataArguments(source_lang="de", target_lang="en", dataset_name=str(tmp_path))
     assert load_corpus(arguments, ["train"])["train"].num_rows == len(PAIRS)
-    with pytest.raises(RecipeError, match="has no split test; it has train"):
+    with pytest.raises(UsageError, match="has no split test; it has train"):
         load_corpus(arguments, ["test"])

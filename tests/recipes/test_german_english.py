@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from machine_translation import german_english
-from machine_translation.german_english import clauses, english, german, nouns, phrases, verbs
-from machine_translation.german_english.grammar import TAGS, iterate_distinct
-from machine_translation.german_english.mains import build_imperative
+import german_english
+from german_english import clauses, english, german, nouns, phrases, verbs
+from german_english.grammar import TAGS, iterate_distinct
+from german_english.mains import build_imperative
 
 ROOT = Path(__file__).resolve().parents[2]
 # A change of this value means that everybody's data set changes.
@@ -391,7 +391,7 @@ def test_default_set_is_unchanged(splits: dict[str, list[dict[str, str]]]) -> No
 
 def test_same_in_another_process() -> None:
     code = (
-        "import hashlib, json; from machine_translation import german_english as d; "
+        "import hashlib, json; import german_english as d; "
         "s = d.generate(); "
         "print(hashlib.sha256(json.dumps(s, ensure_ascii=False, sort_keys=True).encode()).hexdigest())"
     )
@@ -556,6 +556,6 @@ def test_lengths_vary(tagged: list[tuple[str, str, str]]) -> None:
 
 @pytest.mark.parametrize("name", ["", *MODULES])
 def test_doctests(name: str) -> None:
-    package = "machine_translation.german_english"
+    package = "german_english"
     module = importlib.import_module(f"{package}.{name}" if name else package)
     assert doctest.testmod(module).failed == 0

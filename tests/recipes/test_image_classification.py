@@ -19,7 +19,7 @@ from recipes.launching import curve, launch
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 
 CONFIGS = ROOT / "recipes" / "configs"
 MNIST = ["--config", CONFIGS / "mnist_mlp.yaml", "--per_device_train_batch_size", "8", "--logging_steps", "1"]
@@ -94,7 +94,7 @@ def test_mnist_from_files_to_the_record(
     assert {path.name for path in (tmp_path / "card").iterdir()} == {
         *("README.md", "record.json", "accuracy.png", "loss.png", "step_size.png"),
     }
-    with pytest.raises(RecipeError, match="--output_dir out holds a finished run; give another, or --overwrite"):
+    with pytest.raises(UsageError, match="--output_dir out holds a finished run; give another, or --overwrite"):
         recipe(*run)
     assert "model, scores and record are in out" in capsys.readouterr().out
 
@@ -178,7 +178,7 @@ def test_a_saved_model_is_evaluated_tuned_and_used(recipe: Recipe, tmp_path: Pat
     pixels, _ = images(3, seed=1)
     labels = [classify(Image.fromarray(picture))[0]["label"] for picture in pixels]
     assert sum(label == name for label, name in zip(labels, classes, strict=True)) >= 2
-    with pytest.raises(RecipeError, match=r"trained has image_size 32, but the images are 28 x 28 with 1"):
+    with pytest.raises(UsageError, match=r"trained has image_size 32, but the images are 28 x 28 with 1"):
         recipe(*evaluation, "--data_dir", write_mnist(tmp_path / "digits"), output="never")
 
 
@@ -224,12 +224,12 @@ def test_refused_before_training(recipe: Recipe, tmp_path: Path, arguments: list
     write_mnist(tmp_path / "digits")
     (tmp_path / "a.txt").write_text("x")
     output = "a.txt" if "a.txt" in arguments else "out"
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(UsageError, match=message):
         recipe(*MNIST, *FEW, "--data_dir", "digits", *arguments, output=output)
     assert not (tmp_path / "out").exists()
 
 
 def test_mean_and_deviation_go_together(recipe: Recipe, tmp_path: Path) -> None:
     data = ["--data_dir", write_npz(tmp_path / "a.npz")]
-    with pytest.raises(RecipeError, match="--image_mean and --image_std go together; give both, or neither"):
+    with pytest.raises(UsageError, match="--image_mean and --image_std go together; give both, or neither"):
         recipe("--do_train", "--image_mean", "0.5", "0.5", "0.5", *data)

@@ -19,7 +19,7 @@ from recipes.image_data import (
     write_pickle,
 )
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from images.arguments import DataArguments
 from images.corpus import describe, load_corpus
 from images.data import ImageCorpus, Normalization
@@ -110,23 +110,23 @@ def test_folders_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert corpus.splits["test"].labels.tolist() == [0, 1, 2]
     grey = load(write_folders(tmp_path / "b", sizes=(20, 30), mode="L"), image_size=16)
     assert grey.splits["train"].images.shape == (6, 16, 16, 1)
-    with pytest.raises(RecipeError, match=r"image 1 has 30 x 30 pixels, the first 20 x 20; give --image_size"):
+    with pytest.raises(UsageError, match=r"image 1 has 30 x 30 pixels, the first 20 x 20; give --image_size"):
         load(tmp_path / "b")
 
 
 def test_what_is_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(RecipeError, match="give --data_dir FOLDER_OR_NPZ or --dataset_name HUB_ID, and not both"):
+    with pytest.raises(UsageError, match="give --data_dir FOLDER_OR_NPZ or --dataset_name HUB_ID, and not both"):
         load_corpus(DataArguments(), BOTH)
-    with pytest.raises(RecipeError, match=r"nowhere does not exist; give a folder or an \.npz file"):
+    with pytest.raises(UsageError, match=r"nowhere does not exist; give a folder or an \.npz file"):
         load(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecipeError, match=r"holds no images that can be read .*give a folder with train/CLASS"):
+    with pytest.raises(UsageError, match=r"holds no images that can be read .*give a folder with train/CLASS"):
         load(tmp_path / "empty")
     (tmp_path / "text.npz").write_text("x")
-    with pytest.raises(RecipeError, match=r"cannot be read as an \.npz file of arrays"):
+    with pytest.raises(UsageError, match=r"cannot be read as an \.npz file of arrays"):
         load(tmp_path / "text.npz")
-    with pytest.raises(RecipeError, match=r"--image_size 64: the images of .* have 32 x 32 pixels, and only those of"):
+    with pytest.raises(UsageError, match=r"--image_size 64: the images of .* have 32 x 32 pixels, and only those of"):
         load(write_npz(tmp_path / "a.npz"), image_size=64)
 
 
@@ -146,7 +146,7 @@ def test_what_is_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_wrong_arrays(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(UsageError, match=message):
         load(write_npz(tmp_path / "a.npz", **arrays))
 
 
@@ -154,16 +154,16 @@ def test_wrong_idx_files(tmp_path: Path) -> None:
     write_mnist(tmp_path, suffix="")
     labels = tmp_path / "train-labels-idx1-ubyte"
     labels.write_bytes(labels.read_bytes()[:-1])
-    with pytest.raises(RecipeError, match="should hold 24 bytes after its header and holds 23"):
+    with pytest.raises(UsageError, match="should hold 24 bytes after its header and holds 23"):
         load(tmp_path)
     write_idx(labels, np.zeros(23))
-    with pytest.raises(RecipeError, match="24 train images, but 23 labels"):
+    with pytest.raises(UsageError, match="24 train images, but 23 labels"):
         load(tmp_path)
     write_idx(labels, np.zeros((24, 2, 2)))
-    with pytest.raises(RecipeError, match="is no idx file of bytes in 1 dimensions"):
+    with pytest.raises(UsageError, match="is no idx file of bytes in 1 dimensions"):
         load(tmp_path)
     labels.unlink()
-    with pytest.raises(RecipeError, match=r"lacks train-labels-idx1-ubyte \(or \.gz\)"):
+    with pytest.raises(UsageError, match=r"lacks train-labels-idx1-ubyte \(or \.gz\)"):
         load(tmp_path)
 
 
@@ -177,14 +177,14 @@ def test_wrong_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cifar10(tmp_path)
     batch = tmp_path / "data_batch_3"
     batch.write_bytes(pickle.dumps({"data": Harmful(), "labels": []}))
-    with pytest.raises(RecipeError, match=r"data_batch_3 cannot be read as a batch with data: it holds pathlib"):
+    with pytest.raises(UsageError, match=r"data_batch_3 cannot be read as a batch with data: it holds pathlib"):
         load(tmp_path)
     assert not (tmp_path / "harmed").exists()
     write_pickle(batch, {"data": np.zeros((2, 5), np.uint8), "labels": [0, 1]})
-    with pytest.raises(RecipeError, match=r"uint8 images of shape \(2, 5\) and 2 labels; it must hold 3072 bytes"):
+    with pytest.raises(UsageError, match=r"uint8 images of shape \(2, 5\) and 2 labels; it must hold 3072 bytes"):
         load(tmp_path)
     batch.unlink()
-    with pytest.raises(RecipeError, match="looks like CIFAR10, but lacks data_batch_3"):
+    with pytest.raises(UsageError, match="looks like CIFAR10, but lacks data_batch_3"):
         load(tmp_path)
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from recipes.image_data import images
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from images.arguments import DataArguments
 from images.corpus import load_corpus
 
@@ -41,11 +41,11 @@ def test_hub(hub: Path) -> None:
 
 def test_what_is_not_clear(hub: Path) -> None:
     name = str(hub)
-    with pytest.raises(RecipeError, match=r"2 columns of that kind \(fine_label, coarse_label\); give --label_column"):
+    with pytest.raises(UsageError, match=r"2 columns of that kind \(fine_label, coarse_label\); give --label_column"):
         load_corpus(DataArguments(dataset_name=name), ["train", "test"])
-    with pytest.raises(RecipeError, match=r"--image_column_name picture: --dataset_name .* has img of that kind"):
+    with pytest.raises(UsageError, match=r"--image_column_name picture: --dataset_name .* has img of that kind"):
         load_corpus(DataArguments(dataset_name=name, image_column_name="picture"), ["train", "test"])
-    with pytest.raises(RecipeError, match=r"has the splits train, validation, but not dev; see --eval_split_name"):
+    with pytest.raises(UsageError, match=r"has the splits train, validation, but not dev; see --eval_split_name"):
         load_corpus(DataArguments(dataset_name=name, eval_split_name="dev"), ["train", "test"])
-    with pytest.raises(RecipeError, match=r"--dataset_name .*nowhere could not be loaded"):
+    with pytest.raises(UsageError, match=r"--dataset_name .*nowhere could not be loaded"):
         load_corpus(DataArguments(dataset_name=f"{name}/nowhere"), ["train", "test"])

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForImageClassification, PreTrained
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from common.config import parse_settings
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
 from images.model import create_model
 
@@ -161,7 +161,7 @@ def test_that_code_needs_nothing_of_the_recipes(cls: type) -> None:
     ],
 )
 def test_wrong_models(arguments: dict[str, Any], shape: tuple[int, int, int], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(UsageError, match=message):
         create_model(ModelArguments(**arguments), shape, ["0", "1"])
 
 

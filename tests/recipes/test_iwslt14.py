@@ -15,7 +15,7 @@ from real_data import real_data
 from recipes.iwslt14_archive import TEST, TRAIN, VALID, write_archive, write_folder, write_lines
 from transformers import AutoTokenizer
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from machine_translation.iwslt14 import LANGUAGES, Pair, prepare_test, read_files, xml_files
 from machine_translation.tokenizer import END_OF_WORD, token_tokenizer
 
@@ -130,7 +130,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
 def test_damaged_archives_are_named(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
     source = write_folder(tmp_path / "source")
     damage(source)
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(UsageError, match=message):
         prepare(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -138,7 +138,7 @@ def test_damaged_archives_are_named(tmp_path: Path, damage: Callable[[Path], obj
 def test_an_archive_that_was_cut_off_is_named(tmp_path: Path) -> None:
     archive = write_archive(tmp_path)
     archive.write_bytes(archive.read_bytes()[:-400])
-    with pytest.raises(RecipeError, match=r"de-en\.tgz cannot be read"):
+    with pytest.raises(UsageError, match=r"de-en\.tgz cannot be read"):
         prepare(archive, tmp_path / "out")
 
 
@@ -157,7 +157,7 @@ def test_bad_settings_are_named(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "of").write_text("something else")
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(UsageError, match=message):
         prepare(write_folder(tmp_path / "source"), tmp_path / "out", *arguments)
 
 
@@ -185,5 +185,5 @@ def test_archives_from_elsewhere_may_lie_about_their_kind(tmp_path: Path) -> Non
     path = tmp_path / "de-en.tgz"
     path.write_bytes(b"<html>not found</html>")
     assert not tarfile.is_tarfile(path)
-    with pytest.raises(RecipeError, match=r"de-en\.tgz cannot be read"):
+    with pytest.raises(UsageError, match=r"de-en\.tgz cannot be read"):
         prepare(path, tmp_path / "out")

@@ -18,7 +18,7 @@ from recipe_runs import ROOT
 from recipes.iwslt14_archive import TEST, write_folder
 from safetensors.torch import load_file
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from machine_translation.moses import MosesText, lowercase
 
 CONFIG = ROOT / "recipes" / "configs" / "iwslt14_de_en.yaml"
@@ -131,7 +131,7 @@ def test_what_could_not_be_averaged_or_read_is_refused_before_training(
     workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], message: str
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(UsageError, match=message):
         run(monkeypatch, workplace / "data", tmp_path / "out", *arguments)
     assert not (tmp_path / "out").exists()
 

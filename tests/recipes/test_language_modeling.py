@@ -24,7 +24,7 @@ from recipe_runs import read_card
 from recipes.launching import ROOT, curve, read_json
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from language_models.arguments import DataArguments
 from language_models.corpus import cut_into_blocks, load_texts
 from language_models.model import train_tokenizer
@@ -160,7 +160,7 @@ def test_a_checkpoint_is_tuned_on_documents(tmp_path: Path, text: Path, monkeypa
     assert record["samples"][0]["prompt"] == "hark"
     # It begins where the first run has ended, and not at the entropy of 280 pieces.
     assert record["curve"][0]["loss"] == pytest.approx(read_json(first / "all_results.json")["eval_loss"], abs=0.5)
-    with pytest.raises(RecipeError, match="holds a finished run; give another, or --overwrite"):
+    with pytest.raises(UsageError, match="holds a finished run; give another, or --overwrite"):
         run(monkeypatch, *data)
 
 
@@ -196,7 +196,7 @@ def test_bad_settings_are_refused_before_training(
     words, message = REFUSALS[name]
     monkeypatch.chdir(tmp_path)
     given = [] if name == "no text" or "--train_file" in words else ["--train_file", text]
-    with pytest.raises(RecipeError, match=re.escape(message)):
+    with pytest.raises(UsageError, match=re.escape(message)):
         run(monkeypatch, *given, "--output_dir", "run", *words)
     assert not (tmp_path / "run").exists()
 
@@ -219,15 +219,15 @@ def test_text_is_read_from_its_format_and_its_end_held_out(tmp_path: Path, name:
 
 def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RecipeError, match=r"a\.txt cannot be read"):
+    with pytest.raises(UsageError, match=r"a\.txt cannot be read"):
         load_texts(DataArguments(train_file=str(tmp_path / "a.txt")))
     (tmp_path / "b.jsonl").write_text('{"text": 5}\n')
-    with pytest.raises(RecipeError, match="does not hold text alone, but 5"):
+    with pytest.raises(UsageError, match="does not hold text alone, but 5"):
         load_texts(DataArguments(train_file=str(tmp_path / "b.jsonl")))
-    with pytest.raises(RecipeError, match=r"has no column body; give --text_column_name, one of text"):
+    with pytest.raises(UsageError, match=r"has no column body; give --text_column_name, one of text"):
         load_texts(DataArguments(train_file=str(tmp_path / "b.jsonl"), text_column_name="body"))
     (tmp_path / "c.txt").write_text("one line\n")
-    with pytest.raises(RecipeError, match="none can be held out; give --validation_file"):
+    with pytest.raises(UsageError, match="none can be held out; give --validation_file"):
         load_texts(DataArguments(train_file=str(tmp_path / "c.txt")))
 
 

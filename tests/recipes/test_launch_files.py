@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch.distributed.fsdp import OffloadPolicy
 from translation import Settings, check_settings
 
-from common.errors import RecipeError
 from hf_momo import MomoSeq2SeqTrainingArguments
+from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments, ModelArguments
 
 NAMES = ["ddp", "deepspeed_zero2", "deepspeed_zero3", "fsdp2", "multi_node"]
@@ -136,7 +136,7 @@ def test_translation_refuses_fsdp(tmp_path: Path, clean_environment: None, monke
     settings = Settings(ModelArguments(), DataArguments(), training)
     check_settings(settings)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as the launch file does
-    with pytest.raises(RecipeError, match="FSDP does not take translation models"):
+    with pytest.raises(UsageError, match="FSDP does not take translation models"):
         check_settings(settings)
 
 

@@ -24,7 +24,7 @@ from recipes.launching import (
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from machine_translation.german_english import generate
+from german_english import generate
 
 MODEL = [
     *("--model_type", "m2m_100", "--d_model", "64", "--encoder_layers", "1", "--decoder_layers", "1"),

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import ModelCard
 from recipe_runs import ROOT
 
-from common.errors import RecipeError
+from hf_momo.utils.errors import UsageError
 from study_card.cells import read_cells, read_reference
 from study_card.page import render_study
 
@@ -122,7 +122,7 @@ def test_a_card_is_made_anew_from_its_record(sweep: Path, monkeypatch: pytest.Mo
     text = (card / "README.md").read_text()
     assert "# Another" in text and "- A toy.\n" in text
     (card / "README.md").write_text("Somebody's own.")
-    with pytest.raises(RecipeError, match="is no generated card; move it away"):
+    with pytest.raises(UsageError, match="is no generated card; move it away"):
         make_study_card.main()
 
 
@@ -147,16 +147,16 @@ def test_scores_that_are_no_shares_and_have_no_reference(sweep: Path, monkeypatc
 def test_what_is_no_finished_study(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = sweep / "sgd" / "lr_1e-01" / "seed_1"
     write(run / "run.json", {"status": "crashed", "reason": "exit status 1", "results": None})
-    with pytest.raises(RecipeError, match="seed_1 has no eval_accuracy: exit status 1"):
+    with pytest.raises(UsageError, match="seed_1 has no eval_accuracy: exit status 1"):
         make_card(sweep, monkeypatch)
     (run / "run.json").unlink()
-    with pytest.raises(RecipeError, match="seed_1 has not ended yet; let the sweep go on"):
+    with pytest.raises(UsageError, match="seed_1 has not ended yet; let the sweep go on"):
         make_card(sweep, monkeypatch)
     (sweep.parent / "paper.csv").write_text("optimizer,rate\nmomo,1\n")
     write(run / "run.json", ended(0.9))
-    with pytest.raises(RecipeError, match="is no table with the columns optimizer, learning_rate, mean, deviation"):
+    with pytest.raises(UsageError, match="is no table with the columns optimizer, learning_rate, mean, deviation"):
         make_card(sweep, monkeypatch)
-    with pytest.raises(RecipeError, match="holds no sweep"):
+    with pytest.raises(UsageError, match="holds no sweep"):
         make_card(sweep.parent, monkeypatch)
     assert not (sweep.parent / "card").exists()
 

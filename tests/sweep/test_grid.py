@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_momo.sweep.grid import Run, SweepError, Variant, format_rate, parse_grid, parse_rates
+from hf_momo.sweep.grid import Run, Variant, format_rate, parse_grid, parse_rates
+from hf_momo.utils.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_points_that_three_digits_do_not_tell_apart_are_not_rounded():
     ],
 )
 def test_bad_rates(text, message):
-    with pytest.raises(SweepError, match=message) as raised:
+    with pytest.raises(UsageError, match=message) as raised:
         parse_rates(text)
     assert str(raised.value).startswith("--learning_rate: ")
     assert len(str(raised.value).splitlines()) == 1
@@ -81,7 +82,7 @@ def test_bad_rates(text, message):
     ],
 )
 def test_bad_grids(arguments, message):
-    with pytest.raises(SweepError) as raised:
+    with pytest.raises(UsageError) as raised:
         parse_grid(*arguments)
     assert str(raised.value).startswith(message)
     assert len(str(raised.value).splitlines()) == 1

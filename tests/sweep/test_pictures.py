@@ -107,8 +107,8 @@ def test_legend_and_panels_are_in_the_picture_and_do_not_overlap(tmp_path, optio
 
 
 def test_styles_differ_in_more_than_colour():
-    colours, dashes, markers = zip(*pictures._STYLES, strict=True)
-    assert len(set(colours)) == len(set(markers)) == len(pictures._STYLES)
+    colours, dashes, markers = zip(*pictures.STYLES, strict=True)
+    assert len(set(colours)) == len(set(markers)) == len(pictures.STYLES)
     # Neighbours can be told apart in grey, or by their dashes.
     grey = [0.299 * red + 0.587 * green + 0.114 * blue for red, green, blue in map(to_rgb, colours)]
     for (one, its_dashes), (other, other_dashes) in itertools.pairwise(zip(grey, dashes, strict=True)):

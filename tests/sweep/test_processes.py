@@ -7,8 +7,8 @@ import pytest
 from sweep.commands import is_running, wait_until
 
 from hf_momo.sweep import guard
-from hf_momo.sweep.grid import SweepError
 from hf_momo.sweep.processes import FolderLock, Process, run_environment, visible_devices
+from hf_momo.utils.errors import UsageError
 
 # Says that it has started, and with what process beside it, and does not listen to SIGTERM.
 STUBBORN = """
@@ -52,11 +52,11 @@ def test_the_folder_is_free_only_when_the_runs_have_ended(tmp_path, monkeypatch)
     code = "import time; print('started', flush=True); time.sleep(100)"
     process = Process([sys.executable, "-c", code], tmp_path / "log.txt", {}, lock.runs)
     wait_until(lambda: "started" in (tmp_path / "log.txt").read_text())
-    with pytest.raises(SweepError, match=r"is in use by another sweep \(process \d+\); wait for it, or stop it"):
+    with pytest.raises(UsageError, match=r"is in use by another sweep \(process \d+\); wait for it, or stop it"):
         FolderLock(tmp_path)
     lock.release()  # as SIGKILL does
     monkeypatch.setattr("hf_momo.sweep.processes.GRACE", -4.5)
-    with pytest.raises(SweepError, match="runs of a sweep before this one are still going; stop them first"):
+    with pytest.raises(UsageError, match="runs of a sweep before this one are still going; stop them first"):
         FolderLock(tmp_path)
     process.stop()
     process.wait()

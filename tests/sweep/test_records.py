@@ -3,9 +3,10 @@ import math
 
 import pytest
 
-from hf_momo.sweep.grid import SweepError, parse_grid
+from hf_momo.sweep.grid import parse_grid
 from hf_momo.sweep.records import Outcome, Record, collect, describe_exit, read_history, read_record, write_record
 from hf_momo.sweep.settings import Sweep
+from hf_momo.utils.errors import UsageError
 
 SWEEP = Sweep("train.py", ("--fp16",), (), True, parse_grid("momo", ["1"], "0", []), "eval_bleu", True)
 
@@ -112,10 +113,10 @@ def test_another_metric_is_judged_anew(tmp_path):
 def test_files_that_are_none_of_ours(tmp_path):
     assert read_record(tmp_path) is None and read_history(tmp_path) == []
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(SweepError, match=r"run\.json is not JSON"):
+    with pytest.raises(UsageError, match=r"run\.json is not JSON"):
         read_record(tmp_path)
     (tmp_path / "run.json").write_text('{"status": "done"}')
-    with pytest.raises(SweepError, match=r"run\.json is no record of this version: KeyError\('script'\); delete it"):
+    with pytest.raises(UsageError, match=r"run\.json is no record of this version: KeyError\('script'\); delete it"):
         read_record(tmp_path)
 
 

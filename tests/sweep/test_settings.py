@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from hf_momo.sweep.grid import SweepError, parse_grid
+from hf_momo.sweep.grid import parse_grid
 from hf_momo.sweep.settings import Sweep, check_script, describe_difference, is_greater_better, read_sweep
+from hf_momo.utils.errors import UsageError
 
 GRID = parse_grid("momo,sgd", ["1:100:decades", "sgd=0.1"], "0,1", ["beta=0.8,0.9"])
 SWEEP = Sweep("train.py", ("--max_steps", "100", "--fp16"), (), False, GRID, "eval_loss", False)
@@ -20,10 +21,10 @@ def test_a_sweep_is_read_as_it_was_written(tmp_path):
 
 
 def test_folders_without_a_sweep(tmp_path):
-    with pytest.raises(SweepError, match=r"holds no sweep \(no sweep\.json\); give the --output_dir of one"):
+    with pytest.raises(UsageError, match=r"holds no sweep \(no sweep\.json\); give the --output_dir of one"):
         read_sweep(tmp_path)
     (tmp_path / "sweep.json").write_text("[]")
-    with pytest.raises(SweepError, match=r"no sweep\.json of this version"):
+    with pytest.raises(UsageError, match=r"no sweep\.json of this version"):
         read_sweep(tmp_path)
 
 
@@ -65,18 +66,18 @@ def test_commands(tmp_path):
 
 def test_what_cannot_be_started_is_refused(tmp_path):
     script = tmp_path / "train.py"
-    with pytest.raises(SweepError, match=r"SCRIPT: got '.*train\.py', must be a Python file"):
+    with pytest.raises(UsageError, match=r"SCRIPT: got '.*train\.py', must be a Python file"):
         check_script(replace(SWEEP, script=str(script)))
     script.write_text("")
     sweep = replace(SWEEP, script=str(script))
     check_script(sweep)
-    with pytest.raises(SweepError, match="--launcher: got 'torchrum -n 2', but there is no command 'torchrum'"):
+    with pytest.raises(UsageError, match="--launcher: got 'torchrum -n 2', but there is no command 'torchrum'"):
         check_script(replace(sweep, launcher=("torchrum", "-n", "2")))
     for words in (("--seed", "1"), ("--learning-rate=1",), ("--output_dir", "x"), ("--beta", "0.5")):
-        with pytest.raises(SweepError, match=f"ARGS: got {words[0]}, which the sweep sets for every run"):
+        with pytest.raises(UsageError, match=f"ARGS: got {words[0]}, which the sweep sets for every run"):
             check_script(replace(sweep, arguments=words))
     for words in (("--hub_token", "hf_abc"), ("--hub-token=hf_abc",)):
-        with pytest.raises(SweepError, match=r"--hub_token.*set HF_TOKEN instead") as refused:
+        with pytest.raises(UsageError, match=r"--hub_token.*set HF_TOKEN instead") as refused:
             check_script(replace(sweep, arguments=words))
         assert "hf_abc" not in str(refused.value)
 

@@ -92,8 +92,8 @@ def test_negative_values_and_flags_reach_the_script(study, folder):
     ("text", "message"),
     [
         ("optims: sgd", "optims is no key of a study (did you mean optim?); it takes script, metric"),
-        ("- optim", "which must hold `name: value` lines"),
-        ("a: [", "which is not YAML: while parsing"),
+        ("- optim", "must hold `name: value` lines, not a list"),
+        ("a: [", "is not YAML: while parsing"),
         ("optim: {a: b}", "optim must be a list, or values separated by commas"),
         ("metric: [a]", "metric must be one value, as on the command line"),
         ("plain: yes", "plain: got 'yes', must be true or false"),
@@ -114,6 +114,6 @@ def test_bad_files_are_one_line(study, capsys, text, message):
 
 def test_a_missing_file_and_a_report_are_refused(study, capsys):
     assert sweep("--config", "nowhere.yaml") == 2
-    assert "--config: got nowhere.yaml, which cannot be read: No such file" in capsys.readouterr().err
+    assert "--config nowhere.yaml: No such file" in capsys.readouterr().err
     assert sweep("--config", study, "--report", "nowhere") == 2
     assert "--report goes with --metric" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from hf_momo import MomoSeq2SeqTrainer, MomoSeq2SeqTrainingArguments, MomoTrainer, MomoTrainingArguments
-from hf_momo.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
 
 CLASSES = [MomoTrainingArguments, MomoSeq2SeqTrainingArguments]
 

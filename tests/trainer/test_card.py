@@ -16,7 +16,7 @@ from transformers import GPT2LMHeadModel, Trainer, TrainingArguments
 
 import hf_momo
 from hf_momo import MomoTrainer
-from hf_momo.model_card import MARKER
+from hf_momo.hub.cards import MARKER
 
 TOKEN = "hf_" + "AbCdEfGhIjKlMnOpQrSt"
 
@@ -140,7 +140,7 @@ def test_a_card_written_by_hand_stays(tmp_path: Path, caplog: pytest.LogCaptureF
 
 def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     trainer = trained(tmp_path)
-    monkeypatch.delitem(sys.modules, "hf_momo.model_card.pictures", raising=False)
+    monkeypatch.delitem(sys.modules, "hf_momo.hub.cards.pictures", raising=False)
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)

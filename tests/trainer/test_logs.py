@@ -173,7 +173,7 @@ def test_a_run_that_stands_still_says_so_once(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level("WARNING", logger="hf_momo"):
         trainer.train()
     assert [entry["skipped_steps"] for entry in training_logs(trainer)] == [0, 1, 3, 5]
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "hf_momo.trainer"]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "hf_momo.trainer.mixin"]
     assert said.startswith("skipped_steps: none of the 2 step(s) since the last log was taken")
     assert [entry["loss"] for entry in training_logs(trainer)][2:] == [0, 0], "what the Trainer makes of NaNs"
 

@@ -32,7 +32,7 @@ from trainer.tiny import (
 )
 
 from hf_momo import MomoSeq2SeqTrainer
-from hf_momo.losses import ignores_num_items
+from hf_momo.trainer.losses import ignores_num_items
 
 INFLATED = [marian, bart, t5]
 # In transformers 4 their forward takes no **kwargs; it also logs no norm of gradients that are not clipped.

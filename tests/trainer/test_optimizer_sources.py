@@ -32,7 +32,7 @@ from trainer.tiny import (
 from transformers import Trainer, TrainingArguments
 
 from hf_momo import Momo, MomoAdam, MomoSeq2SeqTrainer, MomoTrainer, MomoTrainerMixin
-from hf_momo.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
 from hf_momo.trainer import momo_cls_and_kwargs
 
 

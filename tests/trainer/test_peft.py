@@ -30,9 +30,9 @@ from trainer.tiny import (
 from transformers import TrainerCallback
 
 from hf_momo import Momo, MomoAdam
-from hf_momo.losses import automatic_lower_bound
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
+from hf_momo.trainer.losses import automatic_lower_bound
 
 peft = pytest.importorskip("peft", reason="needs peft")
 

@@ -26,8 +26,8 @@ from trainer.tiny import (
 )
 
 from hf_momo import Momo, MomoAdam
+from hf_momo.optimizers.registry import unwrap_optimizer
 from hf_momo.optimizers.scalars import SCALARS
-from hf_momo.registry import unwrap_optimizer
 
 OPTIMIZERS = [pytest.param("momo", Momo, 2.0, id="momo"), pytest.param("momo_adam", MomoAdam, 0.1, id="momo_adam")]
 # bfloat16 keeps eight bits; a loss is a sum of some dozens of rounded products.

@@ -13,7 +13,7 @@ from trainer.tiny import Classifier, Example, Examples, arguments, class_example
 from transformers import TrainerCallback
 
 from hf_momo import MomoAdam, MomoTrainer
-from hf_momo.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
 
 STEPS, KILLED_AFTER, SAVED_AT = 8, 5, 4
 

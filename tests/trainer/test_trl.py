@@ -35,7 +35,7 @@ from trainer.trl_runs import (
 
 import hf_momo
 from hf_momo import Momo, MomoAdam, MomoArgumentsMixin, MomoTrainerMixin
-from hf_momo.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
 
 KEYS = ("loss", "step_size", "step_capped", "learning_rate", "mean_token_accuracy")
 

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset, SequentialSampler
 
 from hf_momo import MomoSeq2SeqTrainer, MomoSeq2SeqTrainingArguments, MomoTrainer, MomoTrainingArguments
 from hf_momo.optimizers import MomoOptimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
 from hf_momo.optimizers.scalars import SCALARS
-from hf_momo.registry import unwrap_optimizer
 
 FEATURES, CLASSES, POSITIONS = 5, 4, 6
 VOCABULARY, PAD, EOS = 24, 0, 1

@@ -43,8 +43,8 @@ from uninitialized import fill_with_nan
 
 from common.processes import leave_processes
 from hf_momo import MomoAdam
-from hf_momo.accelerator import tap_accelerator
-from hf_momo.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import unwrap_optimizer
+from hf_momo.tap.accelerator import tap_accelerator
 
 EULER: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "plain": (LinearLoss, {}),

@@ -1,0 +1,1 @@
+"""The loss tap: from what is back-propagated to ``optimizer.step(loss=...)``."""

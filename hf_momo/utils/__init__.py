@@ -1,0 +1,1 @@
+"""Files, versions and threads: helpers that know nothing of MoMo."""
