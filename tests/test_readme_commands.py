@@ -106,21 +106,22 @@ def test_command(page: str, command: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files_and_headings(page: str) -> None:
     text = re.sub(r"`[^`\n]*`", "", without_fenced(PAGES[page]))
+    broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        if re.match(r"[a-z]+:", link):
-            continue
         name, _, anchor = link.partition("#")
         target = (ROOT / page).parent / name if name else ROOT / page
-        assert target.exists(), f"{page} links to {link}"
-        assert not anchor or anchor in anchors(target.resolve()), f"{page}: {target.name} has no heading {anchor}"
+        if re.match(r"[a-z]+:", link) or (target.exists() and (not anchor or anchor in anchors(target.resolve()))):
+            continue
+        broken.append(link)
+    assert not broken, f"{page} links to what is not there: {', '.join(broken)}"
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_paths_in_the_text_exist(page: str) -> None:
     """A file that was moved is found under its new name on every page."""
-    for path in re.findall(r"`([\w.-]+/[\w./-]+)`", without_fenced(PAGES[page])):
+    for path in re.findall(r"`([\w.-]+/[\w./-]*)`", without_fenced(PAGES[page])):
         if path.startswith(OURS):
-            assert (ROOT / path).exists() or (ROOT / page).parent.joinpath(path).exists(), f"{page} names {path}"
+            assert (ROOT / path).exists(), f"{page} names {path}"
 
 
 def test_the_commands_are_found() -> None:
