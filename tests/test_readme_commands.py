@@ -29,7 +29,7 @@ ASSIGNMENT = re.compile(r"[A-Z_\d]+=")
 
 def commands_of(text: str) -> list[str]:
     """Return the indented, fenced and inline commands of a page; a line that ends in a backslash continues."""
-    shell = [code for kind, code, _ in fenced(text) if kind in ("bash", "console", "sh", "shell")]
+    shell = [code for kind, code, _ in fenced(text) if kind in ("", "bash", "console", "sh", "shell")]
     found = re.findall(rf"^    ({PROGRAMS} .*)$", text.replace("\\\n", " "), re.MULTILINE)
     found += re.findall(rf"^(?:\$ )?({PROGRAMS} .*)$", "".join(shell).replace("\\\n", " "), re.MULTILINE)
     inline = r"`((?:python (?:recipes|tests)|pytest tests|hf-momo [a-z]+|make [a-z]+)[^`]*)`"
@@ -145,7 +145,7 @@ def test_the_commands_are_found() -> None:
         ("    python a.py --b \\\n        --c\n", ["python a.py --b --c"]),
         ("```bash\n$ N=1 accelerate launch \\\n    a.py\n```\n", ["N=1 accelerate launch a.py"]),
         ("Run `make test` or `hf-momo list`.", ["make test", "hf-momo list"]),
-        ("```\npython a.py\n```\nIt makes `a` of `b`.", []),
+        ("```\npython a.py\n```\n```python\nmake = 1\n```\nIt makes `a` of `b`.", ["python a.py"]),
     ],
 )
 def test_commands_of(page: str, expected: list[str]) -> None:
