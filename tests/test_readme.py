@@ -16,11 +16,13 @@ from torch.utils.data import DataLoader
 from trainer.tiny import Classifier, class_examples
 
 import hf_momo
+from hf_momo.optimizers.registry import unwrap_optimizer
 
 # Blocks that need more than a namespace (a trained model's folder, a script around them), and the test that runs them.
 ELSEWHERE = {
     'translate = pipeline("translation", model="runs/multi30k"': "tests/recipes/test_translation.py",
     "optimizer_grouped_parameters, accelerator=accelerator": "tests/integration/test_no_trainer.py",
+    "class Regression(lightning.LightningModule)": "tests/tap/test_lightning.py",
 }
 
 
@@ -95,7 +97,7 @@ def test_the_code_runs(
     if "print(" in code:
         assert f"prints `{capsys.readouterr().out.strip()}`" in PAGES[name.partition(": ")[0]]
     if namespace["model"] is not model:  # the block makes its own
-        assert namespace["optimizer"].last_step.num_steps > 0
+        assert unwrap_optimizer(namespace["optimizer"]).last_step.num_steps > 0
     elif re.search(r"\.(step|train)\(", code):
         assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)), "nothing trained"
 
