@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +82,11 @@ def test_the_code_runs(
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     model = Model()
     before = [param.detach().clone() for param in model.parameters()]
-    namespace: dict[str, Any] = {
+    # A module, as the Trainer pickles its arguments by module and name of their class.
+    module = types.ModuleType("code_of_a_page")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    namespace = vars(module)
+    namespace |= {
         "torch": torch,
         "hf_momo": hf_momo,
         "model": model,
