@@ -9,6 +9,7 @@ DTensor's placements say how often each of its pieces is held (FSDP2, HSDP, tens
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -17,6 +18,35 @@ from torch import Tensor
 
 ProcessGroup: TypeAlias = "dist.ProcessGroup | Literal['self'] | None"
 """Ranks that train one model together: ``None`` for all of the job, a group of them, or this rank by itself."""
+
+
+@dataclass
+class Ranks:
+    """The ranks that train one model together, as one optimizer sees them. A fact of the job and not of a checkpoint.
+
+    Attributes:
+        process_group: ``None`` for all ranks, a group, or ``"self"``.
+        sharded: Whether plain parameters are pieces of a partition (FSDP1, ZeRO), held by one rank each.
+    """
+
+    process_group: ProcessGroup = None
+    sharded: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not (self.process_group is None or isinstance(self.process_group, str)):
+            raise TypeError(
+                "process_group: an optimizer with a process group of its own cannot be copied or pickled, because the"
+                " group belongs to this process; save optimizer.state_dict() instead"
+            )
+        return self.__dict__
+
+    def num_replicas(self, params: Sequence[Tensor]) -> list[int]:
+        """Return how many ranks hold the same piece of each parameter."""
+        return num_replicas(params, self.process_group, sharded=self.sharded)
+
+    def sum(self, loss: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of the losses and the sum of the shares over the ranks."""
+        return sum_over_ranks(loss, sums, self.process_group)
 
 
 def check_process_group(process_group: Any) -> ProcessGroup:

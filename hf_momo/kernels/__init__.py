@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -107,6 +107,32 @@ def get_kernel(name: str, device: torch.device, num_elements: int, num_tensors: 
             ) from error
     _log_once(f"kernel: {chosen!r} for {num_elements:,} parameters on {device.type} (asked for: {name!r})")
     return cast("Kernel", importlib.import_module(f"{__name__}.{chosen}"))
+
+
+class KernelChoice:
+    """The kernel of one optimizer, chosen when the device of the parameters is known. Copies and pickles choose anew.
+
+    Args:
+        name: One of ``KERNELS``.
+
+    Raises:
+        ValueError: If there is no such kernel, or its package is not installed.
+    """
+
+    def __init__(self, name: str) -> None:
+        check_kernel(name)
+        self.name = name
+        self.chosen: tuple[torch.device, Kernel] | None = None
+
+    def get(self, device: torch.device, params: Iterable[Tensor]) -> Kernel:
+        """Return the kernel for parameters on ``device``; see ``get_kernel``."""
+        if self.chosen is None or self.chosen[0] != device:
+            sizes = [param.numel() for param in params]
+            self.chosen = device, get_kernel(self.name, device, sum(sizes), len(sizes))
+        return self.chosen[1]
+
+    def __reduce__(self) -> tuple[type[KernelChoice], tuple[str]]:
+        return KernelChoice, (self.name,)
 
 
 def _fastest(device_type: str, work: int) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hf_momo import sharding
 from hf_momo.optimizers.checks import resolve_loss
-from hf_momo.optimizers.group_tensors import GroupTensors
+from hf_momo.optimizers.group_tensors import GroupTensors, by_replicas
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.scalars import SCALARS
 
@@ -213,17 +213,16 @@ def _reduced(optimizer: MomoAdam, state: Mapping[Tensor, dict[str, Tensor]], los
         [sharding.local_tensor(param.detach()) for param in state],
         [sharding.local_tensor(entry["exp_avg"]) for entry in state.values()],
         list(state.values()),
-        sharding.num_replicas(list(state), optimizer.process_group, sharded=optimizer.sharded),
     )
     share = like.new_zeros(())
-    for replicas, part in tensors.by_replicas().items():
-        part = part.without_empty()
+    for replicas, part in by_replicas(tensors, optimizer._ranks.num_replicas(list(state))):
+        part = part.not_empty
         if part.params:
             sums = optimizer._kernel.measure_identity(
                 part.params, part.grads, None, grad_weight=torch.ones_like(like), dtype=like.dtype
             )
             share = share + sums[1] / replicas
-    reduced = sharding.sum_over_ranks(resolve_loss(loss, like), share, optimizer.process_group)
+    reduced = optimizer._ranks.sum(resolve_loss(loss, like), share)
     present, product = (float(value) for value in reduced)
     bound = optimizer.param_groups[0]["initial_lower_bound"]
     if not (math.isfinite(present) and present >= bound):

@@ -94,9 +94,8 @@ def test_memory_of_the_compiled_kernel(cls, stored):
         param = model_of(elements, "contiguous", stored)
         optimizer = cls([param], kernel="compiled")
         optimizer.step(loss=1.0)
-        group = optimizer.param_groups[0]
-        tensors = optimizer._group_tensors(group)
-        peaks.append(peak_memory(lambda o=optimizer, g=group, t=tensors: o._measure(g, t)))
+        (block,), weights = optimizer._blocks(), optimizer._averaging()
+        peaks.append(peak_memory(lambda o=optimizer, b=block, w=weights: o._measure(b, w)))
     assert 0 < peaks[0] < 4096
     assert peaks[1] == peaks[0]
 

@@ -108,7 +108,7 @@ class TestCreateOptimizer:
         assert type(optimizer) is Momo
         (group,) = optimizer.param_groups
         assert [id(p) for p in group["params"]] == [id(p) for p in model.parameters() if p.requires_grad]
-        assert (group["lr"], group["beta"]) == (0.3, 0.5)
+        assert (group["lr"], group["momentum"]) == (0.3, 0.5)
 
     def test_module_with_decay_is_two_groups(self):
         model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.Linear(3, 1, bias=False))

@@ -247,12 +247,12 @@ def test_last_step():
     x = nn.Parameter(torch.tensor([3.0, 4.0]))
     y = nn.Parameter(torch.tensor([0.0]))
     optimizer = Momo([{"params": [x]}, {"params": [y], "lr": 0.5}], lr=1.0)
-    assert optimizer.last_step == LastStep((0.0, 0.0), False, 0.0, 0.0, 0, 0, 0)
+    assert optimizer.last_step == LastStep((0.0, 0.0), False, 0.0, 0.0, 0, 0, 0, 0)
     x.grad, y.grad = torch.tensor([6.0, 8.0]), torch.zeros(1)
     optimizer.step(loss=25.0)
-    assert optimizer.last_step == LastStep((0.25, 0.125), False, 25.0, 0.0, 1, 0, 0)
+    assert optimizer.last_step == LastStep((0.25, 0.125), False, 25.0, 0.0, 1, 0, 0, 0)
     optimizer.step(loss=float("inf"))
-    assert optimizer.last_step == LastStep((0.25, 0.125), False, 25.0, 0.0, 1, 0, 1)
+    assert optimizer.last_step == LastStep((0.25, 0.125), False, 25.0, 0.0, 1, 0, 1, 0)
     for group in optimizer.param_groups:
         group["lr"] /= 100
     optimizer.step(loss=25.0)
