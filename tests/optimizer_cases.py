@@ -91,6 +91,16 @@ CASES = [
 ]
 
 
+def estimating(cls: type[MomoOptimizer]) -> dict[str, bool]:
+    """Return the option that estimates the bound, for the methods that have it: those in a quadratic metric."""
+    return {"adapt_lower_bound": True} if any(cls is each for each, _ in ESTIMATING.values()) else {}
+
+
+def supported(cls: type[MomoOptimizer], options: dict[str, Any]) -> dict[str, Any]:
+    """Return ``options`` without the estimated bound where the method has no quadratic metric."""
+    return {name: value for name, value in options.items() if name != "adapt_lower_bound" or estimating(cls)}
+
+
 def method_of(cls: type[MomoOptimizer]) -> Method:
     return next(method for method in METHODS.values() if method.cls is cls)
 

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from optimizer_cases import VARIANTS, assert_bit_equal, backward, make_params, snapshot
+from optimizer_cases import VARIANTS, assert_bit_equal, backward, estimating, make_params, snapshot
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -35,7 +35,7 @@ def start(cls, options, dtype=torch.float32):
     model = Model(dtype)
     params = list(model.weights)
     groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.05, "weight_decay": 0.2}]
-    return model, cls(groups, **options, adapt_lower_bound=True, lower_bound=-0.3)
+    return model, cls(groups, **options, **estimating(cls), lower_bound=-0.3)
 
 
 def run(model, optimizer, steps, seed):
