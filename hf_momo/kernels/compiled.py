@@ -1,4 +1,4 @@
-"""Inner products of a step on a CPU by C code that the user's own compiler makes: one call over all tensors.
+"""Inner products of a step on a CPU by C code that the user's compiler builds: one call over all tensors.
 
 ``measure.c`` reads every tensor once, in vector registers, and holds no memory but the sums. It is built at the first
 step of the first optimizer on a machine (see ``compiler.py``) and is one program for all shapes, groups and dtypes, so

@@ -23,14 +23,14 @@ def measure_identity(
     grad_weight: Tensor,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Inner products for the identity metric (Momo).
+    """Return the inner products in the identity metric.
 
     Args:
         params: Parameters ``x``, local strided tensors, not empty, all on one device. Read only, like all others.
         grads: Gradients ``g``, shaped like ``params``.
         exp_avgs: Momentum before the step, shaped like ``params``; ``None`` without momentum.
         grad_weight: 0-d, weight ``w`` of the gradient in the new momentum ``d = (1 - w) m + w g``.
-        dtype: Of the arithmetic and the result.
+        dtype: Dtype of the arithmetic and the result.
 
     Returns:
         Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, d>``.
@@ -57,7 +57,7 @@ def measure_adam(
     bias_corrections: tuple[Tensor, Tensor],
     dtype: torch.dtype,
 ) -> Tensor:
-    """Inner products for Adam's metric ``sqrt(v / bias_correction) + eps`` (MomoAdam).
+    """Return the inner products in Adam's metric ``sqrt(v / bias_correction) + eps``.
 
     Args:
         params: Parameters ``x``, local strided tensors, not empty, all on one device. Read only, like all others.
@@ -67,7 +67,7 @@ def measure_adam(
         betas: Weights of the past in the two moments.
         eps: Added to the root of the second moment.
         bias_corrections: Those of the two moments after the step, tensors of shape ``(len(params),)``.
-        dtype: Of the arithmetic and the result.
+        dtype: Dtype of the arithmetic and the result.
 
     Returns:
         Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, and the sum over parameters of

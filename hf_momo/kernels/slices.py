@@ -23,7 +23,7 @@ def piece_size(device: torch.device) -> int:
 
 
 def share_dense_layout(tensors: Sequence[Tensor]) -> bool:
-    """Whether all tensors fill their memory without gaps, in one and the same order.
+    """Return whether all tensors fill their memory without gaps, in the same order.
 
     Such tensors can be walked through as flat memory, which is also what torch's fused kernels assume without
     checking.

@@ -20,11 +20,11 @@ Columns = Sequence[Sequence[Tensor]]
 """Parameters, gradients, and the averages there are: lists of one length, row ``i`` belonging to parameter ``i``."""
 
 Row = tuple[int, ...]
-"""Of one parameter: addresses of parameter, gradient and two averages (0 where there is none), number of elements,
+"""Entries for one parameter: addresses of parameter, gradient and two averages (0 where there is none), number of elements,
 step of the gradient (0 where it is one number expanded, else 1), index in the columns."""
 
 SIZE, GRAD_STEP = 4, 5
-"""Where these stand in a row."""
+"""Positions in a row."""
 
 _NUM_ADDRESSES = 4
 _PLAIN = {Tensor, Parameter}
@@ -169,11 +169,11 @@ def _grad_step(row: Sequence[Tensor]) -> int | None:
 
 
 def pick(column: Sequence[Tensor], indices: Sequence[int]) -> list[Tensor]:
-    """The tensors at ``indices``."""
+    """Return the tensors at ``indices``."""
     return [column[index] for index in indices]
 
 
 def pick_numbers(vectors: tuple[Tensor, Tensor], indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The entries at ``indices`` of two vectors, without a copy from the host, which would wait for the device."""
+    """Return the entries at ``indices`` of two vectors, without a copy from the host, which would wait for the device."""
     first, second = (torch.stack(pick(vector.unbind(), indices)) for vector in vectors)
     return first, second

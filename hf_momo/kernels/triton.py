@@ -80,7 +80,7 @@ _tables_of_graphs: list[tuple[Tensor, Tensor]] = []
 
 
 def _table(rows: tuple[Row, ...], betas: tuple[float, float], device: torch.device) -> tuple[Tensor, int]:
-    """The table on ``device`` and the number of chunks."""
+    """Return the table on ``device`` and the number of chunks."""
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         # Neither may a table of the graph be found by a later step (its memory is the graph's, and filled by a replay
         # only), nor may the graph read a table that the cache can drop.

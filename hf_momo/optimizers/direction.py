@@ -28,7 +28,7 @@ class Measured(NamedTuple):
     sums: Tensor
     """Shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, u>`` (see ``step_size.GroupSums``)."""
     made: Any = None
-    """What committing needs again, such as orthogonalised matrices."""
+    """Results that committing needs again, such as orthogonalised matrices."""
 
 
 class Direction(ABC):

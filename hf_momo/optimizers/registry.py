@@ -35,7 +35,7 @@ _TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class OptimizerInfo:
-    """One row of the table.
+    """A row of the table.
 
     Attributes:
         name: The name in ``optim="momo_adam"``.
@@ -160,7 +160,7 @@ def _typed(key: str, value: str, default: Any) -> Any:
 
 
 def unwrap_optimizer(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimizer inside accelerate's wrappers."""
+    """Return the torch optimizer inside accelerate's wrappers."""
     while hasattr(optimizer, "optimizer") and optimizer.optimizer is not optimizer:
         optimizer = optimizer.optimizer
     return optimizer  # type: ignore[no-any-return]

@@ -19,7 +19,7 @@ Groups = Sequence[dict[str, Any]]
 
 
 def place(groups: Groups) -> None:
-    """Bring the scalars to the parameters' device and dtype, which both may change after construction.
+    """Move the scalars to the device and dtype of the parameters, both of which may change after construction.
 
     Raises:
         ValueError: If parameters are on several devices.
@@ -37,7 +37,7 @@ def place(groups: Groups) -> None:
 
 
 def device_of(groups: Groups) -> torch.device:
-    """The one device of all parameters.
+    """Return the one device of all parameters.
 
     Raises:
         ValueError: If they are on several.
