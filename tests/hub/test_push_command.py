@@ -36,7 +36,7 @@ def test_a_finished_run(hub: Hub, run: Path, tmp_path: Path, capsys: pytest.Capt
     assert repository.files.keys() >= {"runs/one/events.out.tfevents.1", "record.json", "translation_pipeline.py"}
     assert (repository.private, repository.messages) == (True, ["One run"])
     out = capsys.readouterr().out
-    assert "README.md: made from record.json" in out
+    assert "README.md: generated from record.json" in out
     assert f"  config.json  {(run / 'config.json').stat().st_size:,} bytes\n" in out
     assert out.endswith(f"committed {repository.at('main').oid}\n{hub.url}/{NAME}\n")
     loaded = AutoModelForCausalLM.from_pretrained(NAME, cache_dir=tmp_path / "cache").state_dict()
@@ -60,7 +60,7 @@ def test_twice_makes_one_commit(hub: Hub, run: Path, capsys: pytest.CaptureFixtu
     command = ["push", str(run), "--hub_model_id", NAME]
     assert [main(command), main(command)] == [0, 0]
     assert len(hub.repositories[NAME].messages) == 1
-    assert "nothing has changed since the last push: no commit was made" in capsys.readouterr().out
+    assert "nothing has changed since the last push; no commit was made" in capsys.readouterr().out
     (run / "all_results.json").write_text('{"eval_bleu": 31.0}\n')
     assert main(command) == 0
     assert hub.repositories[NAME].files == contents(run)
@@ -99,7 +99,7 @@ def test_without_a_record_the_card_is_plain(
     if record is not None:
         (run / "record.json").write_text(record)
     assert main(["push", str(run), "--hub_model_id", NAME]) == 0
-    assert "README.md: a plain one, for " in capsys.readouterr().out
+    assert "README.md: generated without a record: " in capsys.readouterr().out
     card = ModelCard(hub.repositories[NAME].files["README.md"].decode())
     assert hub.count("yaml") > 0
     assert (card.data.library_name, card.data.tags) == ("transformers", ["hf_momo"])
@@ -121,12 +121,12 @@ def cut_short(run: Path) -> None:
 
 
 UNFIT = {
-    "no such folder": (lambda run: run.rename(run.with_name("other")), "must be the folder that a run was written to"),
-    "no model": (spoil("model.safetensors", None), "holds no model: config.json and model.safetensors are expected"),
+    "no such folder": (lambda run: run.rename(run.with_name("other")), "must be the --output_dir of a run"),
+    "no model": (spoil("model.safetensors", None), "holds no model: it must have config.json and model.safetensors"),
     "only checkpoints": (spoil("config.json", None), "Push one of its checkpoints instead:"),
     "weights cut short": (cut_short, "model.safetensors is cut short"),
     "a record cut short": (spoil("record.json", '{"curve'), "record.json is cut short"),
-    "no card but other things": (spoil("README.md", "---\n[\n---\n"), "is no model card"),
+    "no card but other things": (spoil("README.md", "---\n[\n---\n"), "is not a model card"),
     "a token": (
         spoil("notes.md", f"logged in as {TOKEN}."),
         "holds a token of the Hub, in notes.md. Nothing was pushed",
@@ -159,17 +159,17 @@ def test_pickled_arguments_with_a_token_stay_here(hub: Hub, run: Path, capsys: p
     """As a stock Trainer leaves them that was given one."""
     torch.save({"hub_token": TOKEN}, run / "training_args.bin")
     assert main(["push", str(run), "--hub_model_id", NAME]) == 0
-    assert "training_args.bin stays here: it holds a token" in capsys.readouterr().out
+    assert "training_args.bin is not pushed: it holds a token" in capsys.readouterr().out
     assert "training_args.bin" not in hub.repositories[NAME].files
     assert hub.holds(TOKEN) == []
 
 
 FAULTS: dict[str, tuple[Any, str]] = {
-    "no token": (lambda hub, patch: patch.delenv("HF_TOKEN"), "takes no push without a token (401): log in"),
+    "no token": (lambda hub, patch: patch.delenv("HF_TOKEN"), "accepts no push without a token (401): log in"),
     "wrong token": (lambda hub, patch: patch.setenv("HF_TOKEN", "hf_" + "wrong" * 7), "refuses the token (401)"),
     "no connection": (lambda hub, patch: hub.stop(), "cannot be reached"),
     "500 for ever": (lambda hub, patch: hub.fail("create"), "answered 500"),
-    "cut off for ever": (lambda hub, patch: hub.fail("put", cut=True), "cut the connection"),
+    "cut off for ever": (lambda hub, patch: hub.fail("put", cut=True), "closed the connection"),
 }
 
 
@@ -189,7 +189,7 @@ def test_the_hub_does_not_take_it(
     out, error = capsys.readouterr()
     assert error.splitlines()[-1].startswith("hf-momo push: error: the Hub at ")
     assert said in error.splitlines()[-1]
-    assert error.splitlines()[-1].endswith("The same command goes on where it stopped")
+    assert error.splitlines()[-1].endswith("The same command continues the push")
     assert "wrong" * 7 not in out + error
     check_no_token(hub, tmp_path, out, error)
 
@@ -198,7 +198,7 @@ def test_a_line_for_every_new_attempt(hub: Hub, clock: Clock, run: Path, caplog:
     hub.fail("create", 1, status=500)
     hub.fail("info", 1, status=429, headers={"Retry-After": "9"})
     assert main(["push", str(run), "--hub_model_id", NAME]) == 0
-    lines = [text for text in caplog.messages if "trying again in" in text]
-    assert [line.split(": ")[0] for line in lines] == ["creating the repository", "looking at the repository"]
-    assert [line.split("; ")[-1] for line in lines] == ["trying again in 1 s", "trying again in 10 s"]
+    lines = [text for text in caplog.messages if "retrying in" in text]
+    assert [line.split(": ")[0] for line in lines] == ["creating the repository", "reading the repository"]
+    assert [line.split("; ")[-1] for line in lines] == ["retrying in 1 s", "retrying in 10 s"]
     assert clock.pauses == [1.0, 10.0]

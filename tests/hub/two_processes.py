@@ -11,7 +11,7 @@ import torch
 from hub.tiny_runs import trainer
 
 from hf_momo.utils.errors import PushError
-from hf_momo.utils.threads import wait_until_threads_rest
+from hf_momo.utils.threads import wait_for_idle_threads
 
 EVERY_SAVE = {"hub_strategy": "every_save", "save_strategy": "steps", "save_steps": 1, "hub_always_push": True}
 
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
     }
     (folder / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()
-    wait_until_threads_rest()
+    wait_for_idle_threads()
 
 
 if __name__ == "__main__":
