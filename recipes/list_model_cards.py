@@ -5,6 +5,7 @@
 Everything on the page comes from the records.
 """
 
+import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ A card is made anew from its record by `python recipes/make_model_card.py FOLDER
 
 def main() -> None:
     """Write the page."""
+    argparse.ArgumentParser(description="Write model_cards/README.md from the records.").parse_args()
     write_whole(FOLDER / "README.md", render(FOLDER))
     print(FOLDER / "README.md")
 
