@@ -1,4 +1,4 @@
-"""How processes that trained together end."""
+"""The end of processes that trained together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hf_momo.utils.threads import count_busy_threads, wait_for_idle_threads
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at threads in /proc")
 def test_busy_threads_are_waited_for() -> None:
-    """A process of an image run was aborted at its end, all saved: "terminate called without an active exception".
+    """A process was aborted at its end, after everything was saved: "terminate called without an active exception".
 
-    One of gloo's threads still held the last message when Python was taken down. It happened once in some hundred
-    launches on a machine with more to do than cores.
+    One of gloo's threads still held the last message when Python shut down. It happened once in about a hundred
+    launches on a machine with more busy processes than cores.
     """
     stop = threading.Event()
 

@@ -49,7 +49,7 @@ _ALWAYS_RECORDED = (
     "seed",
 )
 
-# Settings that tell of the machine or its user, or do not change a result.
+# Settings that describe the machine or its user, or do not change a result.
 _NOT_SETTINGS = (
     "output_dir",
     "accelerator_config",

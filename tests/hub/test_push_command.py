@@ -1,4 +1,4 @@
-"""`hf-momo push`: the folder of a finished run, brought to the Hub."""
+"""``hf-momo push`` pushes the folder of a finished run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What belongs on the Hub of a finished run."""
+    """Return the files of a finished run that belong on the Hub."""
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {name: content for name, content in files.items() if name not in STAYS}
 
@@ -64,7 +64,7 @@ def test_twice_makes_one_commit(hub: Hub, run: Path, capsys: pytest.CaptureFixtu
     (run / "all_results.json").write_text('{"eval_bleu": 31.0}\n')
     assert main(command) == 0
     assert hub.repositories[NAME].files == contents(run)
-    # huggingface_hub 0 brings the unchanged files along.
+    # huggingface_hub 0 pushes unchanged files too.
     assert "all_results.json" in hub.repositories[NAME].at("main").changed
     assert len(hub.repositories[NAME].messages) == 2
 
@@ -106,7 +106,7 @@ def test_without_a_record_the_card_is_plain(
 
 
 def spoil(name: str, content: str | None) -> Any:
-    """Replace a file, or take it away."""
+    """Return a function that replaces or removes a file."""
 
     def change(run: Path) -> None:
         (run / name).unlink(missing_ok=True)
@@ -124,8 +124,8 @@ UNFIT = {
     "no such folder": (lambda run: run.rename(run.with_name("other")), "must be the --output_dir of a run"),
     "no model": (spoil("model.safetensors", None), "holds no model: it must have config.json and model.safetensors"),
     "only checkpoints": (spoil("config.json", None), "Push one of its checkpoints instead:"),
-    "weights cut short": (cut_short, "model.safetensors is cut short"),
-    "a record cut short": (spoil("record.json", '{"curve'), "record.json is cut short"),
+    "truncated weights": (cut_short, "model.safetensors is cut short"),
+    "a truncated record": (spoil("record.json", '{"curve'), "record.json is cut short"),
     "no card but other things": (spoil("README.md", "---\n[\n---\n"), "is not a model card"),
     "a token": (
         spoil("notes.md", f"logged in as {TOKEN}."),
@@ -147,7 +147,7 @@ def test_unfit_folders(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str], 
 
 
 def test_the_newest_checkpoint_is_named(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Sorted as text, checkpoint-9 stood after checkpoint-10."""
+    """The error named checkpoint-9 instead of checkpoint-10, the last one in alphabetical order."""
     (run / "config.json").unlink()
     for steps in (9, 10):
         (run / f"checkpoint-{steps}").mkdir(exist_ok=True)
@@ -156,7 +156,7 @@ def test_the_newest_checkpoint_is_named(hub: Hub, run: Path, capsys: pytest.Capt
 
 
 def test_pickled_arguments_with_a_token_stay_here(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As a stock Trainer leaves them that was given one."""
+    """A stock Trainer with a token in its arguments saves it."""
     torch.save({"hub_token": TOKEN}, run / "training_args.bin")
     assert main(["push", str(run), "--hub_model_id", NAME]) == 0
     assert "training_args.bin is not pushed: it holds a token" in capsys.readouterr().out
@@ -174,7 +174,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_hub_does_not_take_it(
+def test_the_hub_fails(
     hub: Hub,
     clock: Clock,
     run: Path,
@@ -194,7 +194,7 @@ def test_the_hub_does_not_take_it(
     check_no_token(hub, tmp_path, out, error)
 
 
-def test_a_line_for_every_new_attempt(hub: Hub, clock: Clock, run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_retry_is_logged(hub: Hub, clock: Clock, run: Path, caplog: pytest.LogCaptureFixture) -> None:
     hub.fail("create", 1, status=500)
     hub.fail("info", 1, status=429, headers={"Retry-After": "9"})
     assert main(["push", str(run), "--hub_model_id", NAME]) == 0
