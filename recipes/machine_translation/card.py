@@ -22,7 +22,7 @@ translate({example})
 translation pipeline of its own. Without it, `AutoModelForSeq2SeqLM` and `AutoTokenizer` load the model as usual.
 """
 _SAMPLES = """
-Translations of the evaluation data, taken at even intervals:
+Translations of evaluation sentences at even intervals, not selected:
 
 | source | reference | translation |
 |---|---|---|

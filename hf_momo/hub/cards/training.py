@@ -14,7 +14,7 @@ _NOT_SHOWN_PREFIX = "adam_"
 # Meaning of an optimizer's option, for those whose name does not say it.
 _MEANINGS = {
     "weight_decay": "by parameter group",
-    "lower_bound": "lower bound of the loss, as given",
+    "lower_bound": "lower bound of the loss at the start",
     "adapt_lower_bound": "whether the bound is estimated during training",
 }
 
