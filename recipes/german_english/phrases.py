@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -27,7 +28,7 @@ def choose(draw: Draw, text: str) -> Pair:
     return pick(draw, pairs(text))
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Phrase:
     """A noun phrase: German by case, English as subject and object."""
 
@@ -117,6 +118,7 @@ def _decline(noun: Noun, determiner: str, plural: bool, adjective: Pair | None, 
     return f"{article}{described}{noun.german[plural][case]}"
 
 
+@functools.cache
 def build(noun: Noun, determiner: str, plural: bool = False, adjective: Pair | None = None) -> Phrase:
     """Return a noun phrase with its article or possessive and the adjective agreeing with it.
 
