@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import math
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from real_data import real_data
 from recipes.criteo_log import lines, write_log
+from recipes.damage import corrupt
 
 from click_through.batches import IGNORED, LogSteps, Step, cut, shuffled
 from click_through.criteo import Rows, check_readable, concatenate, read_rows
@@ -68,11 +72,11 @@ def replaced(line: str, field: int, value: str) -> str:
 
 
 BROKEN = {
-    "a label of 2": (lambda line: replaced(line, 0, "2"), "the first field of a line is 2, neither 0 nor 1"),
-    "no label": (lambda line: replaced(line, 0, ""), "the first field of a line is empty, neither 0 nor 1"),
+    "a label of 2": (lambda line: replaced(line, 0, "2"), "Row #4: the first field is 2, neither 0 nor 1"),
+    "no label": (lambda line: replaced(line, 0, ""), "Row #4: the first field is empty, neither 0 nor 1"),
     "a count with a point": (lambda line: replaced(line, 3, "1.5"), "invalid value '1.5'"),
-    "no hexadecimal digit": (lambda line: replaced(line, 14, "0123456g"), "category 1 is '0123456g'"),
-    "too few digits": (lambda line: replaced(line, 39, "0123456"), "category 26 has not 8 characters"),
+    "no hexadecimal digit": (lambda line: replaced(line, 14, "0123456g"), "Row #4: category 1 is '0123456g'"),
+    "too few digits": (lambda line: replaced(line, 39, "0123456"), "Row #4: category 26 does not have 8 characters"),
     "too few fields": (lambda line: line.rpartition("\t")[0], "Expected 40 columns, got 39"),
     "another separator": (lambda line: line.replace("\t", ","), "Expected 40 columns, got 1"),
 }
@@ -91,20 +95,51 @@ def test_broken_lines_are_refused(tmp_path: Path, name: str) -> None:
     assert "40 fields between tabs" in str(raised.value)
 
 
-def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+def test_rows_are_counted_across_the_blocks_of_the_reader(tmp_path: Path) -> None:
+    text = lines(6000)
+    text[5999] = replaced(text[5999], 0, "2")
+    path = tmp_path / "log.tsv"
+    path.write_text("\n".join(text))
+    with pytest.raises(UsageError, match="Row #6000: the first field is 2"):
+        read(path)
+
+
+DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty.tsv": (lambda log: b"", "Empty"),
+    "blank.tsv": (lambda log: b"\n\n\n", "has no rows, only blank lines"),
+    "cut.tsv.gz": (lambda log: gzip.compress(log)[:-200], "cannot be read as a Criteo log"),
+    "corrupt.tsv.gz": (lambda log: corrupt(gzip.compress(log)), "cannot be read as a Criteo log"),
+    "corrupt.tsv.xz": (lambda log: corrupt(lzma.compress(log)), "cannot be read as a Criteo log"),
+    "plain.tsv.xz": (lambda log: log, "cannot be read as a Criteo log"),
+    "plain.tsv.zip": (lambda log: log, "cannot be read as a Criteo log"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_are_refused_with_their_name(tmp_path: Path, name: str) -> None:
+    """A corrupt .gz ended in zlib.error, an .xz in LZMAError, blank lines in StopIteration: none named the file."""
+    damage, message = DAMAGED[name]
+    whole = write_log(tmp_path / "whole.tsv", 100)
+    path = tmp_path / name
+    path.write_bytes(damage(whole.read_bytes()))
+    with pytest.raises(UsageError, match=rf"{re.escape(str(path))}.*{message}"):
+        check_readable([str(whole), str(path)])
+
+
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.tsv does not exist"):
         check_readable([str(tmp_path / "none.tsv")])
     with pytest.raises(UsageError, match="is a folder"):
         check_readable([str(tmp_path)])
-    empty = tmp_path / "empty.tsv"
-    empty.touch()
-    with pytest.raises(UsageError, match="Empty"):
-        check_readable([str(empty)])
-    whole = write_log(tmp_path / "whole.tsv.gz", 100)
-    short = tmp_path / "short.tsv.gz"
-    short.write_bytes(whole.read_bytes()[:-200])
-    with pytest.raises(UsageError, match=r"short\.tsv\.gz cannot be read"):
-        check_readable([str(whole), str(short)])
+
+
+def test_any_line_end_and_any_folder_name(tmp_path: Path) -> None:
+    folder = tmp_path / "logs [2014]"
+    folder.mkdir()
+    for number, end in enumerate(("\n", "\r\n", "\r")):
+        path = folder / f"{number}.tsv"
+        path.write_bytes("".join(line + end for line in lines(20)).encode())
+        check_against_plain_python(read(path), lines(20))
 
 
 @pytest.mark.parametrize("sizes", [[7], [3, 4, 1], [10, 10, 5], [1] * 12, []])

@@ -164,7 +164,8 @@ arbeiten | | arbeite arbeitest arbeitet arbeiten arbeitet arbeiten | arbeitete |
 öffnen | | öffne öffnest öffnet öffnen öffnet öffnen | öffnete | geöffnet | zu öffnen
 zeichnen | | zeichne zeichnest zeichnet zeichnen zeichnet zeichnen | zeichnete | gezeichnet | zu zeichnen
 füttern | | füttere fütterst füttert füttern füttert füttern | fütterte | gefüttert | zu füttern
-streicheln || streichle streichelst streichelt streicheln streichelt streicheln | streichelte | gestreichelt |zu streicheln
+streicheln | | streichle streichelst streichelt streicheln streichelt streicheln | streichelte | gestreichelt | \
+zu streicheln
 besuchen | | besuche besuchst besucht besuchen besucht besuchen | besuchte | besucht | zu besuchen
 bellen | | belle bellst bellt bellen bellt bellen | bellte | gebellt | zu bellen
 reparieren | | repariere reparierst repariert reparieren repariert reparieren | reparierte | repariert | zu reparieren

@@ -21,6 +21,7 @@ from accelerate.state import AcceleratorState, GradientState
 from datasets import Dataset
 from real_data import real_data
 from recipe_runs import read_card
+from recipes.damage import corrupt
 from recipes.launching import ROOT, curve, read_json
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
@@ -217,18 +218,62 @@ def test_text_is_read_from_its_format_and_its_end_held_out(tmp_path: Path, name:
     assert set(texts["train"]["is_document"]) == {not is_text}
 
 
-def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match=r"a\.txt cannot be read"):
-        load_texts(DataArguments(train_file=str(tmp_path / "a.txt")))
-    (tmp_path / "b.jsonl").write_text('{"text": 5}\n')
-    with pytest.raises(UsageError, match="does not hold text alone, but 5"):
-        load_texts(DataArguments(train_file=str(tmp_path / "b.jsonl")))
-    with pytest.raises(UsageError, match=r"has no column body; give --text_column_name, one of text"):
-        load_texts(DataArguments(train_file=str(tmp_path / "b.jsonl"), text_column_name="body"))
-    (tmp_path / "c.txt").write_text("one line\n")
-    with pytest.raises(UsageError, match="none can be held out; give --validation_file"):
-        load_texts(DataArguments(train_file=str(tmp_path / "c.txt")))
+LINES = "".join(made_up_lines(200)).encode()
+UNREADABLE: dict[str, tuple[bytes | None, str]] = {
+    "corrupt.txt.gz": (corrupt(gzip.compress(LINES)), "cannot be read"),
+    "cut.txt.gz": (gzip.compress(LINES)[:-30], "cannot be read"),
+    "plain.txt.gz": (LINES, "cannot be read (Not a gzipped file"),
+    "folder.txt": (None, "cannot be read"),
+    "latin1.txt": (LINES + b"s\xfc\xdf\n", ", line 201: not UTF-8"),
+    "blank.txt": (b"\n \n" * 50, "the text for train is empty or blank"),
+    "empty.txt": (b"", "the text for train is empty or blank"),
+    "short.txt": (b"one line\n", "none can be held out; give --validation_file"),
+    "ragged.csv": (b"text,n\na,1\nb,2,3\n", ", row 2: has not as many fields as the first line"),
+    "quote.csv": (b'text\n"a" b\n', ", line 2: not CSV"),
+    "cut.jsonl": (b'{"text": "a"}\n{"text": ', ", row 2: not JSON"),
+    "number.jsonl": (b'{"text": "a"}\n\n{"text": 5}\n', ", row 2: column text does not hold text, but 5"),
+    "missing.jsonl": (b'{"text": "a"}\n{"n": 5}\n', ", row 2: column text does not hold text, but null"),
+    "strings.json": (b'["a", "b"]', ', row 1: must be a JSON object, not "a"'),
+    "other.json": (b'[{"body": "a"}]', "has no column text; give --text_column_name, one of body"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_unreadable_files_are_refused_with_their_row(tmp_path: Path, name: str) -> None:
+    """Blank lines ended in StopIteration after training; damaged files in messages of a cache that named no row."""
+    content, message = UNREADABLE[name]
+    path = tmp_path / name
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=re.escape(message)) as raised:
+        load_texts(DataArguments(train_file=str(path)))
+    assert name in str(raised.value) or "the text for train" in str(raised.value) or "held out" in str(raised.value)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_text_is_read_from_any_folder_without_a_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A folder named ``a[b]`` was taken for a pattern, and a read-only cache stopped the reading of a local file."""
+    (tmp_path / "cache").touch()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache" / "none")
+    folder = tmp_path / "texts [old]"
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(LINES.replace(b"\n", end.encode()))
+    texts = load_texts(DataArguments(train_file=str(folder / "a.txt")))
+    assert "".join([*texts["train"]["text"], *texts["validation"]["text"]]) == LINES.decode()
+
+
+@pytest.mark.parametrize("value", ["007", "1e5", "true", "None", "NA", "2020-01-01", "x" * 200_000])
+def test_text_that_looks_like_another_type_stays_text(tmp_path: Path, value: str) -> None:
+    """Columns of digits, booleans or dates became such values, and ``None`` was refused."""
+    (tmp_path / "a.csv").write_text("text\n" + f"{value}\n" * 30)
+    (tmp_path / "a.jsonl").write_text((json.dumps({"text": value}) + "\n") * 30)
+    for name in ("a.csv", "a.jsonl"):
+        texts = load_texts(DataArguments(train_file=str(tmp_path / name)))
+        assert set(texts["train"]["text"]) == {value}
 
 
 def test_blocks_are_the_text_and_documents_have_an_end() -> None:
