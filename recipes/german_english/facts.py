@@ -36,7 +36,7 @@ _DEGREES = (_NOTHING, ("sehr ", "very "), ("nicht ", "not "), ("nicht sehr ", "n
 
 @template(5)
 def state(draw: Draw) -> Pair:
-    """What somebody or something is like, was like, becomes or stays."""
+    """A state of somebody or something, present or past, or its beginning."""
     if draw() < 0.5:
         subject, adjective = draw_person(draw), pick(draw, STATES)
     else:

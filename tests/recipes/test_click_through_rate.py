@@ -239,7 +239,7 @@ def test_killed_runs_go_on_as_if_they_had_not_been(
     assert {path.name for path in folder.iterdir()} == {"checkpoint-12", "checkpoint-16"}
     capsys.readouterr()
     run(monkeypatch, *words, folder)
-    assert "going on from checkpoint-12, after 192 rows" in capsys.readouterr().out
+    assert "resuming from checkpoint-12, after 192 rows" in capsys.readouterr().out
     assert_same_run(tmp_path / "unbroken", folder)
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-24"]
 

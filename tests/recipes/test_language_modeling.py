@@ -172,7 +172,7 @@ REFUSALS = {
     "a block that is too long": (["--block_size", "5000"], "less than --block_size 5000"),
     "a block of one": (["--block_size", "1"], "--block_size 1: must be 2 or more"),
     "too small a vocabulary": (["--vocab_size", "256"], "--vocab_size 256: must be 257 (bytes alone) or more"),
-    "no such model": (["--model_type", "lama"], "the model cannot be made or loaded"),
+    "no such model": (["--model_type", "lama"], "the model cannot be created or loaded"),
     "no such setting": (
         ["--model_config", '{"hidden_sise": 8}'],
         "no setting hidden_sise (did you mean hidden_size",
