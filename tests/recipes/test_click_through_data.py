@@ -1,4 +1,4 @@
-"""The Criteo log as a stream: what is read, in which order, by which process, in how much memory."""
+"""The Criteo log as a stream: parsing, order, division among processes, memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(*files: Path) -> Rows:
 
 
 def numbered(number: int) -> Rows:
-    """Rows that hold their number."""
+    """Return rows whose categories are the number of the row."""
     categories = np.repeat(np.arange(number, dtype=np.uint32)[:, None], 26, axis=1)
     return Rows(np.zeros((number, 13), np.float32), categories, np.zeros(number, np.float32))
 
@@ -161,10 +161,10 @@ def test_shuffling_keeps_every_row_and_moves_it(buffer_size: int) -> None:
     assert sorted(first) == list(range(10_000))
     assert order(0) == first
     assert order(1) != first
-    # A row leaves at most one piece before as many rows as the buffer holds have come in.
+    # A row leaves at most one piece before its position minus the size of the buffer.
     ahead = max(row - place for place, row in enumerate(first))
     assert 0 < ahead <= buffer_size + min(buffer_size, 4096)
-    # Sabotage shows: a buffer that kept its order would leave the mean distance at 0.
+    # Without shuffling the mean distance would be 0.
     assert np.abs(np.array(first) - np.arange(10_000)).mean() > min(buffer_size, 10_000) / 8
 
 
@@ -175,7 +175,7 @@ def test_shuffling_leaves_the_pieces_of_the_stream_alone() -> None:
 
 
 def steps_of(path: Path, processes: int, parts: int, micro_batch_size: int, **options: int) -> list[list[Step]]:
-    """The steps as each process sees them."""
+    """Return the steps as each process sees them."""
     return [
         list(
             LogSteps(
@@ -192,7 +192,7 @@ def steps_of(path: Path, processes: int, parts: int, micro_batch_size: int, **op
 
 
 def line_numbers(steps: list[list[Step]], index: int) -> list[int]:
-    """The lines of one step on all processes, sorted."""
+    """Return the lines of one step on all processes, sorted."""
     found = []
     for process in steps:
         for batch in process[index].micro_batches:
@@ -212,7 +212,7 @@ def test_processes_share_out_the_rows_of_every_step(
     assert {len(process) for process in steps} == {len(one[0])} == {math.ceil(rows / 12)}
     assert sorted(line for index in range(len(one[0])) for line in line_numbers(steps, index)) == list(range(rows))
     for index, step in enumerate(one[0]):
-        # The same rows, whoever has them, in as many batches of the same size everywhere.
+        # The same rows on any number of processes, in equally many batches of the same size.
         assert line_numbers(steps, index) == line_numbers(one, index)
         assert {process[index].num_items for process in steps} == {step.num_items}
         shapes = {batch["dense"].shape for process in steps for batch in process[index].micro_batches}
@@ -240,7 +240,7 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.writelines(block for _ in range(240))
     short, long = (peak_of_a_pass(path, rows) for rows in (60_000, 240_000))
-    # What lies between them is 44 MB of text, and would be 29 MB of rows.
+    # The difference is 44 MB of text, which would be 29 MB of rows.
     assert long - short < 12
 
 
@@ -251,6 +251,6 @@ def peak_of_a_pass(path: Path, rows: int) -> float:
 
 
 def peak() -> float:
-    """The most memory that was resident since the last reset, in MB."""
+    """Return the peak of the resident memory since the last reset, in MB."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -61,7 +61,7 @@ def test_pieces_are_learned_from_train_alone(tmp_path: Path) -> None:
             ids = tokenizer(sentence)["input_ids"]
             assert ids[-1] == tokenizer.eos_token_id
             assert tokenizer.decode(ids, skip_special_tokens=True) == sentence
-    # In test alone.
+    # These pieces occur in test only.
     assert tokenizer.unk_token_id in tokenizer("&#91;")["input_ids"]
 
 

@@ -52,7 +52,7 @@ TINY = [
 
 
 def made_up_lines(number: int) -> list[str]:
-    """Lines of words of which each is followed by one of two others."""
+    """Return lines of words, each of which is followed by one of two others."""
     draw = random.Random(0)
     words = ["hark", "thou", "art", "my", "lord", "and", "noble", "friend", "süß"]
     lines = []
@@ -74,7 +74,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def fresh_and_offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Accelerate keeps its state for a process; here it would be that of the run before."""
+    """Reset the state that accelerate keeps for a process, here that of another run."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     yield
@@ -102,13 +102,13 @@ def test_a_run_and_what_it_leaves(tmp_path: Path, text: Path, monkeypatch: pytes
     record, results = read_json(folder / "record.json"), read_json(folder / "all_results.json")
     assert scores["perplexity"] == round(results["eval_perplexity"], 2)
     assert (record["steps"], record["seed"], record["optimizer"]["name"]) == (40, 42, "MomoAdam")
-    # The rates of the steps: warm-up over 2 of them, then a cosine that would be 0 at the one after the last.
+    # The learning rates of the steps: 2 steps of warm-up, then a cosine that is 0 after the last step.
     rates = [entry["learning_rate"] for entry in record["curve"]]
     assert rates[:3] == pytest.approx([0.0, 5e-3, 1e-2])
     assert rates[2:] == pytest.approx([1e-2 * (0.5 + 0.5 * math.cos(math.pi * step / 38)) for step in range(38)])
     assert [entry["step"] for entry in record["evaluations"]] == list(range(4, 41, 4))
     assert str(tmp_path) not in (folder / "record.json").read_text()
-    # It learns: at first every one of the 280 pieces is as likely as another.
+    # It learns: at first all 280 tokens are equally likely.
     assert record["curve"][0]["loss"] == pytest.approx(math.log(280), abs=0.3)
     assert results["eval_loss"] < math.log(280) - 1.5
     assert results["eval_perplexity"] == pytest.approx(math.exp(results["eval_loss"]))
@@ -117,7 +117,7 @@ def test_a_run_and_what_it_leaves(tmp_path: Path, text: Path, monkeypatch: pytes
 
 
 def check_against_the_saved_model(folder: Path, text: Path, record: dict[str, Any]) -> None:
-    """The loss, the bits and the sample are those of the folder, loaded as users do."""
+    """Loss, bits and sample equal those of the saved model, loaded as users do."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     held_out = "".join(load_texts(DataArguments(train_file=str(text)))["validation"]["text"])
     ids = torch.tensor([token for line in held_out.splitlines(True) for token in tokenizer(line)["input_ids"]])
@@ -143,7 +143,7 @@ def test_with_its_adaptation_switched_off_momo_adam_is_adamw(
     run(monkeypatch, *words, *off, "--output_dir", tmp_path / "momo_adam")
     run(monkeypatch, *words, "--optim", "adamw_torch", "--output_dir", tmp_path / "adamw")
     assert curve(tmp_path / "momo_adam", "loss") == pytest.approx(curve(tmp_path / "adamw", "loss"), rel=1e-4)
-    # The first step of the warm-up has a cap of 0, of which nothing is capped.
+    # The first step of the warm-up has a cap of 0 and does not count as capped.
     assert curve(tmp_path / "momo_adam", "step_capped")[1:] == [1.0] * 7
     assert read_json(tmp_path / "momo_adam" / "record.json")["samples"] == []
 
@@ -159,7 +159,7 @@ def test_a_checkpoint_is_tuned_on_documents(tmp_path: Path, text: Path, monkeypa
     record = read_json(tuned / "record.json")
     assert record["optimizer"]["name"] == "Momo"
     assert record["samples"][0]["prompt"] == "hark"
-    # It begins where the first run has ended, and not at the entropy of 280 pieces.
+    # It starts where the first run ended, not at the entropy of 280 tokens.
     assert record["curve"][0]["loss"] == pytest.approx(read_json(first / "all_results.json")["eval_loss"], abs=0.5)
     with pytest.raises(UsageError, match="holds a finished run; give another, or --overwrite"):
         run(monkeypatch, *data)
@@ -268,7 +268,7 @@ def test_text_is_read_from_any_folder_without_a_cache(
 
 @pytest.mark.parametrize("value", ["007", "1e5", "true", "None", "NA", "2020-01-01", "x" * 200_000])
 def test_text_that_looks_like_another_type_stays_text(tmp_path: Path, value: str) -> None:
-    """Columns of digits, booleans or dates became such values, and ``None`` was refused."""
+    """Columns of digits, booleans or dates became numbers, booleans or dates, and ``None`` was refused."""
     (tmp_path / "a.csv").write_text("text\n" + f"{value}\n" * 30)
     (tmp_path / "a.jsonl").write_text((json.dumps({"text": value}) + "\n") * 30)
     for name in ("a.csv", "a.jsonl"):
