@@ -20,7 +20,7 @@ _CITIES_TO = (
 
 @dataclass(frozen=True)
 class Place:
-    """A place with the German and the English preposition of going there and of being there."""
+    """A place with the prepositions, German and English, of going there and of being there."""
 
     noun: Noun
     to: Pair

@@ -47,7 +47,7 @@ _GROUPS = {ICH: 1, WIR: 1, DU: 2, IHR: 2}
 
 
 def _differs(one: Phrase, other: Phrase) -> bool:
-    """Tell whether two phrases can be taken for different people: no ich with uns, no he with him."""
+    """Return whether two phrases can mean different people: not ich and uns, not he and him."""
     if one.noun is not None and one.noun is other.noun:
         return False
     if one.pronoun and other.pronoun:
@@ -152,11 +152,11 @@ def draw_event(
 
     Args:
         draw: The source of randomness.
-        subject: The subject, which must suit all the verbs; drawn by default.
+        subject: A subject that suits all the verbs; drawn at random by default.
         verbs: The verbs to choose from.
-        kein: How often an object carries the negative article.
-        pronouns: How often a person as subject is a pronoun.
-        tails: What to multiply the chance of adverbials with that the verb can do without.
+        kein: The chance that an object has the negative article.
+        pronouns: The chance that a person as the subject is a pronoun.
+        tails: A factor on the chance of optional adverbials.
     """
     verb = verbs[int(draw() * len(verbs))]
     event = Event(draw_subject(draw, verb.agents, pronouns) if subject is None else subject, verb)
@@ -183,7 +183,7 @@ def draw_event(
 
 
 def draw_gap(draw: Draw, verb: Verb, subject: Phrase, tail: bool = True) -> Event:
-    """Return an event without its object, which is what a question or a relative clause takes out of it."""
+    """Return an event without its object, for a question or a relative clause about the object."""
     event = Event(subject, verb, english=verb.particle)
     if "refl" in verb.tails:
         event.pronouns = f" {REFLEXIVE[subject.person]}"
@@ -198,7 +198,7 @@ def act_on(subject: Phrase, verb: Verb, thing: Phrase) -> Event:
 
 
 def draw_definite_subject(draw: Draw, verb: Verb) -> Phrase:
-    """Return a subject that is known to speaker and hearer."""
+    """Return a definite subject."""
     while True:
         subject = draw_subject(draw, verb.agents)
         if not subject.indefinite:

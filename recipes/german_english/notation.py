@@ -55,7 +55,7 @@ def adjectives(text: str) -> tuple[Pair, ...]:
 
 @dataclass(frozen=True)
 class Template:
-    """A function that draws a pair of sentences, or None where the draw makes no sense; weight is its frequency."""
+    """A function that draws a pair of sentences, or None to draw again, and its relative frequency."""
 
     tag: str
     build: Callable[[Draw], Pair | None]

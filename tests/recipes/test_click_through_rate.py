@@ -282,14 +282,14 @@ REFUSALS = {
     "options of others": (["--optim", "sgd", "--optim_args", "x=1"], "only for momo, momo_adam, not sgd"),
     "an unknown schedule": (["--lr_scheduler_type", "cosin"], "must be one of constant, constant_with_warmup"),
     "a schedule without an end": (["--lr_scheduler_type", "cosine"], "give --max_steps"),
-    "a warm-up of a constant": (["--warmup_steps", "5"], "take constant_with_warmup"),
+    "a warm-up of a constant": (["--warmup_steps", "5"], "use constant_with_warmup"),
     "no steps": (["--max_steps", "0"], "--max_steps 0: must be 1 or more, or -1"),
     "no batch": (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size 0: must be 1 or more"),
     "too few tables": (["--hash_sizes", "5", "6"], "must be one or 26 numbers"),
-    "no folder": (["--output_dir", ""], "--output_dir is not given"),
+    "no folder": (["--output_dir", ""], "--output_dir is not set"),
     "a file that is not there": (["--train_files", "no.tsv"], "no.tsv does not exist"),
     "two readers": (["--dataloader_num_workers", "2"], "the log is one stream; give 0 or 1"),
-    "a model that is not there": (["--model_name_or_path", "./nowhere"], "no saved DLRM there"),
+    "a model that is not there": (["--model_name_or_path", "./nowhere"], "no saved DLRM"),
     "nothing to do": (["--do_train", "0", "--do_eval", "0", "--do_predict", "0"], "nothing to do"),
 }
 
