@@ -52,6 +52,11 @@ class MomoOptimizer(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @property
+    def per_group_options(self) -> tuple[str, ...]:
+        """Names of the options that parameter groups may differ in."""
+        return tuple(name for name in ("lr", "weight_decay", "eps") if name in self.defaults)
+
+    @property
     def process_group(self) -> ProcessGroup:
         """The ranks that train the model together: ``None`` for all, a group, or ``"self"``."""
         return self._process_group
@@ -148,7 +153,8 @@ class MomoOptimizer(torch.optim.Optimizer):
         """Take one step.
 
         Args:
-            closure: Computes the loss, calls ``backward`` on it and returns it. Give this or ``loss``.
+            closure: Computes the loss, calls ``backward`` on it and returns it. Give this or ``loss``. Beside ``loss``
+                it must return ``None``, as the closure that PyTorch Lightning passes does.
             loss: The loss whose gradients stand in ``param.grad``, a real scalar: the sum of what was back-propagated
                 since the gradients were last set to zero.
             sample_weight: Factor in (0, 1] by which the gradients were scaled after ``backward`` while ``loss`` was
@@ -159,16 +165,17 @@ class MomoOptimizer(torch.optim.Optimizer):
             The loss as it was given.
 
         Raises:
-            ValueError: If no loss is given, or it is not a scalar, or both ``closure`` and ``loss`` are given, or
+            ValueError: If no loss is given, or it is not a scalar, or both ``closure`` and ``loss`` give one, or
                 ``sample_weight`` is out of range, or parameters are on several devices.
             TypeError: If the loss or the sample weight is not a real number.
             RuntimeError: If a gradient is sparse or complex.
         """
-        if closure is not None and loss is not None:
-            raise ValueError("loss: got a loss and a closure; give one of them")
         if closure is not None:
             with torch.enable_grad():
-                loss = closure()
+                returned = closure()
+            if returned is not None and loss is not None:
+                raise ValueError("loss: got a loss and a closure that returns one; give one of them")
+            loss = returned if loss is None else loss
         tensors = [self._group_tensors(group) for group in self.param_groups]
         if loss is None and all(float(group["lr"]) == 0.0 for group in self.param_groups):
             # torch's distributed checkpoint calls a bare step() at lr 0 to have the state made before it loads into
