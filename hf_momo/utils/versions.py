@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 # The bounds of the extra `trainer` in pyproject.toml, which a test compares with these; `make test-oldest` runs them.
-OLDEST = {"transformers": "4.57.1", "accelerate": "1.10.0"}
+OLDEST = {"transformers": "4.57.1", "accelerate": "1.10.0", "deepspeed": "0.19.0"}
 
 
 def check_version(package: str) -> None:
