@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-# The bounds of the extra `trainer` in pyproject.toml, which a test compares with these; `make test-oldest` runs them.
+# The bounds of the extras `trainer` and `test` in pyproject.toml, which a test compares with these; `make test-oldest`
+# runs those of `trainer`.
 OLDEST = {"transformers": "4.57.1", "accelerate": "1.10.0", "deepspeed": "0.19.0"}
 
 
