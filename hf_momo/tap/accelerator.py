@@ -12,8 +12,9 @@ from torch import Tensor
 
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.registry import unwrap_optimizer
+from hf_momo.tap import gradients
 from hf_momo.tap.backends import Backend, backend_of
-from hf_momo.tap.loss_tap import LossTap, gradient_versions
+from hf_momo.tap.loss_tap import LossTap
 from hf_momo.utils.versions import check_version
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _tapped_backward(accelerator: Accelerator, tap: LossTap) -> Any:
             result = backward(loss, **kwargs)
         else:
             tap.open_abandoned(tap.optimizers, step_was_skipped=accelerator.optimizer_step_was_skipped)
-            before = [(attached, gradient_versions(attached)) for attached in tap.optimizers]
+            before = [(attached, gradients.versions(attached)) for attached in tap.optimizers]
             result = backward(loss, **kwargs)
             record(optimizers=_changed(before))
         # A gradient scaler and a backend that steps by itself change the gradients without a word, and rightly.
@@ -194,13 +195,13 @@ def _named(tap: LossTap, optimizer: Any) -> list[MomoOptimizer]:
     return inner
 
 
-def _changed(before: list[tuple[MomoOptimizer, dict[int, Any]]]) -> list[MomoOptimizer]:
+def _changed(before: list[tuple[MomoOptimizer, list[Any]]]) -> list[MomoOptimizer]:
     """Return the optimizers whose gradients differ from ``before``.
 
     Raises:
         RuntimeError: If none does: FSDP2 keeps the gradients of unsynchronized micro-batches elsewhere.
     """
-    changed = [optimizer for optimizer, versions in before if gradient_versions(optimizer) != versions]
+    changed = [optimizer for optimizer, old in before if gradients.versions(optimizer) != old]
     if not changed:
         raise RuntimeError(
             f"loss: {len(before)} MoMo optimizers share this accelerator, and neither the graph of the loss nor the"

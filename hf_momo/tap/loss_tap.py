@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.sharding import local_tensor
+from hf_momo.tap import gradients
 from hf_momo.tap.backends import Backend
 
 logger = logging.getLogger(__name__)
@@ -126,8 +126,8 @@ class LossTap:
         """
         if len(self.optimizers) < 2:
             return self.optimizers
-        leaves = _leaves(loss)
-        return [each for each in self.optimizers if any(id(param) in leaves for param in _params(each))]
+        leaves = gradients.leaves(loss)
+        return [each for each in self.optimizers if any(id(param) in leaves for param in gradients.params_of(each))]
 
     def record(
         self,
@@ -168,7 +168,7 @@ class LossTap:
         or_zero = step_was_skipped or len(self.optimizers) > 1
         for optimizer in optimizers:
             window = self._windows[optimizer]
-            if window.ended and _gradients_are_gone(optimizer, or_zero=or_zero):
+            if window.ended and gradients.are_gone(optimizer, or_zero=or_zero):
                 window.open()
 
     def record_clipping(
@@ -195,12 +195,12 @@ class LossTap:
         Only the version counter of one gradient per optimizer is read: no tensor is touched, no device waited for.
         """
         for optimizer in self.optimizers:
-            self._windows[optimizer].gradient = _first_version(optimizer)
+            self._windows[optimizer].gradient = gradients.first_version(optimizer)
 
     def optimizers_holding(self, params: Iterable[Tensor]) -> list[MomoOptimizer]:
         """Return the attached optimizers that hold any of ``params``."""
         given = {id(param) for param in params}
-        return [each for each in self.optimizers if any(id(param) in given for param in _params(each))]
+        return [each for each in self.optimizers if any(id(param) in given for param in gradients.params_of(each))]
 
     def open_window(self) -> None:
         """Forget what was recorded, for all attached optimizers."""
@@ -257,7 +257,7 @@ class LossTap:
     def _warn_of_changed_gradients(self, optimizer: MomoOptimizer, window: _Window) -> None:
         if window.gradient is None or window.warned:
             return
-        now = _first_version(optimizer)
+        now = gradients.first_version(optimizer)
         if now is None or now[0] != window.gradient[0] or now == window.gradient:
             return
         window.warned = True
@@ -268,45 +268,3 @@ class LossTap:
             " the gradients",
             type(optimizer).__name__,
         )
-
-
-def gradient_versions(optimizer: MomoOptimizer) -> dict[int, Any]:
-    """Return what identifies the gradients of ``optimizer`` as they are now."""
-    return {id(param): _version(param) for param in _params(optimizer)}
-
-
-def _params(optimizer: MomoOptimizer) -> Iterable[Tensor]:
-    # Looked up anew each time, because accelerate swaps the parameters of an optimizer (FSDP2).
-    return (param for group in optimizer.param_groups for param in group["params"])
-
-
-def _version(param: Tensor) -> tuple[int, int, int] | None:
-    """Return a key that changes whenever the gradient is written to or replaced, ``None`` without a gradient."""
-    grad = param.grad
-    if grad is None:
-        return None
-    with torch.no_grad():
-        return id(param), id(grad), local_tensor(grad)._version
-
-
-def _first_version(optimizer: MomoOptimizer) -> tuple[int, int, int] | None:
-    return next(filter(None, map(_version, _params(optimizer))), None)
-
-
-def _gradients_are_gone(optimizer: MomoOptimizer, *, or_zero: bool) -> bool:
-    # Looking for zeros waits for the device, as the scaler that skipped a step did.
-    return all(param.grad is None or (or_zero and not param.grad.any()) for param in _params(optimizer))
-
-
-def _leaves(loss: Tensor) -> set[int]:
-    """Return the ids of the tensors in which ``loss.backward()`` would accumulate gradients."""
-    found, seen, stack = set(), set(), [loss.grad_fn]
-    while stack:
-        node: Any = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.add(id(node.variable))
-        stack += [parent for parent, _ in node.next_functions]
-    return found

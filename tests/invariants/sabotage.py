@@ -39,7 +39,7 @@ SABOTAGES = {
         green=("torch/torch/self",),
     ),
     "no clearing of windows": Sabotage(
-        "hf_momo.tap.loss_tap._gradients_are_gone",
+        "hf_momo.tap.gradients.are_gone",
         lambda optimizer, *, or_zero: False,
         red=("ddp/loop/scaler", "one/loop/scaler"),
         green=("ddp/loop/accumulated", "ddp/loop/momo"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 from trainer.tiny import Classifier, class_examples, micro_batches, plain_loop
@@ -205,3 +209,33 @@ def test_a_name_that_is_not_connected() -> None:
     other = Momo([nn.Parameter(torch.ones(1))])
     with pytest.raises(ValueError, match=r"optimizer: got a Momo that is not connected to this accelerator"):
         gan.accelerator.backward(gan.critic_loss(), optimizer=[gan.of_critic, other])
+
+
+@pytest.fixture
+def one_rank() -> Iterator[None]:
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    yield
+    dist.destroy_process_group()
+
+
+def test_losses_of_fully_sharded_models_are_assigned_by_the_gradients(one_rank: None) -> None:
+    """FSDP2: a second training beside a first one that was not freed ended in an error."""
+    accelerator, mesh = Accelerator(cpu=True), init_device_mesh("cpu", (1,))
+    models = [fully_shard(nn.Linear(3, 1, bias=False), mesh=mesh) for _ in range(2)]
+    optimizers = [
+        create_optimizer("momo", model, accelerator=accelerator, lr=1e-3, lower_bound=-1e6) for model in models
+    ]
+    handed: list[float] = []
+    for optimizer in optimizers:
+        optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: handed.append(float(kwargs["loss"])))
+    for model, optimizer in 2 * list(zip(models, optimizers, strict=True)):
+        losses = []
+        for _ in range(2):  # the second backward adds to the gradients of the first
+            losses.append(model(torch.randn(5, 3)).mean())
+            accelerator.backward(losses[-1])
+        optimizer.step()
+        optimizer.zero_grad()
+        assert handed.pop() == pytest.approx(sum(losses).item())
+    models[0].set_requires_gradient_sync(False)
+    with pytest.raises(RuntimeError, match=r"loss: 2 MoMo optimizers share this accelerator"):
+        accelerator.backward(models[0](torch.randn(5, 3)).mean())
