@@ -138,7 +138,11 @@ def test_an_empty_closure_beside_a_loss_is_run_first(cls):
     (param,) = params = one()
     param.grad = torch.full_like(param, 4.0)
     optimizer = cls(params)
-    assert optimizer.step(lambda: param.grad.mul_(0.25) and None, loss=torch.tensor(3.0)) == 3.0
+
+    def clip():
+        param.grad.mul_(0.25)
+
+    assert optimizer.step(clip, loss=torch.tensor(3.0)) == 3.0
     assert float(optimizer.last_step.loss_avg) > 0.0
     assert torch.equal(param.grad, torch.ones_like(param))
 
