@@ -18,6 +18,7 @@ from transformers.training_args import OptimizerNames
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, parse_optim_args, unwrap_optimizer
 from hf_momo.tap.accelerator import connect, tap_accelerator
+from hf_momo.tap.factory import warn_that_all_decay
 from hf_momo.tap.loss_tap import LossTap
 from hf_momo.trainer.cards import CardMixin
 from hf_momo.trainer.checkpoints import CheckpointMixin
@@ -208,11 +209,7 @@ class MomoTrainerMixin(CardMixin, CheckpointMixin, HubMixin, _TrainerBase):
 
     def _decay_all_alike(self, optimizer: MomoOptimizer) -> None:
         if self.args.weight_decay:
-            logger.warning(
-                "weight_decay=%g is applied to biases and normalization layers too: DeepSpeed steps every parameter"
-                " group by itself, so there is one",
-                self.args.weight_decay,
-            )
+            warn_that_all_decay(self.args.weight_decay)
         for group in optimizer.param_groups:
             group["weight_decay"] = self.args.weight_decay
 
