@@ -196,6 +196,7 @@ class MomoOptimizer(torch.optim.Optimizer):
             num_steps=int(group["num_steps"]),
             capped_steps=int(group["capped_steps"]),
             skipped_steps=int(group["skipped_steps"]),
+            zero_steps=int(group.get("zero_steps", 0)),
         )
 
     # The parts of the step that differ between the optimizers.

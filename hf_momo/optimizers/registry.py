@@ -48,6 +48,15 @@ class OptimizerInfo:
         """Names that the Trainer's ``optim_args`` may hold."""
         return tuple(name for name in self.defaults if name not in _TRAINER_ARGUMENTS)
 
+    def options_from(self, args: Any) -> dict[str, Any]:
+        """Return the constructor's options that the Trainer has arguments for.
+
+        Args:
+            args: ``TrainingArguments``.
+        """
+        options = {"lr": args.learning_rate, "betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+        return {name: value for name, value in options.items() if name in self.defaults}
+
 
 _OPTIMIZERS = {
     info.name: info

@@ -13,7 +13,7 @@ from hf_momo.step_size import LossModel, Step
 # The scalars live in every parameter group, all groups the same values: group entries are what torch.save, deepcopy,
 # accelerate's prepare and distributed checkpoints all keep. Attributes and string keys in `state` get lost on some of
 # these ways, and per-parameter state is cast to the parameter's dtype on load.
-SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "skipped_steps")
+SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "skipped_steps", "zero_steps")
 
 Groups = Sequence[dict[str, Any]]
 
@@ -59,11 +59,12 @@ def write(groups: Groups, step: Step) -> None:
     taken = step.finite.to(step.scale.dtype)
     updates["capped_steps"] = first["capped_steps"] + taken * (step.scale >= 1.0)
     updates["skipped_steps"] = first["skipped_steps"] + (1.0 - taken)
+    # At learning rate 0, as at the start of a warm-up, a step size of 0 says nothing about the bound.
+    has_rate = sum(group["lr"] for group in groups) > 0.0
+    updates["zero_steps"] = first["zero_steps"] + taken * (step.scale <= 0.0) * has_rate
     targets, sources = [], []
     for group in groups:
-        updates["step_size"] = torch.where(
-            step.finite, step.scale * group["lr"] / step.bias_correction, group["step_size"]
-        )
+        updates["step_size"] = torch.where(step.finite, step.scale * group["lr"], group["step_size"])
         targets += [group[name] for name in SCALARS]
         sources += [updates[name] for name in SCALARS]
     # In place, so that a captured CUDA graph keeps reading and writing the same memory.
