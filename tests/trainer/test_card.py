@@ -17,6 +17,7 @@ from transformers import GPT2LMHeadModel, Trainer, TrainingArguments
 import hf_momo
 from hf_momo import MomoTrainer
 from hf_momo.hub.cards import MARKER
+from hf_momo.trainer import ModelCardMixin
 
 TOKEN = "hf_" + "AbCdEfGhIjKlMnOpQrSt"
 
@@ -128,7 +129,7 @@ def test_a_card_written_by_hand_stays(tmp_path: Path, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING, "hf_momo"):
         trainer.create_model_card()
     assert path.read_text(encoding="utf-8") == by_hand
-    assert "README.md was not made by a program and stays as it is" in caplog.text
+    assert "README.md was not generated, so it is not replaced" in caplog.text
     path.write_text(generated + "Something more.", encoding="utf-8")
     trainer.create_model_card()
     assert path.read_text(encoding="utf-8") == generated
@@ -160,17 +161,31 @@ def test_before_training_and_on_other_processes(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "README.md").exists()
 
 
-def test_the_stock_trainer_of_somebody_elses_script(tmp_path: Path) -> None:
+class CardsOfOurs(ModelCardMixin, Trainer):
+    """The cards alone, without MoMo."""
+
+
+def test_cards_are_a_mixin_of_their_own(tmp_path: Path) -> None:
+    args = TrainingArguments(**(tiny.quiet(tmp_path) | {"optim": "adamw_torch", "learning_rate": 1e-2}))
+    trainer = CardsOfOurs(model=tiny.Classifier(), args=args, train_dataset=tiny.class_examples())
+    trainer.train()
+    card = card_of(trainer, tasks="text-classification")
+    assert "`adamw_torch` takes the scheduled learning rate as it is" in card.text
+    assert card.data.pipeline_tag == "text-classification"
+
+
+def test_the_stock_trainer_of_a_script_writes_its_own_card(tmp_path: Path) -> None:
+    """``integrate`` gave every Trainer of a process these cards, also those that never used MoMo."""
     hf_momo.integrate()
     try:
         args = TrainingArguments(**(tiny.quiet(tmp_path) | {"optim": "momo_adam"}))
         trainer = Trainer(model=tiny.Classifier(), args=args, train_dataset=tiny.class_examples())
         trainer.train()
-        card = card_of(trainer, tasks="text-classification")
+        card = card_of(trainer)
     finally:
         hf_momo.integrate(undo=True)
-    assert "The cap was binding in" in card.text and {"hf_momo", "momo_adam"} <= set(card.data.tags)
-    assert card.data.pipeline_tag == "text-classification"
+    assert "This model card has been generated automatically according to the information the Trainer" in card.content
+    assert "hf_momo" not in card.content
 
 
 # peft 0.21 reads a property of models that transformers 5.23 has renamed.

@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hf_momo import MomoArgumentsMixin, MomoTrainerMixin
 from hf_momo.optimizers import MomoOptimizer
+from hf_momo.trainer import ModelCardMixin
 
 trl = pytest.importorskip("trl", reason="needs trl, and that Python 3.11")
 
@@ -26,8 +27,8 @@ class MomoSFTConfig(MomoArgumentsMixin, trl.SFTConfig):
     """No line more than this is needed."""
 
 
-class MomoSFTTrainer(MomoTrainerMixin, trl.SFTTrainer):
-    """No line more than this is needed."""
+class MomoSFTTrainer(MomoTrainerMixin, ModelCardMixin, trl.SFTTrainer):
+    """With our cards, which extend TRL's. Without them no line more than this is needed."""
 
 
 class ProbedSFTTrainer(_Probed, MomoSFTTrainer):
