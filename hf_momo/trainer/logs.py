@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import NamedTuple
 
 from hf_momo.optimizers import LastStep, MomoOptimizer
@@ -80,4 +81,6 @@ def _standstill(optimizer: MomoOptimizer, last: LastStep, since: _Counts) -> str
 def _safe_bound(averaged_loss: float, lower_bound: float) -> float:
     """Return a round number well below the loss and the present bound."""
     low = min(averaged_loss, lower_bound)
-    return float(f"{low - max(1.0, abs(low)):.1g}")
+    bound = low - max(1.0, abs(low))
+    unit = 10.0 ** math.floor(math.log10(abs(bound))) if bound else 1.0
+    return math.floor(bound / unit) * unit
