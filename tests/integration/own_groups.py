@@ -1,7 +1,7 @@
-"""A training script whose Trainer makes its own parameter groups, as sentence-transformers does.
+"""A training script whose Trainer makes its own parameter groups, like sentence-transformers.
 
-The loss has parameters that the model does not have, and its layers have rates of their own. Run as a script, it says
-what training did to them: ``python own_groups.py --output_dir OUT --optim momo_adam ...``.
+The loss has parameters that the model does not have, and layers have their own learning rates. As a script,
+``python own_groups.py --output_dir OUT --optim momo_adam ...`` writes how far training moved them.
 """
 
 import json
@@ -17,7 +17,7 @@ HEAD_RATE, FROZEN_RATE = 0.5, 0.0
 
 
 class SoftmaxLoss(nn.Module):
-    """An encoder, and a head that belongs to the loss."""
+    """Loss with an encoder, and a head that belongs to the loss alone."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class SoftmaxLoss(nn.Module):
 
 
 def groups_of(loss):
-    """The first layer at rate 0, the second at the Trainer's, the head at its own."""
+    """Return groups with the first layer at rate 0, the second at the Trainer's rate, the head at its own."""
     return [
         {"params": list(loss.model[0].parameters()), "lr": FROZEN_RATE},
         {"params": list(loss.model[2].parameters())},
@@ -38,14 +38,14 @@ def groups_of(loss):
 
 
 class ClearGradients(TrainerCallback):
-    """The Trainer clears the gradients of its model, and knows nothing of the loss."""
+    """Callback that clears the gradients of the loss, since the Trainer clears only those of its model."""
 
     def on_step_end(self, args, state, control, optimizer=None, **kwargs):
         optimizer.zero_grad()
 
 
 class LossTrainer(Trainer):
-    """A Trainer that trains the parameters of its loss. How it makes the groups is left to its subclasses."""
+    """Trainer that trains the parameters of its loss. Subclasses make the groups."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -86,7 +86,7 @@ class StaticMethod(LossTrainer):
 
 
 class OwnOptimizer(LossTrainer):
-    """As LLaVA's Trainer: asks the stock class, and never calls the stock method."""
+    """Trainer like LLaVA's, which asks the stock class by name and never calls the stock ``create_optimizer``."""
 
     def create_optimizer(self, model=None):
         if self.optimizer is None:
@@ -108,7 +108,7 @@ def encoder():
 
 
 def train(trainer):
-    """How far each group moved, and the rates of the groups."""
+    """Train; return how far each layer moved, and the rates of the groups."""
     parts = {"first": trainer.model[0], "second": trainer.model[2], "head": trainer.loss.head}
     before = {name: part.weight.detach().clone() for name, part in parts.items()}
     trainer.train()

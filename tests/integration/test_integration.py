@@ -232,7 +232,7 @@ def test_other_optimizers_train_as_without_integrate(tmp_path: Path) -> None:
 
 
 def stock_errors_and_card(folder: Path) -> dict[str, Any]:
-    """What a Trainer with AdamW is and does beside training."""
+    """Return class, callbacks, error, card and logs of a Trainer with AdamW."""
     trainer: Any = Trainer(
         Classifier(), arguments(folder, optim="adamw_torch", max_steps=1), train_dataset=class_examples()
     )
@@ -251,7 +251,7 @@ def stock_errors_and_card(folder: Path) -> dict[str, Any]:
 
 
 def test_a_trainer_with_another_optimizer_is_the_stock_trainer(tmp_path: Path) -> None:
-    """It had another class, one callback more, other messages for a wrong checkpoint, and another card."""
+    """The Trainer had another class, one callback more, other messages for a wrong checkpoint, and another card."""
     before = stock_errors_and_card(tmp_path / "out")
     hf_momo.integrate()
     try:
@@ -263,7 +263,7 @@ def test_a_trainer_with_another_optimizer_is_the_stock_trainer(tmp_path: Path) -
 
 
 def test_momo_adds_what_it_needs_and_no_more(integrated: None, tmp_path: Path) -> None:
-    """Cards, checkpoints and pushing belong to the script: only the loss, the names and the logs are ours."""
+    """Cards, checkpoints and pushing stay the script's; the mixin adds the loss, the names and the logs."""
     stock: Any = Trainer(Classifier(), arguments(tmp_path), train_dataset=class_examples())
     trainer: Any = Trainer(Classifier(), arguments(tmp_path, optim="momo_adam"), train_dataset=class_examples())
     assert type(trainer).__mro__[1:] == (MomoTrainerMixin, *Trainer.__mro__)
@@ -315,7 +315,7 @@ def test_momo_given_to_a_trainer_whose_optim_is_another(integrated: None, how: s
     assert trainer.optimizer.optimizer.last_step.num_steps == 3
 
 
-# The class that files saved by earlier versions name, and the function that their optimizer name is made with.
+# Names in files saved by earlier versions: the class of the arguments, and the function that makes the enum's member.
 OLD_PICKLES = {
     "arguments": ("hf_momo.trainer", "MomoTrainingArguments"),
     "name": ("hf_momo.integration", "optimizer_name"),
@@ -324,9 +324,9 @@ OLD_PICKLES = {
 
 @pytest.mark.parametrize(("module", "name"), OLD_PICKLES.values(), ids=OLD_PICKLES)
 def test_training_args_bin_of_earlier_versions(module: str, name: str, tmp_path: Path) -> None:
-    """The modules have moved since, and a file must load where nothing of hf_momo was imported."""
+    """The code has moved since, and a file must load in a process that has not imported hf_momo."""
     argument = "momo_adam" if name == "optimizer_name" else str(tmp_path)
-    # By hand, since pickle itself writes the modules of today: a global, its one argument, and a call.
+    # pickle itself would write the present modules. This is a global, its one argument, and a call.
     call = f"c{module}\n{name}\n(V{argument}\ntR."
     path = tmp_path / "old.pkl"
     path.write_bytes(call.encode())

@@ -1,4 +1,4 @@
-"""Trainers that make their own parameter groups keep them, however they do it and however MoMo came to them."""
+"""Trainers that make their own parameter groups keep them with MoMo, whatever kind of method makes them."""
 
 from __future__ import annotations
 
@@ -56,10 +56,9 @@ def check(result: dict[str, Any], rate: float = LEARNING_RATE) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("make", [with_mixin, with_integrate])
 def test_the_groups_of_the_trainer_are_trained(make: Any, kind: Any, optim: str, tmp_path: Path) -> None:
-    """An instance method was called on the class, so it ended in an AttributeError, or not at all.
+    """With ``momo_adam`` the head of sentence-transformers' ``SoftmaxLoss`` was never trained.
 
-    The first happened to every stock optimizer. With ``momo_adam`` the head of sentence-transformers' SoftmaxLoss was
-    never trained, and per-layer rates were ignored.
+    Its instance method was not called at all, and for stock optimizers called on the class: an AttributeError.
     """
     options = quiet(tmp_path) | {"optim": optim, "learning_rate": LEARNING_RATE}
     trainer = make(kind, options)
@@ -96,7 +95,7 @@ def test_the_training_is_that_of_the_same_groups_in_a_plain_loop(tmp_path: Path)
 
 @pytest.mark.parametrize("kind", [own_groups.LossTrainer, own_groups.InstanceMethod])
 def test_the_names_are_known_outside_of_training(kind: Any, tmp_path: Path) -> None:
-    """A Trainer of the user may ask for class and options itself."""
+    """A user's Trainer may ask for the class and the options itself."""
     trainer = with_mixin(kind, quiet(tmp_path) | {"optim": "momo_adam", "learning_rate": LEARNING_RATE})
     cls, options = trainer.get_optimizer_cls_and_kwargs(trainer.args)
     assert (cls, options["lr"]) == (MomoAdam, LEARNING_RATE)

@@ -1,4 +1,4 @@
-"""The argument classes: names, caps, options, the command line, files, and what becomes of them on disk."""
+"""The argument classes: names, learning rates, options, the command line, files and pickles."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class TestOnDisk:
         assert (other.optim, other.optim_args, other.learning_rate) == ("momo", "beta=0.5", 3.0)
         assert dataclasses.replace(args, optim="momo_adam", optim_args=None).optim == "momo_adam"
 
-    # A key of to_dict in transformers 4, which warns of every value that it is given.
+    # to_dict of transformers 4 contains this key, and its own constructor warns of it.
     @pytest.mark.filterwarnings("ignore:`--push_to_hub_token` is deprecated:FutureWarning")
     def test_a_dictionary_makes_the_same_arguments(self, tmp_path: Path) -> None:
         args = arguments(tmp_path, optim="momo", optim_args="beta=0.5", learning_rate=2.0)

@@ -1,4 +1,4 @@
-"""The card that a Trainer writes says what its run was, and nothing about the machine or its user."""
+"""The card that a Trainer writes describes its run, and says nothing about the machine or its user."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def test_a_card_written_by_hand_stays(tmp_path: Path, caplog: pytest.LogCaptureF
     path = tmp_path / "README.md"
     trainer.create_model_card()
     generated = path.read_text(encoding="utf-8")
-    # Without the marker it is the user's own; with it, it is made anew.
-    by_hand = generated.replace(f"<!-- {MARKER} -->\n\n", "My own words.\n\n")
+    # A card without the marker is the user's own and stays; one with the marker is replaced.
+    by_hand = generated.replace(f"<!-- {MARKER} -->\n\n", "Written by hand.\n\n")
     path.write_text(by_hand, encoding="utf-8")
     with caplog.at_level(logging.WARNING, "hf_momo"):
         trainer.create_model_card()
@@ -162,7 +162,7 @@ def test_before_training_and_on_other_processes(tmp_path: Path, monkeypatch: pyt
 
 
 class CardsOfOurs(ModelCardMixin, Trainer):
-    """The cards alone, without MoMo."""
+    """A Trainer with the cards, and without MoMo."""
 
 
 def test_cards_are_a_mixin_of_their_own(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_an_adapter(tmp_path: Path) -> None:
     assert str(tmp_path) not in card.content
     trained_parameters = sum(each.numel() for each in adapter.parameters() if each.requires_grad)
     assert f"({trained_parameters:,} of them trained)" in card.text
-    # PEFT adds its lines to a card that is there when the model is saved again; ours replaces the whole.
+    # PEFT adds its lines to an existing card when it saves the model again. Our card replaces all of it.
     trainer.save_model()
     trainer.create_model_card()
     assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8") == card.content

@@ -28,7 +28,7 @@ OURS = {"step_size", "lower_bound", "step_capped", "skipped_steps", "zero_steps"
 
 
 class StepSizes(TrainerCallback):
-    """Reads the step size and its cap after every step."""
+    """Callback that reads the step size and its cap after every step."""
 
     def __init__(self) -> None:
         self.capped: list[bool] = []
@@ -124,7 +124,7 @@ def test_tensorboard_shows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 class Snapshots(TrainerCallback):
-    """The weights before the first and after every step."""
+    """Callback that copies the weights before the first step and after every step."""
 
     def __init__(self) -> None:
         self.weights: list[list[torch.Tensor]] = []
@@ -209,7 +209,7 @@ def test_the_share_of_a_window_of_skipped_steps_alone_is_zero(tmp_path: Path) ->
 
 
 class Shifted(MomoTrainer):
-    """A loss that is negative, like that of a policy gradient or of a density."""
+    """A Trainer with a negative loss, like that of a policy gradient or of a density."""
 
     shift = -10.0
 
@@ -229,7 +229,7 @@ def shifted_run(folder: Path, **options: Any) -> Shifted:
 
 @pytest.mark.parametrize("optim", list_optimizers())
 def test_a_loss_below_its_bound_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, optim: str) -> None:
-    """Policy gradients, densities and cosine losses stopped training without a word: every step was 0."""
+    """With policy gradients, densities and cosine losses every step was 0, and nothing said so."""
     before = weights_of(Classifier())
     with caplog.at_level("WARNING", logger="hf_momo"):
         trainer = shifted_run(tmp_path, optim=optim)

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed from its checkpoint is the unbroken run, to the bit."""
+"""A run that is killed and resumed from its checkpoint equals the unbroken run to the bit."""
 
 from __future__ import annotations
 
