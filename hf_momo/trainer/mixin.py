@@ -95,7 +95,7 @@ class MomoTrainerMixin(_TrainerBase):
             self.loss_tap = tap_accelerator(self.accelerator)
         correct_loss_scale(self)
 
-    @_ClassOrInstanceMethod
+    @_ClassOrInstanceMethod  # type: ignore[override]
     def get_optimizer_cls_and_kwargs(self_or_cls: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the class and the options of the optimizer that the training arguments name."""
         with _known_names():

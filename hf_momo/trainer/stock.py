@@ -189,7 +189,8 @@ def _mix_in(name: str, *, before: bool) -> Callable[[], None]:
 def _use_mixin_for_momo(trainer: Any) -> None:
     if not isinstance(trainer, MomoTrainerMixin) and _trains_with_momo(trainer):
         # Another class and not wrapped methods, so that the mixin comes before what the Trainer's own class overrides.
-        trainer.__class__ = _mixed(type(trainer))
+        own: Any = type(trainer)
+        trainer.__class__ = _mixed(own)
         trainer.set_up_momo()
 
 
