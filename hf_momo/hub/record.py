@@ -83,12 +83,13 @@ def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, 
     recorded = {name: portable(dataclasses.asdict(each)) for name, each in settings.items()}
     args = trainer.args
     distributed = args.distributed_state.distributed_type if args.world_size > 1 else None
+    # Arguments that a resumed checkpoint has overridden, which only the Trainer of this package knows.
+    restored = getattr(trainer, "restored_arguments", {})
     return {
         **run_record(trainer.model, trainer.optimizer, args.device, args.world_size, distributed),
         "base_model": hub_name(getattr(getattr(trainer.model, "config", None), "_name_or_path", None)),
         "datasets": [name for name in (hub_name(each) for each in _dataset_names(settings)) if name],
-        # A resumed checkpoint may have overridden arguments, which the Trainer of this package knows.
-        "settings": {**recorded, "training": _training_settings(args) | getattr(trainer, "restored_arguments", {})},
+        "settings": {**recorded, "training": {**_training_settings(args), **restored}},
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "train_runtime": summary.get("train_runtime"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer, TrainingArguments
@@ -79,7 +80,14 @@ class MomoTrainerMixin(_TrainerBase):
     """
 
     loss_tap: LossTap
-    restored_arguments: dict[str, Any]
+    restored_arguments: Mapping[str, Any] = MappingProxyType({})
+
+    # Not set by the constructor: an extended class may make its optimizer in its own.
+    _given_settings: Settings = ()
+
+    @functools.cached_property
+    def _step_log(self) -> StepLog:
+        return StepLog()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -87,19 +95,16 @@ class MomoTrainerMixin(_TrainerBase):
 
     def set_up_momo(self) -> None:
         """Do what the mixin's constructor adds to the Trainer's."""
-        self._step_log = StepLog()
-        self._given_settings: Settings = []
-        self.restored_arguments = {}
         if is_momo(self.args.optim):
             # Not only in create_optimizer: an unsupported backend is refused before the data are prepared.
             self.loss_tap = tap_accelerator(self.accelerator)
         correct_loss_scale(self)
 
-    @_ClassOrInstanceMethod  # type: ignore[override]
-    def get_optimizer_cls_and_kwargs(self_or_cls: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the class and the options of the optimizer that the training arguments name."""
+    def _get_optimizer_cls_and_kwargs(self_or_cls: Any, *args: Any, **kwargs: Any) -> Any:
         with _known_names():
             return super().get_optimizer_cls_and_kwargs(*args, **kwargs)
+
+    get_optimizer_cls_and_kwargs: Any = _ClassOrInstanceMethod(_get_optimizer_cls_and_kwargs)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Create the optimizer as the Trainer does, and connect it to the accelerator.

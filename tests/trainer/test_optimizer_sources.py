@@ -100,6 +100,28 @@ def test_a_class_and_arguments_of_the_user(tmp_path: Path) -> None:
     )
 
 
+class EagerTrainer(Trainer):
+    """A Trainer that makes its optimizer in its constructor, like some of TRL's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.create_optimizer()
+
+
+class MomoEagerTrainer(MomoTrainerMixin, EagerTrainer):
+    pass
+
+
+def test_an_optimizer_made_in_the_constructor(tmp_path: Path) -> None:
+    trainer = MomoEagerTrainer(
+        model=Classifier(), args=arguments(tmp_path, optim="momo_adam"), train_dataset=class_examples()
+    )
+    made = trainer.optimizer
+    trainer.train()
+    assert unwrap_optimizer(trainer.optimizer) is made
+    assert [entry["step_size"] > 0 for entry in training_logs(trainer)] == [True] * 4
+
+
 def test_model_init(tmp_path: Path) -> None:
     """Every ``train()`` makes a new model and a new optimizer, and attaches the tap to it."""
     trainer = MomoTrainer(
