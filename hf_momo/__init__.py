@@ -6,8 +6,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hf_momo.optimizers import LastStep, Momo, MomoAdam, adamw_state_dict, load_adamw_state_dict
-from hf_momo.optimizers.registry import OptimizerInfo, get_optimizer_info, list_optimizers
+from hf_momo.optimizers import LastStep, adamw_state_dict, load_adamw_state_dict, registry
+from hf_momo.optimizers.registry import *  # noqa: F403 (the optimizers, and the functions that list them)
 from hf_momo.tap.accelerator import connect
 from hf_momo.tap.factory import create_optimizer
 from hf_momo.tap.loss_tap import LossTap
@@ -40,24 +40,20 @@ _LAZY = {
 __all__ = [
     "LastStep",
     "LossTap",
-    "Momo",
-    "MomoAdam",
     "MomoArgumentsMixin",
     "MomoSeq2SeqTrainer",
     "MomoSeq2SeqTrainingArguments",
     "MomoTrainer",
     "MomoTrainerMixin",
     "MomoTrainingArguments",
-    "OptimizerInfo",
     "adamw_state_dict",
     "connect",
     "create_optimizer",
-    "get_optimizer_info",
     "integrate",
     "last_complete_checkpoint",
-    "list_optimizers",
     "load_adamw_state_dict",
 ]
+__all__ += registry.__all__
 
 
 def __getattr__(name: str) -> Any:

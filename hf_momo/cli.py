@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import runpy
 import sys
 from collections.abc import Sequence
 
+import hf_momo
 from hf_momo.hub.push import add_push_parser
 from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers
 from hf_momo.sweep.cli import add_sweep_parser
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     parser = argparse.ArgumentParser(prog="hf-momo", description="MoMo's adaptive learning rates for Hugging Face.")
+    parser.add_argument("--version", action="version", version=f"hf_momo {hf_momo.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="the optimizers, their defaults and what --optim_args they take")
     listing.set_defaults(func=_list)
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run", help=_RUN_HELP, description=_RUN_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     run.add_argument("-m", "--module", action="store_true", help="SCRIPT is the name of a module, as for python -m")
-    run.add_argument("script", metavar="SCRIPT", help="a Python file, or with -m a module")
+    run.add_argument("script", metavar="SCRIPT", nargs="?", help="a Python file, or with -m a module")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="arguments of the script")
     run.set_defaults(func=_run)
     add_sweep_parser(commands)
@@ -60,22 +63,39 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if not options.module and not os.path.isfile(options.script):
-        raise UsageError(f"SCRIPT: got {options.script!r}, must be a Python file (or use -m MODULE)")
+    if options.module:
+        sys.path.insert(0, os.getcwd())
+    elif options.script is not None:
+        # As `python SCRIPT` does, so that the script finds the modules beside it.
+        sys.path.insert(0, os.path.dirname(os.path.abspath(options.script)))
+    _check_script(options.script, options.module)
     # Only now: `hf-momo list` needs torch alone.
+    from hf_momo.trainer.command_line import check_optim
     from hf_momo.trainer.stock import integrate
 
+    check_optim(options.arguments)
     integrate()
     sys.argv = [options.script, *options.arguments]
     try:
         if options.module:
-            sys.path.insert(0, os.getcwd())
             runpy.run_module(options.script, run_name="__main__", alter_sys=True)
         else:
-            # As `python SCRIPT` does, so that the script finds the modules beside it.
-            sys.path.insert(0, os.path.dirname(os.path.abspath(options.script)))
             runpy.run_path(options.script, run_name="__main__")
     finally:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             wait_until_threads_rest()
     return 0
+
+
+def _check_script(script: str | None, is_module: bool) -> None:
+    if script is None:
+        raise UsageError("SCRIPT is missing; usage: hf-momo run [-m] SCRIPT [ARGS ...]")
+    if not is_module and not os.path.isfile(script):
+        raise UsageError(f"SCRIPT: got {script!r}, must be a Python file (or use -m MODULE)")
+    if is_module:
+        try:
+            found = importlib.util.find_spec(script)
+        except (ImportError, ValueError):  # a parent package that is missing, or a name that is none
+            found = None
+        if found is None:
+            raise UsageError(f"-m: got {script!r}, which is not a module that Python can import from here")

@@ -9,6 +9,7 @@ DTensor's placements say how often each of its pieces is held (FSDP2, HSDP, tens
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -17,6 +18,35 @@ from torch import Tensor
 
 ProcessGroup: TypeAlias = "dist.ProcessGroup | Literal['self'] | None"
 """Ranks that train one model together: ``None`` for all of the job, a group of them, or this rank by itself."""
+
+
+@dataclass
+class Ranks:
+    """The ranks that train one model together, as one optimizer sees them. A fact of the job and not of a checkpoint.
+
+    Attributes:
+        process_group: ``None`` for all ranks, a group, or ``"self"``.
+        sharded: Whether plain parameters are pieces of a partition (FSDP1, ZeRO), held by one rank each.
+    """
+
+    process_group: ProcessGroup = None
+    sharded: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not (self.process_group is None or isinstance(self.process_group, str)):
+            raise TypeError(
+                "process_group: an optimizer with a process group of its own cannot be copied or pickled, because the"
+                " group belongs to this process; save optimizer.state_dict() instead"
+            )
+        return self.__dict__
+
+    def num_replicas(self, params: Sequence[Tensor]) -> list[int]:
+        """Return how many ranks hold the same piece of each parameter."""
+        return num_replicas(params, self.process_group, sharded=self.sharded)
+
+    def sum(self, loss: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of the losses and the sum of the shares over the ranks."""
+        return sum_over_ranks(loss, sums, self.process_group)
 
 
 def check_process_group(process_group: Any) -> ProcessGroup:
@@ -42,14 +72,14 @@ def check_process_group(process_group: Any) -> ProcessGroup:
 
 
 def num_ranks(process_group: ProcessGroup) -> int:
-    """Number of ranks that train together, 1 where ``torch.distributed`` is not in use."""
+    """Return the number of ranks that train together, 1 where ``torch.distributed`` is not in use."""
     if process_group == "self" or not (dist.is_available() and dist.is_initialized()):
         return 1
     return dist.get_world_size(process_group)
 
 
 def num_replicas(params: Sequence[Tensor], process_group: ProcessGroup, *, sharded: bool) -> list[int]:
-    """For each parameter, the number of ranks that hold the same piece of it as this one.
+    """Return, for each parameter, how many ranks hold the same piece of it as this one.
 
     Args:
         params: Plain tensors or DTensors on a mesh of any dimension.
@@ -86,12 +116,12 @@ def _replicas_of_dtensor(param: Tensor, ranks: int) -> int:
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
-    """The piece of ``tensor`` that this rank holds: itself, or a DTensor's local tensor (which may be empty)."""
+    """Return the piece of ``tensor`` that this rank holds: itself, or a DTensor's local tensor (which may be empty)."""
     return tensor.to_local() if _is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def local_grad(grad: Tensor, param: Tensor) -> Tensor:
-    """The piece of ``grad`` that belongs to this rank's piece of ``param``."""
+    """Return the piece of ``grad`` that belongs to this rank's piece of ``param``."""
     if _is_dtensor(grad) and grad.placements != param.placements:  # type: ignore[attr-defined]
         # Tensor parallelism may leave the gradient of a replicated parameter as terms of a sum.
         grad = grad.redistribute(placements=param.placements)  # type: ignore[attr-defined]
@@ -99,7 +129,7 @@ def local_grad(grad: Tensor, param: Tensor) -> Tensor:
 
 
 def sum_over_ranks(loss: Tensor, sums: Tensor, process_group: ProcessGroup = None) -> tuple[Tensor, Tensor]:
-    """Mean of the losses and sum of the shares, by one all-reduce where there are several ranks.
+    """Return the mean of the losses and the sum of the shares, by one all-reduce where there are several ranks.
 
     Args:
         loss: 0-d, the loss of this rank.

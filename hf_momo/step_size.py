@@ -1,16 +1,16 @@
-"""The model of the loss, and the step size that minimises it.
+"""The model of the loss, and the step that minimises it.
 
 One pure rule on 0-d tensors, shared by every optimizer of this package. It knows nothing of parameters, kernels or
-ranks: it is given the loss and three inner products per parameter group, and returns new averages and the step.
+ranks: it gets the loss and three inner products per parameter group, and returns the new averages and the step.
 
 Source: Schaipp, Ohana, Eickenberg, Defazio, Gower, "MoMo: Momentum Models for Adaptive Learning Rates", ICML 2024
 (arXiv 2305.07583): the model of the loss is equation (6), the step size Algorithms 1 and 2, the estimated lower bound
-section 4. The joint solution over parameter groups and the sample weight are this package's own; with one group and no
-clipping they reduce to the paper's.
+section 4. The joint solution over parameter groups, the sample weight and the rule for directions other than SGD's and
+Adam's are this package's own; with one group and no clipping they reduce to the paper's.
 
-Legend, paper letter to name: ``f-bar`` ``loss_avg``; ``gamma`` ``grad_dot_param_avg``; ``d`` ``exp_avg``; ``D`` the
-metric; ``rho`` ``bias_correction``; ``alpha`` ``lr``; ``lambda`` ``weight_decay``; ``f_*`` ``lower_bound``; ``tau``
-``step_size``.
+Legend, paper letter to name: ``f-bar`` ``loss_avg``; ``gamma`` ``grad_dot_param_avg``; ``d`` the averaged gradient;
+``D`` the metric; ``rho`` ``bias_correction``; ``alpha`` ``lr``; ``lambda`` ``weight_decay``; ``f_*`` ``lower_bound``;
+``tau`` the step size.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from torch import Tensor
 
 
 class LossModel(NamedTuple):
-    """What the optimizer remembers of the loss. All fields are 0-d tensors of one device and floating dtype."""
+    """State of the model of the loss. All fields are 0-d tensors of one device and floating dtype."""
 
     num_steps: Tensor
-    """Steps taken so far (skipped ones not counted)."""
+    """Number of steps taken; skipped steps are not counted."""
     loss_avg: Tensor
     """Running average of the batch losses, each times its sample weight."""
     grad_dot_param_avg: Tensor
@@ -38,15 +38,75 @@ class LossModel(NamedTuple):
     """Lower bound of the loss, in units of the loss."""
 
 
-class GroupSums(NamedTuple):
-    """Inner products of one step, one entry per parameter group (three tensors of shape ``(G,)``)."""
+class Averaging(NamedTuple):
+    """Weights of the running averages in one step, decided once for the rule, the kernels and the update.
 
-    exp_avg_dot_param: Tensor
-    """``<d, x>`` with the new momentum ``d`` and the parameters before the step."""
+    The model of this step is ``model_beta * old + (1 - model_beta) * new``; ``beta * old + (1 - beta) * new`` is kept
+    for the next one. Both betas are the same except for methods that look ahead (Nesterov, Lion).
+    """
+
+    beta: float
+    """Weight of the past in what is kept, in [0, 1)."""
+    model_beta: float
+    """Weight of the past in the direction and the model of this step, in [0, 1)."""
+    is_first: Tensor | None
+    """0-d bool: whether this sample starts the averages. ``None`` where they start at zero."""
+    bias_correction: Tensor
+    """0-d, sum of the weights of all samples in the direction: 1 where the averages start at the first sample."""
+
+    @property
+    def grad_weight(self) -> Tensor:
+        """0-d, weight of the new gradient in the direction."""
+        weight = torch.full_like(self.bias_correction, 1.0 - self.model_beta)
+        return weight if self.is_first is None else torch.where(self.is_first, 1.0, weight)
+
+    def kept(self, average: Tensor, sample: Tensor) -> Tensor:
+        """Return the average to keep after ``sample``."""
+        return self._mean(average, sample, self.beta)
+
+    def in_model(self, average: Tensor, sample: Tensor) -> Tensor:
+        """Return the average that stands in the model of this step."""
+        return self._mean(average, sample, self.model_beta)
+
+    def _mean(self, average: Tensor, sample: Tensor, beta: float) -> Tensor:
+        updated = beta * average + (1.0 - beta) * sample
+        return updated if self.is_first is None else torch.where(self.is_first, sample, updated)
+
+
+def averaging(
+    num_steps: Tensor, beta: float, *, model_beta: float | None = None, start_at_first_sample: bool = False
+) -> Averaging:
+    """Return the weights of the running averages in the step after ``num_steps`` steps.
+
+    Args:
+        num_steps: 0-d, number of steps taken so far.
+        beta: Weight of the past in what is kept, in [0, 1).
+        model_beta: Weight of the past in the direction of this step, in [0, 1); ``beta`` if left out.
+        start_at_first_sample: Whether the averages begin at the first sample, rather than at zero with a bias
+            correction.
+    """
+    model_beta = beta if model_beta is None else model_beta
+    if start_at_first_sample:
+        return Averaging(beta, model_beta, num_steps == 0, torch.ones_like(num_steps))
+    correction = bias_correction(beta, num_steps + 1)
+    if model_beta != beta:
+        correction = 1.0 - model_beta * (1.0 - bias_correction(beta, num_steps))
+    return Averaging(beta, model_beta, None, correction)
+
+
+class GroupSums(NamedTuple):
+    """Inner products of one step, one entry per parameter group (three tensors of shape ``(G,)``).
+
+    ``d`` is the averaged gradient, ``x`` the parameters before the step, ``g`` the gradient, and ``u`` the update that
+    the base method would make at learning rate 1.
+    """
+
+    direction_dot_param: Tensor
+    """``<d, x>``."""
     grad_dot_param: Tensor
     """``<g, x>``."""
-    direction_norm_sq: Tensor
-    """``||d||^2`` in the inverse metric, divided by the bias correction of ``d``."""
+    slope: Tensor
+    """``<d, u>``: decrease of the model along ``u``. In a quadratic metric ``||d||^2 / bias_correction``."""
 
 
 class GroupSettings(NamedTuple):
@@ -54,33 +114,43 @@ class GroupSettings(NamedTuple):
 
     lr: float | Tensor
     """Cap on the step size."""
-    weight_decay: float
-    """Coefficient of the quadratic penalty in the metric."""
+    weight_decay: float | Tensor
+    """Coefficient of the weight decay."""
+    decoupled: bool = False
+    """Whether parameters shrink by ``1 - lr * weight_decay`` before the step, in the model too, instead of by the
+    proximal ``1 / (1 + lr * weight_decay)`` after it."""
 
     @property
     def shrinkage(self) -> float | Tensor:
-        """Factor ``1 / (1 + lr * weight_decay)`` of the proximal decay."""
+        """Factor of the weight decay on the parameters."""
+        if self.decoupled:
+            return 1.0 - self.lr * self.weight_decay
         return 1.0 / (1.0 + self.lr * self.weight_decay)
+
+    @property
+    def slope_factor(self) -> float | Tensor:
+        """Factor of the slope in the decrease of the model: a proximal decay shortens the step too."""
+        return self.lr if self.decoupled else self.lr * self.shrinkage
 
 
 class Step(NamedTuple):
-    """Outcome of the rule. On a step that is not finite ``model`` is the old one and ``scale`` means nothing."""
+    """Outcome of the rule. In a step that is not finite ``model`` is the old one and the rest has no meaning."""
 
     model: LossModel
     scale: Tensor
-    """Share of the cap that is applied, in [0, 1] (``t`` of the design)."""
-    bias_correction: Tensor
-    """``rho``: the step size of a group is ``scale * lr / bias_correction``."""
+    """Share of the cap that is applied, in [0, 1]: the step size of a group is ``scale * lr``."""
+    below_bound: Tensor
+    """0-d bool: whether the model is at or below the lower bound, so that ``scale`` is 0."""
     finite: Tensor
     """0-d bool: whether loss, sums and the new model were all finite, so the step may be committed."""
 
 
 def bias_correction(beta: float, num_steps: Tensor) -> Tensor:
-    """``1 - beta ** num_steps``, accurate in float32 also for ``beta`` near 1.
+    """Return ``1 - beta ** num_steps``, accurate in float32 also for ``beta`` near 1.
 
     Args:
         beta: Weight of the past in a running average that starts at zero, in [0, 1).
-        num_steps: Number of samples averaged, at least 1; any shape.
+        num_steps: Number of samples averaged; any shape.
 
     Returns:
         Tensor of the shape and dtype of ``num_steps``.
@@ -100,43 +170,43 @@ def take_step(
     loss: Tensor,
     sums: GroupSums,
     groups: Sequence[GroupSettings],
+    averaging: Averaging,
     *,
-    beta: float,
     sample_weight: Tensor | float,
-    start_at_first_sample: bool,
     initial_lower_bound: float,
     adapt_lower_bound: bool,
 ) -> Step:
     """Average the new sample into the model of the loss and find the step that minimises it.
 
-    The step is the exact minimiser of ``max(model, weight_avg * lower_bound) / bias_correction`` plus, for every
-    group, the proximal terms ``||x_i - x_i^k||^2_D / (2 lr_i) + weight_decay_i / 2 * ||x_i||^2_D``.
+    In quadratic metrics the step is the exact minimiser of ``max(model, weight_avg * lower_bound) / bias_correction``
+    plus, for every group, ``||x_i - x_i^k||^2_D / (2 lr_i) + weight_decay_i / 2 * ||x_i||^2_D``. For updates of
+    constant length it is the exact minimiser of the truncated model over the balls of radius ``lr_i``.
 
     Args:
         model: State before the step.
-        loss: 0-d, the batch loss as it was back-propagated but for the sample weight.
+        loss: 0-d, the batch loss as back-propagated, without the sample weight.
         sums: Inner products of this step over all parameters of each group.
         groups: Settings of each group, in the order of ``sums``.
-        beta: Weight of the past in the averages, in [0, 1).
-        sample_weight: Factor in (0, 1] by which the gradient was scaled after it was computed (gradient clipping), and
-            the loss was not.
-        start_at_first_sample: Whether the averages begin at the first sample, rather than at zero with a bias
-            correction.
-        initial_lower_bound: The user's bound: the floor of an estimated one.
+        averaging: Weights of the running averages in this step.
+        sample_weight: Factor in (0, 1] by which the gradient was scaled after it was computed (gradient clipping)
+            while the loss was not.
+        initial_lower_bound: The user's bound; the floor of an estimated one.
         adapt_lower_bound: Whether the bound is estimated on the fly (the paper's MoMo*).
 
     Returns:
-        The new model of the loss, the share of the cap, the bias correction, and whether the step is finite.
+        The new model of the loss, the share of the cap, and whether the step is finite.
     """
-    num_steps = model.num_steps + 1
-    first = (model.num_steps == 0) if start_at_first_sample else None
-    loss_avg = _running_average(model.loss_avg, loss * sample_weight, beta, first)
-    grad_dot_param_avg = _running_average(model.grad_dot_param_avg, sums.grad_dot_param.sum(), beta, first)
-    weight_avg = _running_average(model.weight_avg, torch.ones_like(loss) * sample_weight, beta, first)
-    rho = torch.ones_like(loss) if start_at_first_sample else bias_correction(beta, num_steps)
+    samples = (loss * sample_weight, sums.grad_dot_param.sum(), torch.ones_like(loss) * sample_weight)
+    averages = (model.loss_avg, model.grad_dot_param_avg, model.weight_avg)
+    kept = [averaging.kept(average, sample) for average, sample in zip(averages, samples, strict=True)]
+    loss_avg, grad_dot_param_avg, weight_avg = kept
+    if averaging.model_beta != averaging.beta:
+        loss_avg, grad_dot_param_avg, weight_avg = (
+            averaging.in_model(average, sample) for average, sample in zip(averages, samples, strict=True)
+        )
 
-    products = sums.exp_avg_dot_param.unbind()
-    norms = sums.direction_norm_sq.unbind()
+    products = sums.direction_dot_param.unbind()
+    slopes = sums.slope.unbind()
     offset = loss_avg - grad_dot_param_avg
     shrunk = offset + _total([g.shrinkage * product for g, product in zip(groups, products, strict=True)])
 
@@ -146,25 +216,20 @@ def take_step(
         lower_bound = torch.where(shrunk < weight_avg * lower_bound, reset, lower_bound)
 
     numerator = shrunk - weight_avg * lower_bound
-    denominator = _total([g.lr * g.shrinkage * norm for g, norm in zip(groups, norms, strict=True)])
+    denominator = _total([g.slope_factor * slope for g, slope in zip(groups, slopes, strict=True)])
     scale = torch.where(denominator > 0, numerator / denominator, 0.0).clamp(0.0, 1.0)
 
     if adapt_lower_bound:
-        model_value = offset + sums.exp_avg_dot_param.sum()
-        decrease = scale * _total([g.lr * norm for g, norm in zip(groups, norms, strict=True)])
+        model_value = offset + sums.direction_dot_param.sum()
+        decrease = scale * _total([g.lr * slope for g, slope in zip(groups, slopes, strict=True)])
         lower_bound = ((model_value - 0.5 * decrease) / weight_avg).clamp(min=initial_lower_bound)
 
-    proposed = LossModel(num_steps, loss_avg, grad_dot_param_avg, weight_avg, lower_bound)
-    # Finite sums of the groups can still overflow in their total, which only shows in what is worked out from them.
-    results = [loss, loss_avg, grad_dot_param_avg, weight_avg, scale, *([lower_bound] if adapt_lower_bound else [])]
+    proposed = LossModel(model.num_steps + 1, kept[0], kept[1], kept[2], lower_bound)
+    # Finite sums of the groups can still overflow in their total, which only shows in the results.
+    results = [loss, *kept, scale, *([lower_bound] if adapt_lower_bound else [])]
     finite = torch.isfinite(torch.cat([torch.cat(sums), torch.stack(results)])).all()
-    kept = LossModel(*(torch.where(finite, new, old) for new, old in zip(proposed, model, strict=True)))
-    return Step(kept, scale, rho, finite)
-
-
-def _running_average(average: Tensor, sample: Tensor, beta: float, first: Tensor | None) -> Tensor:
-    updated = beta * average + (1.0 - beta) * sample
-    return updated if first is None else torch.where(first, sample, updated)
+    new = LossModel(*(torch.where(finite, new, old) for new, old in zip(proposed, model, strict=True)))
+    return Step(new, scale, numerator <= 0, finite)
 
 
 def _total(terms: list[Tensor]) -> Tensor:

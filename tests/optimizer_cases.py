@@ -3,26 +3,81 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from oracle import Oracle
+from oracle import Oracle, OracleGroup, OracleParameter
 from torch import Tensor, nn
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo, MomoAdam, MomoSignum, get_optimizer_info
 from hf_momo.optimizers import MomoOptimizer
 
 SHAPES = ((3, 4), (5,), (), (2, 1, 3))
 
-# Every option set runs on both starts of Momo and both decay forms of MomoAdam; caps below and above the loss's own
-# step sizes, so that steps are capped, not capped, and reset.
-VARIANTS: dict[str, tuple[type[MomoOptimizer], dict[str, Any]]] = {
-    "momo": (Momo, {"lr": 0.3}),
-    "momo-start-at-zero": (Momo, {"lr": 0.3, "bias_correction": True}),
-    "momo-beta-0": (Momo, {"lr": 0.3, "beta": 0.0}),
-    "adam-proximal": (MomoAdam, {"lr": 0.3}),
-    "adam-adamw": (MomoAdam, {"lr": 0.3, "weight_decay_form": "adamw"}),
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the tests' table, by the name in the registry.
+
+    Attributes:
+        cls: The class.
+        variants: Options by name; the caps are such that steps are capped, not capped, and reset.
+        oracle: Takes the first parameter group; returns how the oracle does this method.
+        group_option: An option in which groups may differ, beside ``lr`` and ``weight_decay``.
+    """
+
+    cls: type[MomoOptimizer]
+    variants: dict[str, dict[str, Any]]
+    oracle: Callable[[dict[str, Any]], dict[str, Any]]
+    group_option: dict[str, Any] = field(default_factory=dict)
+
+
+def _momentum_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tensor:
+    return p.d / (1 - oracle.beta**oracle.k) if oracle.from_zero else p.d
+
+
+def _adam_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tensor:
+    # Every parameter corrects for the steps since its own first gradient.
+    metric = (p.v / (1 - oracle.beta2**p.steps)).sqrt() + group.eps
+    return p.d / metric / (1 - oracle.beta**p.steps)
+
+
+METHODS = {
+    "momo": Method(
+        Momo,
+        {
+            "momo": {"lr": 0.3},
+            "momo-start-at-zero": {"lr": 0.3, "bias_correction": True},
+            "momo-beta-0": {"lr": 0.3, "beta": 0.0},
+        },
+        lambda group: {
+            "update": _momentum_update,
+            "beta": group["momentum"],
+            "from_zero": group["bias_correction"],
+        },
+    ),
+    "momo_adam": Method(
+        MomoAdam,
+        {"adam-proximal": {"lr": 0.3}, "adam-adamw": {"lr": 0.3, "weight_decay_form": "adamw"}},
+        lambda group: {
+            "update": _adam_update,
+            "beta": group["betas"][0],
+            "beta2": group["betas"][1],
+            "decay": group["weight_decay_form"],
+        },
+        {"eps": 1e-2},
+    ),
+    "momo_signum": Method(
+        MomoSignum,
+        {"signum": {"lr": 0.05}, "signum-momentum-0": {"lr": 0.05, "momentum": 0.0}},
+        lambda group: {
+            "update": lambda oracle, p, group: p.d.sign(),
+            "beta": group["momentum"],
+            "decay": "decoupled",
+        },
+    ),
 }
 OPTION_SETS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -31,10 +86,32 @@ OPTION_SETS: dict[str, dict[str, Any]] = {
     "estimated": {"adapt_lower_bound": True},
     "estimated-decay": {"adapt_lower_bound": True, "weight_decay": 0.2, "lower_bound": -1.1},
 }
+VARIANTS = {name: (each.cls, options) for each in METHODS.values() for name, options in each.variants.items()}
+ESTIMATING = {
+    name: (each.cls, options)
+    for method, each in METHODS.items()
+    for name, options in each.variants.items()
+    if "adapt_lower_bound" in get_optimizer_info(method).defaults
+}
 CASES = [
     (cls, {**variant, **options}, f"{name}-{option_name}")
     for (name, (cls, variant)), (option_name, options) in itertools.product(VARIANTS.items(), OPTION_SETS.items())
+    if name in ESTIMATING or "adapt_lower_bound" not in options
 ]
+
+
+def estimating(cls: type[MomoOptimizer]) -> dict[str, bool]:
+    """Return the option that estimates the bound, for the methods that have it: those in a quadratic metric."""
+    return {"adapt_lower_bound": True} if any(cls is each for each, _ in ESTIMATING.values()) else {}
+
+
+def supported(cls: type[MomoOptimizer], options: dict[str, Any]) -> dict[str, Any]:
+    """Return ``options`` without the estimated bound where the method has no quadratic metric."""
+    return {name: value for name, value in options.items() if name != "adapt_lower_bound" or estimating(cls)}
+
+
+def method_of(cls: type[MomoOptimizer]) -> Method:
+    return next(method for method in METHODS.values() if method.cls is cls)
 
 
 def make_params(dtype: torch.dtype = torch.float64, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[nn.Parameter]:
@@ -75,19 +152,13 @@ def oracle_group(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_oracle(optimizer: MomoOptimizer) -> Oracle:
-    """The oracle with the settings and the present parameters of an optimizer that has not stepped yet."""
+    """Return the oracle with the settings and the present parameters of an optimizer that has not stepped yet."""
     first = optimizer.param_groups[0]
-    adam = isinstance(optimizer, MomoAdam)
-    beta, beta2 = first["betas"] if adam else (first["beta"], 0.0)
     return Oracle(
         [oracle_group(group) for group in optimizer.param_groups],
-        adam=adam,
-        beta=beta,
-        beta2=beta2,
         lower_bound=first["initial_lower_bound"],
-        adapt_lower_bound=first["adapt_lower_bound"],
-        bias_correction=first.get("bias_correction", False),
-        decay_first=first.get("weight_decay_form") == "adamw",
+        adapt_lower_bound=first.get("adapt_lower_bound", False),
+        **method_of(type(optimizer)).oracle(first),
     )
 
 
@@ -101,6 +172,7 @@ def assert_scalars_match(optimizer: MomoOptimizer, oracle: Oracle, tolerance: fl
         "lower_bound": oracle.lower_bound,
         "step_scale": oracle.t,
         "skipped_steps": oracle.skipped,
+        "zero_steps": oracle.zeros,
     }
     for group, oracle_group_ in zip(optimizer.param_groups, oracle.groups, strict=True):
         for name, value in {**expected, "step_size": oracle_group_.step_size}.items():

@@ -1,7 +1,8 @@
 """The algorithm once more, for the tests: one parameter after the other, in float64, as the equations stand.
 
 It shares no code with ``hf_momo`` and none of its order of work: averages are kept in Python numbers, every parameter
-carries its own direction, metric and bias correction, and nothing is fused, sliced, reduced or skipped on a device.
+carries its own direction and bias correction, and nothing is fused, sliced, reduced or skipped on a device. A method
+is one function, which gives the update ``u`` of its base method at rate 1.
 
 At step k, with batch loss f, gradient g, parameters x before the step, and the sample weight c (1 without clipping):
 
@@ -9,16 +10,19 @@ At step k, with batch loss f, gradient g, parameters x before the step, and the 
     f-bar       average of c*f                gamma   average of <g, x>            w-bar   average of c
     h(y)      = f-bar + <d, y> - gamma        stands for w-bar times the loss
     rho       = 1 - beta^k  (start at zero)   or 1    (start at the first sample)
-    D         = sqrt(v / (1 - beta2^k)) + eps         or 1
-    s_i       = 1 / (1 + lr_i * wd_i)
-    t         = clip((f-bar - gamma - w-bar*bound + sum s_i <d,x>) / sum (lr_i/rho) s_i <d, d/D>, 0, 1)
-    x        <- s_i * (x - t * lr_i / rho * d / D)
+    u         = d / rho  (SGD),  d / (sqrt(v / (1 - beta2^k)) + eps) / rho  (Adam),  sign(d)  (Signum)
+    s_i       = 1 / (1 + lr_i * wd_i)  (proximal),  or  1 - lr_i * wd_i  (decoupled)
+    t         = clip((f-bar - gamma - w-bar*bound + sum s_i <d,x>) / sum lr_i s_i <d, u>, 0, 1)
+    x        <- s_i * (x - t * lr_i * u)  (proximal),  or  s_i * x - t * lr_i * u  (decoupled)
+
+The decoupled form has no ``s_i`` in the denominator. Adam's ``"adamw"`` decay is the proximal model with the decoupled
+shrinkage.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -32,16 +36,17 @@ class OracleParameter:
     x: Tensor
     seen: bool = False
     """Whether it ever had a gradient."""
+    frozen: bool = False
+    """Whether it no longer requires one."""
     steps: int = 0
     """Steps since the first one with a gradient."""
     d: Tensor = field(init=False)
     v: Tensor = field(init=False)
-    metric: Tensor = field(init=False)
-    rho: float = 1.0
+    u: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self.x = self.x.detach().double().clone()
-        self.d, self.v, self.metric = (torch.zeros_like(self.x) for _ in range(3))
+        self.d, self.v, self.u = (torch.zeros_like(self.x) for _ in range(3))
 
 
 @dataclass
@@ -54,34 +59,33 @@ class OracleGroup:
 
 
 class Oracle:
-    """MoMo (``adam=False``) or MoMo-Adam on groups of parameters.
+    """MoMo on groups of parameters.
 
     Args:
         groups: Groups of parameters, each a mapping with ``params`` and any of ``lr``, ``weight_decay``, ``eps``.
-        adam: Adam's metric, and averages that start at zero.
-        bias_correction: Averages of MoMo start at zero, too.
-        decay_first: The ``"adamw"`` form of the weight decay.
+        update: Takes the oracle, a parameter and its group; returns ``u``.
+        from_zero: Averages start at zero, not at the first sample.
+        decay: ``"proximal"``, ``"adamw"`` or ``"decoupled"``.
     """
 
     def __init__(
         self,
         groups: Sequence[dict],
         *,
-        adam: bool,
+        update: Callable[[Oracle, OracleParameter, OracleGroup], Tensor],
         beta: float = 0.9,
         beta2: float = 0.999,
         lower_bound: float = 0.0,
         adapt_lower_bound: bool = False,
-        bias_correction: bool = False,
-        decay_first: bool = False,
+        from_zero: bool = True,
+        decay: str = "proximal",
     ) -> None:
         self.groups = [self._group(group) for group in groups]
-        self.adam, self.beta, self.beta2, self.decay_first = adam, beta, beta2, decay_first
-        self.from_zero = adam or bias_correction
+        self.update, self.beta, self.beta2, self.decay, self.from_zero = update, beta, beta2, decay, from_zero
         self.initial, self.lower_bound, self.adapt = lower_bound, lower_bound, adapt_lower_bound
         self.k = 0
         self.loss_avg = self.gamma = self.weight_avg = self.t = 0.0
-        self.skipped = 0
+        self.skipped = self.zeros = 0
 
     @staticmethod
     def _group(group: dict) -> OracleGroup:
@@ -102,8 +106,6 @@ class Oracle:
             self.skipped += 1
             return
         self.k += 1
-        rho = 1 - self.beta**self.k if self.from_zero else 1.0
-
         gamma = 0.0
         for group, group_grads in zip(self.groups, grads, strict=True):
             for p, g in zip(group.params, group_grads, strict=True):
@@ -113,44 +115,44 @@ class Oracle:
                 p.seen, p.steps = True, p.steps + 1
                 p.d = self._average(p.d, g)
                 p.v = self.beta2 * p.v + (1 - self.beta2) * g * g
-                # In Adam every parameter corrects for the steps since its own first gradient.
-                p.rho = 1 - self.beta**p.steps if self.adam else rho
-                correction2 = 1 - self.beta2**p.steps
-                p.metric = (p.v / correction2).sqrt() + group.eps if self.adam else torch.ones_like(p.x)
+                p.u = self.update(self, p, group)
                 gamma += _dot(g, p.x)
         self.loss_avg = self._average(self.loss_avg, sample_weight * loss)
         self.gamma = self._average(self.gamma, gamma)
         self.weight_avg = self._average(self.weight_avg, sample_weight)
 
-        linear = shrunk_linear = denominator = full_norm = 0.0
+        linear = shrunk_linear = denominator = full_slope = 0.0
         for group in self.groups:
-            s = 1 / (1 + group.lr * group.weight_decay)
+            decayed = 1 - group.lr * group.weight_decay
+            s = decayed if self.decay == "decoupled" else 1 / (1 + group.lr * group.weight_decay)
             for p in group.params:
                 if p.seen:
-                    norm = group.lr * _dot(p.d, p.d / p.metric) / p.rho
+                    # A frozen parameter stands in the model and does not move: a group of rate 0.
+                    slope = 0.0 if p.frozen else group.lr * _dot(p.d, p.u)
                     linear += _dot(p.d, p.x)
-                    shrunk_linear += s * _dot(p.d, p.x)
-                    denominator += s * norm
-                    full_norm += norm
+                    shrunk_linear += (1.0 if p.frozen else s) * _dot(p.d, p.x)
+                    denominator += slope if self.decay == "decoupled" else s * slope
+                    full_slope += slope
 
         m = self.loss_avg - self.gamma + shrunk_linear
         if self.adapt and m < self.weight_avg * self.lower_bound:
             self.lower_bound = max(m / (2 * self.weight_avg), self.initial)
         numerator = m - self.weight_avg * self.lower_bound
         self.t = min(max(numerator / denominator, 0.0), 1.0) if denominator > 0 else 0.0
+        self.zeros += numerator <= 0
         if self.adapt:
             h = self.loss_avg + linear - self.gamma
-            self.lower_bound = max((h - self.t * full_norm / 2) / self.weight_avg, self.initial)
+            self.lower_bound = max((h - self.t * full_slope / 2) / self.weight_avg, self.initial)
 
         for group in self.groups:
-            group.step_size = self.t * group.lr / rho
+            group.step_size = self.t * group.lr
             for p in group.params:
-                if not p.seen:
+                if not p.seen or p.frozen:
                     continue
-                if self.decay_first:
+                if self.decay != "proximal":
                     p.x = (1 - group.lr * group.weight_decay) * p.x
-                p.x = p.x - self.t * group.lr / p.rho * p.d / p.metric
-                if not self.decay_first:
+                p.x = p.x - self.t * group.lr * p.u
+                if self.decay == "proximal":
                     p.x = p.x / (1 + group.lr * group.weight_decay)
 
 

@@ -22,10 +22,10 @@ LAYERS = {
     ),  # transformers for its types only
     "trainer": (3, {"torch", "transformers", "accelerate", "huggingface_hub"}),
     "sweep": (4, {"filelock", "matplotlib", "torch", "tqdm"}),
-    "cli.py": (5, set()),
+    "cli.py": (6, set()),
     "integration.py": (5, set()),
     "__init__.py": (5, set()),
-    "__main__.py": (6, set()),
+    "__main__.py": (7, set()),
 }
 # What `import hf_momo` loads needs torch alone; accelerate is named there for its types.
 CORE = ("step_size.py", "sharding.py", "kernels", "optimizers")

@@ -1,7 +1,7 @@
 """Kernels that measure the inner products of a step, and their choice by name.
 
-A kernel is a module with the two functions of ``eager.py``. It sees lists of local tensors and knows nothing of ranks,
-groups or the step-size rule.
+A kernel is a module with two of the functions of ``eager.py``. It gets lists of local tensors and knows nothing of
+ranks, groups or the step-size rule.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -31,7 +31,7 @@ ELEMENTS_OF_A_TENSOR = 4_000
 
 
 class Kernel(Protocol):
-    """What an optimizer needs of a kernel. See ``eager.py`` for shapes and meaning."""
+    """Interface of a kernel. See ``eager.py`` for shapes and meaning."""
 
     def measure_identity(
         self,
@@ -42,7 +42,7 @@ class Kernel(Protocol):
         grad_weight: Tensor,
         dtype: torch.dtype,
     ) -> Tensor:
-        """Inner products for the identity metric."""
+        """Return the inner products in the identity metric."""
 
     def measure_adam(
         self,
@@ -56,11 +56,11 @@ class Kernel(Protocol):
         bias_corrections: tuple[Tensor, Tensor],
         dtype: torch.dtype,
     ) -> Tensor:
-        """Inner products for Adam's metric."""
+        """Return the inner products in Adam's metric."""
 
 
 def check_kernel(name: str) -> None:
-    """Check the name of a kernel, as far as it can be told before the tensors are known.
+    """Check the name of a kernel, before the tensors are known.
 
     Raises:
         ValueError: If there is no such kernel, or its package is not installed.
@@ -74,7 +74,7 @@ def check_kernel(name: str) -> None:
 
 
 def get_kernel(name: str, device: torch.device, num_elements: int, num_tensors: int = 1) -> Kernel:
-    """The kernel to measure with.
+    """Return the kernel to measure with.
 
     ``"auto"`` takes what the records in ``recipes/benchmarks/results`` show to be the fastest: the compiled kernel on
     a CPU, where there is a C compiler and the model is worth compiling for; elsewhere the eager one, as the Triton
@@ -82,7 +82,7 @@ def get_kernel(name: str, device: torch.device, num_elements: int, num_tensors: 
 
     Args:
         name: One of ``KERNELS``.
-        device: Of the tensors.
+        device: Device of the tensors.
         num_elements: Number of elements of all parameters.
         num_tensors: Number of parameters.
 
@@ -107,6 +107,32 @@ def get_kernel(name: str, device: torch.device, num_elements: int, num_tensors: 
             ) from error
     _log_once(f"kernel: {chosen!r} for {num_elements:,} parameters on {device.type} (asked for: {name!r})")
     return cast("Kernel", importlib.import_module(f"{__name__}.{chosen}"))
+
+
+class KernelChoice:
+    """The kernel of one optimizer, chosen when the device of the parameters is known. Copies and pickles choose anew.
+
+    Args:
+        name: One of ``KERNELS``.
+
+    Raises:
+        ValueError: If there is no such kernel, or its package is not installed.
+    """
+
+    def __init__(self, name: str) -> None:
+        check_kernel(name)
+        self.name = name
+        self.chosen: tuple[torch.device, Kernel] | None = None
+
+    def get(self, device: torch.device, params: Iterable[Tensor]) -> Kernel:
+        """Return the kernel for parameters on ``device``; see ``get_kernel``."""
+        if self.chosen is None or self.chosen[0] != device:
+            sizes = [param.numel() for param in params]
+            self.chosen = device, get_kernel(self.name, device, sum(sizes), len(sizes))
+        return self.chosen[1]
+
+    def __reduce__(self) -> tuple[type[KernelChoice], tuple[str]]:
+        return KernelChoice, (self.name,)
 
 
 def _fastest(device_type: str, work: int) -> str:

@@ -1,4 +1,4 @@
-"""Inner products of a step on a CPU by C code that the user's own compiler makes: one call over all tensors.
+"""Inner products of a step on a CPU by C code that the user's compiler builds: one call over all tensors.
 
 ``measure.c`` reads every tensor once, in vector registers, and holds no memory but the sums. It is built at the first
 step of the first optimizer on a machine (see ``compiler.py``) and is one program for all shapes, groups and dtypes, so
@@ -13,16 +13,15 @@ import ctypes
 import functools
 import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hf_momo.kernels import eager
 from hf_momo.kernels.compiler import load_library
-from hf_momo.kernels.tables import SIZE, Row, measure_by_tables, pick, pick_numbers
+from hf_momo.kernels.tables import SIZE, Row, TableKernel
 
 _C_NAMES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 # Fewer elements are not worth the waking of another thread.
@@ -52,70 +51,6 @@ _ARGUMENTS = {
     "identity": (ctypes.POINTER(_Job), _pointer),
     "adam": (ctypes.POINTER(_Job), _double, _double, _pointer, _pointer),
 }
-
-
-def measure_identity(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor] | None,
-    *,
-    grad_weight: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Inner products for the identity metric; see ``eager.measure_identity``.
-
-    Raises:
-        NoCompilerError: If the C code cannot be built here.
-    """
-    weight = grad_weight.to(torch.float64)
-
-    def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
-        return _call("identity", stored, dtype, rows, weight.data_ptr())
-
-    def by_eager(indices: list[int]) -> Tensor:
-        averages = None if exp_avgs is None else pick(exp_avgs, indices)
-        return eager.measure_identity(
-            pick(params, indices), pick(grads, indices), averages, grad_weight=grad_weight, dtype=dtype
-        )
-
-    columns = (params, grads) if exp_avgs is None else (params, grads, exp_avgs)
-    return measure_by_tables(columns, _readable(dtype), by_table, by_eager)
-
-
-def measure_adam(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    *,
-    betas: tuple[float, float],
-    eps: float,
-    bias_corrections: tuple[Tensor, Tensor],
-    dtype: torch.dtype,
-) -> Tensor:
-    """Inner products for Adam's metric; see ``eager.measure_adam``.
-
-    Raises:
-        NoCompilerError: If the C code cannot be built here.
-    """
-    columns = (params, grads, exp_avgs, exp_avg_sqs)
-    first, second = (correction.to(torch.float64) for correction in bias_corrections)
-    roots = second.sqrt()
-    scaled_eps, corrections = (eps * roots).contiguous(), (roots / first).contiguous()
-
-    def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
-        return _call("adam", stored, dtype, rows, *betas, scaled_eps.data_ptr(), corrections.data_ptr())
-
-    def by_eager(indices: list[int]) -> Tensor:
-        return eager.measure_adam(
-            *(pick(column, indices) for column in columns),
-            betas=betas,
-            eps=eps,
-            bias_corrections=pick_numbers(bias_corrections, indices),
-            dtype=dtype,
-        )
-
-    return measure_by_tables(columns, _readable(dtype), by_table, by_eager)
 
 
 def _call(kind: str, stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], *arguments: float) -> Tensor:
@@ -161,3 +96,24 @@ def _function(kind: str, stored: torch.dtype, dtype: torch.dtype) -> Callable[..
     if function is not None:
         function.argtypes, function.restype = _ARGUMENTS[kind], None
     return function
+
+
+def _identity(
+    stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], grad_weight: Tensor, has_momentum: bool
+) -> Tensor:
+    return _call("identity", stored, dtype, rows, grad_weight.data_ptr())
+
+
+def _adam(
+    stored: torch.dtype,
+    dtype: torch.dtype,
+    rows: tuple[Row, ...],
+    betas: tuple[float, float],
+    scaled_eps: Tensor,
+    corrections: Tensor,
+) -> Tensor:
+    return _call("adam", stored, dtype, rows, *betas, scaled_eps.data_ptr(), corrections.data_ptr())
+
+
+_kernel = TableKernel(_readable, lambda dtype: torch.float64, _identity, _adam)
+measure_identity, measure_adam = _kernel.measure_identity, _kernel.measure_adam

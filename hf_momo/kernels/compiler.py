@@ -28,12 +28,12 @@ TIMEOUT = 120.0
 
 
 class NoCompilerError(RuntimeError):
-    """There is no C compiler that builds the kernel; the message says what was tried."""
+    """No C compiler builds the kernel; the message says which were tried."""
 
 
 @functools.cache
 def load_library() -> ctypes.CDLL:
-    """The kernel as a library of this process, built where it is not yet in the cache.
+    """Return the kernel as a library, built where it is not yet in the cache.
 
     Raises:
         NoCompilerError: If there is no compiler or it fails.
@@ -56,7 +56,7 @@ def load_library() -> ctypes.CDLL:
 
 
 def find_compiler() -> list[str]:
-    """The compiler as a command: ``$CC`` where it is set, else the first of ``COMPILERS`` there is.
+    """Return the compiler as a command: ``$CC`` where it is set, else the first of ``COMPILERS`` that is installed.
 
     Raises:
         NoCompilerError: If there is none.

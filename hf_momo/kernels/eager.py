@@ -1,19 +1,18 @@
 """Inner products of a step by plain torch operations: runs wherever torch does.
 
-Both functions read their tensors and write to none of them, whatever happens after: a step that turns out not to be
-finite has then nothing to undo. Scratch memory is a few pieces (see ``slices.py``), whatever the size of the model.
-Products are formed and summed in ``dtype``, which is at least float32, piece by piece, and the pieces in float64 where
-the device has it.
+All functions read their tensors and write to none of them, so a step that turns out not to be finite has nothing to
+undo. Scratch memory is a few pieces (see ``slices.py``), whatever the size of the model. Products are formed and
+summed in ``dtype``, which is at least float32, piece by piece, and the pieces in float64 where the device has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from hf_momo.kernels.slices import flat_pieces, piece_size
+from hf_momo.kernels.slices import check_shapes, flat_pieces, piece_size
 
 
 def measure_identity(
@@ -24,31 +23,27 @@ def measure_identity(
     grad_weight: Tensor,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Inner products for the identity metric (Momo).
+    """Return the inner products in the identity metric.
 
     Args:
         params: Parameters ``x``, local strided tensors, not empty, all on one device. Read only, like all others.
         grads: Gradients ``g``, shaped like ``params``.
         exp_avgs: Momentum before the step, shaped like ``params``; ``None`` without momentum.
         grad_weight: 0-d, weight ``w`` of the gradient in the new momentum ``d = (1 - w) m + w g``.
-        dtype: Of the arithmetic and the result.
+        dtype: Dtype of the arithmetic and the result.
 
     Returns:
         Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, d>``.
     """
-    if not params:
-        raise ValueError("params: must not be empty")
-    device = params[0].device
-    scratch = _Scratch(piece_size(device), dtype, device)
-    sums = []
-    for tensors in zip(params, grads, *(() if exp_avgs is None else (exp_avgs,)), strict=True):
-        for pieces in flat_pieces(tensors, scratch.size):
-            param, grad, *momentum = (piece.to(dtype) for piece in pieces)
-            direction = grad
-            if momentum:
-                direction = torch.lerp(momentum[0], grad, grad_weight, out=scratch.first(param.numel()))
-            sums += [torch.dot(direction, param), torch.dot(grad, param), torch.dot(direction, direction)]
-    return _add_up(sums, dtype)
+
+    def direction(row: int, param: Tensor, grad: Tensor, *momentum: Tensor) -> tuple[Tensor, Tensor]:
+        if not momentum:
+            return grad, grad
+        averaged = torch.lerp(momentum[0], grad, grad_weight, out=scratch.first(param.numel()))
+        return averaged, averaged
+
+    scratch = Scratch(params, dtype)
+    return measure_direction((params, grads, *(() if exp_avgs is None else (exp_avgs,))), direction, scratch)
 
 
 def measure_adam(
@@ -62,7 +57,7 @@ def measure_adam(
     bias_corrections: tuple[Tensor, Tensor],
     dtype: torch.dtype,
 ) -> Tensor:
-    """Inner products for Adam's metric ``sqrt(v / bias_correction) + eps`` (MomoAdam).
+    """Return the inner products in Adam's metric ``sqrt(v / bias_correction) + eps``.
 
     Args:
         params: Parameters ``x``, local strided tensors, not empty, all on one device. Read only, like all others.
@@ -72,51 +67,81 @@ def measure_adam(
         betas: Weights of the past in the two moments.
         eps: Added to the root of the second moment.
         bias_corrections: Those of the two moments after the step, tensors of shape ``(len(params),)``.
-        dtype: Of the arithmetic and the result.
+        dtype: Dtype of the arithmetic and the result.
 
     Returns:
         Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, and the sum over parameters of
         ``<d, d / (sqrt(v / bias_correction2) + eps)> / bias_correction1``, with the new moments ``d`` and ``v``.
     """
-    if not params:
-        raise ValueError("params: must not be empty")
-    device = params[0].device
-    scratch = _Scratch(piece_size(device), dtype, device)
+    scratch = Scratch(params, dtype)
     root2 = bias_corrections[1].sqrt()
+    scaled_eps = (eps * root2).unbind()
+
+    def direction(row: int, param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor) -> tuple[Tensor, Tensor]:
+        averaged, metric = scratch.first(param.numel()), scratch.second(param.numel())
+        torch.lerp(exp_avg, grad, 1.0 - betas[0], out=averaged)
+        torch.mul(exp_avg_sq, betas[1], out=metric)
+        # The root of the bias correction is taken out of the metric and put back after the sum: a pass less.
+        metric.addcmul_(grad, grad, value=1.0 - betas[1]).sqrt_().add_(scaled_eps[row])
+        return averaged, torch.div(averaged, metric, out=metric)
+
+    columns = (params, grads, exp_avgs, exp_avg_sqs)
+    return measure_direction(columns, direction, scratch, (root2 / bias_corrections[0]).unbind())
+
+
+def measure_direction(
+    columns: Sequence[Sequence[Tensor]],
+    direction: Callable[..., tuple[Tensor, Tensor]],
+    scratch: Scratch,
+    slope_scales: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """Return the inner products for any direction that works element by element.
+
+    Args:
+        columns: Parameters, gradients and averages, lists of one length, not empty.
+        direction: Takes the index of a row and flat pieces of its tensors in the dtype of ``scratch``; returns the
+            averaged gradient ``d`` and the update ``u`` of the base method at rate 1, which may be in ``scratch``.
+        scratch: Memory of one piece, and the dtype of the arithmetic and the result.
+        slope_scales: A factor of ``<d, u>`` for each row.
+
+    Returns:
+        Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, u>``.
+
+    Raises:
+        ValueError: If there are no tensors, or tensors of one row differ in shape.
+    """
     sums = []
-    for *tensors, correction, eps_scaled in zip(
-        params,
-        grads,
-        exp_avgs,
-        exp_avg_sqs,
-        (root2 / bias_corrections[0]).unbind(),
-        (eps * root2).unbind(),
-        strict=True,
-    ):
-        for pieces in flat_pieces(tensors, scratch.size):
-            param, grad, exp_avg, exp_avg_sq = (piece.to(dtype) for piece in pieces)
-            direction, metric = scratch.first(param.numel()), scratch.second(param.numel())
-            torch.lerp(exp_avg, grad, 1.0 - betas[0], out=direction)
-            torch.mul(exp_avg_sq, betas[1], out=metric)
-            # The root of the bias correction is taken out of the metric and put back after the sum: a pass less.
-            metric.addcmul_(grad, grad, value=1.0 - betas[1]).sqrt_().add_(eps_scaled)
-            torch.div(direction, metric, out=metric)
-            sums += [torch.dot(direction, param), torch.dot(grad, param), torch.dot(direction, metric) * correction]
-    return _add_up(sums, dtype)
+    for index, row in enumerate(zip(*columns, strict=True)):
+        check_shapes(row)
+        for flat in flat_pieces(row, scratch.size):
+            param, grad, *averages = (piece.to(scratch.dtype) for piece in flat)
+            averaged, update = direction(index, param, grad, *averages)
+            slope = torch.dot(averaged, update)
+            slope = slope if slope_scales is None else slope * slope_scales[index]
+            sums += [torch.dot(averaged, param), torch.dot(grad, param), slope]
+    wide = scratch.dtype if scratch.device.type == "mps" else torch.float64
+    return torch.stack(sums).view(-1, 3).sum(dim=0, dtype=wide).to(scratch.dtype)
 
 
-class _Scratch:
-    def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.size = size
-        self._memory = torch.empty(2, size, dtype=dtype, device=device)
+class Scratch:
+    """Memory of one piece for two tensors, allocated once and used for every piece.
+
+    Args:
+        params: Parameters that are measured, not empty, all on one device.
+        dtype: Dtype of the memory.
+    """
+
+    def __init__(self, params: Sequence[Tensor], dtype: torch.dtype) -> None:
+        if not params:
+            raise ValueError("params: must not be empty")
+        self.dtype, self.device = dtype, params[0].device
+        self.size = piece_size(self.device)
+        self._memory = torch.empty(2, self.size, dtype=dtype, device=self.device)
 
     def first(self, length: int) -> Tensor:
+        """Return memory for ``length`` elements."""
         return self._memory[0, :length]
 
     def second(self, length: int) -> Tensor:
+        """Return memory for ``length`` elements, apart from ``first``."""
         return self._memory[1, :length]
-
-
-def _add_up(sums: list[Tensor], dtype: torch.dtype) -> Tensor:
-    wide = dtype if sums[0].device.type == "mps" else torch.float64
-    return torch.stack(sums).view(-1, 3).sum(dim=0, dtype=wide).to(dtype)

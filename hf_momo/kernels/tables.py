@@ -7,25 +7,99 @@ different dtypes within a row, of a subclass) are left to the eager kernel, whic
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from hf_momo.kernels.slices import are_uniform, share_dense_layout
+from hf_momo.kernels import eager
+from hf_momo.kernels.slices import are_uniform, check_shapes, share_dense_layout
 
 Columns = Sequence[Sequence[Tensor]]
 """Parameters, gradients, and the averages there are: lists of one length, row ``i`` belonging to parameter ``i``."""
 
 Row = tuple[int, ...]
-"""Of one parameter: addresses of parameter, gradient and two averages (0 where there is none), number of elements,
+"""Entries for one parameter: addresses of parameter, gradient and two averages (0 where there is none), number of elements,
 step of the gradient (0 where it is one number expanded, else 1), index in the columns."""
 
 SIZE, GRAD_STEP = 4, 5
-"""Where these stand in a row."""
+"""Positions in a row."""
 
 _NUM_ADDRESSES = 4
 _PLAIN = {Tensor, Parameter}
+
+
+class TableKernel(NamedTuple):
+    """A kernel that walks through tables, with the eager one for what no table describes.
+
+    Its two methods are those of ``eager.py``, which has shapes and meaning.
+    """
+
+    dtypes: Callable[[torch.dtype], Sequence[torch.dtype]]
+    """Takes the dtype of the sums; returns the dtypes of tensors that can be read."""
+    scalar_dtype: Callable[[torch.dtype], torch.dtype]
+    """Takes the dtype of the sums; returns the dtype of the scalars that the functions below get."""
+    identity: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], Tensor, bool], Tensor]
+    """Takes the dtypes of tensors and sums, rows, the weight of the gradient, and whether there is a momentum."""
+    adam: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], tuple[float, float], Tensor, Tensor], Tensor]
+    """Takes the dtypes of tensors and sums, rows, betas, scaled ``eps`` and corrections of each parameter."""
+
+    def measure_identity(
+        self,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        exp_avgs: Sequence[Tensor] | None,
+        *,
+        grad_weight: Tensor,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Measure in the identity metric; see ``eager.measure_identity``."""
+        weight = grad_weight.to(self.scalar_dtype(dtype))
+
+        def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
+            return self.identity(stored, dtype, rows, weight, exp_avgs is not None)
+
+        def by_eager(indices: list[int]) -> Tensor:
+            averages = None if exp_avgs is None else pick(exp_avgs, indices)
+            return eager.measure_identity(
+                pick(params, indices), pick(grads, indices), averages, grad_weight=grad_weight, dtype=dtype
+            )
+
+        columns = (params, grads) if exp_avgs is None else (params, grads, exp_avgs)
+        return measure_by_tables(columns, self.dtypes(dtype), by_table, by_eager)
+
+    def measure_adam(
+        self,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        exp_avgs: Sequence[Tensor],
+        exp_avg_sqs: Sequence[Tensor],
+        *,
+        betas: tuple[float, float],
+        eps: float,
+        bias_corrections: tuple[Tensor, Tensor],
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Measure in Adam's metric; see ``eager.measure_adam``."""
+        columns = (params, grads, exp_avgs, exp_avg_sqs)
+        first, second = (correction.to(self.scalar_dtype(dtype)) for correction in bias_corrections)
+        roots = second.sqrt()
+        scaled_eps, corrections = (eps * roots).contiguous(), (roots / first).contiguous()
+
+        def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
+            return self.adam(stored, dtype, rows, betas, scaled_eps, corrections)
+
+        def by_eager(indices: list[int]) -> Tensor:
+            return eager.measure_adam(
+                *(pick(column, indices) for column in columns),
+                betas=betas,
+                eps=eps,
+                bias_corrections=pick_numbers(bias_corrections, indices),
+                dtype=dtype,
+            )
+
+        return measure_by_tables(columns, self.dtypes(dtype), by_table, by_eager)
 
 
 def measure_by_tables(
@@ -65,6 +139,7 @@ def split(columns: Columns, dtypes: Sequence[torch.dtype]) -> tuple[dict[torch.d
         rows = zip(*addresses, map(Tensor.numel, columns[0]), [1] * number, range(number), strict=True)
         return {columns[0][0].dtype: list(rows)}, other
     for index, row in enumerate(zip(*columns, strict=True)):
+        check_shapes(row)
         param = row[0]
         dtype = param.dtype
         grad_step = _grad_step(row) if dtype in dtypes else None
@@ -94,11 +169,11 @@ def _grad_step(row: Sequence[Tensor]) -> int | None:
 
 
 def pick(column: Sequence[Tensor], indices: Sequence[int]) -> list[Tensor]:
-    """The tensors at ``indices``."""
+    """Return the tensors at ``indices``."""
     return [column[index] for index in indices]
 
 
 def pick_numbers(vectors: tuple[Tensor, Tensor], indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The entries at ``indices`` of two vectors, without a copy from the host, which would wait for the device."""
+    """Return the entries at ``indices`` of two vectors, without a copy from the host, which would wait for the device."""
     first, second = (torch.stack(pick(vector.unbind(), indices)) for vector in vectors)
     return first, second

@@ -13,13 +13,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import struct
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hf_momo.kernels import eager
-from hf_momo.kernels.tables import SIZE, Row, measure_by_tables, pick, pick_numbers
+from hf_momo.kernels.tables import SIZE, Row, TableKernel
 from hf_momo.kernels.triton_code import DTYPES, NUM_SETTINGS, measure_kernel
 
 # Not timed on a GPU yet. A block is 8 elements a thread, for each of up to four tensors; 8 programs of 4 warps fill
@@ -32,61 +30,6 @@ INTERPRETED_PROGRAMS = 3
 
 # Tables of gradients that come and go at other addresses are made anew; these many are kept.
 _NUM_TABLES = 64
-
-
-def measure_identity(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor] | None,
-    *,
-    grad_weight: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Inner products for the identity metric; see ``eager.measure_identity``."""
-
-    def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
-        return _launch(stored, dtype, rows, (0.0, 0.0), grad_weight, None, momentum=exp_avgs is not None)
-
-    def by_eager(indices: list[int]) -> Tensor:
-        averages = None if exp_avgs is None else pick(exp_avgs, indices)
-        return eager.measure_identity(
-            pick(params, indices), pick(grads, indices), averages, grad_weight=grad_weight, dtype=dtype
-        )
-
-    columns = (params, grads) if exp_avgs is None else (params, grads, exp_avgs)
-    return measure_by_tables(columns, tuple(DTYPES), by_table, by_eager)
-
-
-def measure_adam(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    *,
-    betas: tuple[float, float],
-    eps: float,
-    bias_corrections: tuple[Tensor, Tensor],
-    dtype: torch.dtype,
-) -> Tensor:
-    """Inner products for Adam's metric; see ``eager.measure_adam``."""
-    columns = (params, grads, exp_avgs, exp_avg_sqs)
-
-    def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
-        first, second = (correction.to(dtype).contiguous() for correction in bias_corrections)
-        roots = second.sqrt()
-        weight = torch.full((), 1.0 - betas[0], dtype=dtype, device=first.device)
-        return _launch(stored, dtype, rows, (betas[1], 1.0 - betas[1]), weight, (eps * roots, roots / first))
-
-    def by_eager(indices: list[int]) -> Tensor:
-        return eager.measure_adam(
-            *(pick(column, indices) for column in columns),
-            betas=betas,
-            eps=eps,
-            bias_corrections=pick_numbers(bias_corrections, indices),
-            dtype=dtype,
-        )
-
-    return measure_by_tables(columns, tuple(DTYPES), by_table, by_eager)
 
 
 def _launch(
@@ -137,7 +80,7 @@ _tables_of_graphs: list[tuple[Tensor, Tensor]] = []
 
 
 def _table(rows: tuple[Row, ...], betas: tuple[float, float], device: torch.device) -> tuple[Tensor, int]:
-    """The table on ``device`` and the number of chunks."""
+    """Return the table on ``device`` and the number of chunks."""
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         # Neither may a table of the graph be found by a later step (its memory is the graph's, and filled by a replay
         # only), nor may the graph read a table that the cache can drop.
@@ -160,3 +103,25 @@ def _make_table(rows: tuple[Row, ...], betas: tuple[float, float], device: torch
 
 
 _cached_table = functools.lru_cache(maxsize=_NUM_TABLES)(_make_table)
+
+
+def _identity(
+    stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], grad_weight: Tensor, has_momentum: bool
+) -> Tensor:
+    return _launch(stored, dtype, rows, (0.0, 0.0), grad_weight, None, momentum=has_momentum)
+
+
+def _adam(
+    stored: torch.dtype,
+    dtype: torch.dtype,
+    rows: tuple[Row, ...],
+    betas: tuple[float, float],
+    scaled_eps: Tensor,
+    corrections: Tensor,
+) -> Tensor:
+    weight = torch.full((), 1.0 - betas[0], dtype=dtype, device=scaled_eps.device)
+    return _launch(stored, dtype, rows, (betas[1], 1.0 - betas[1]), weight, (scaled_eps, corrections))
+
+
+_kernel = TableKernel(lambda dtype: tuple(DTYPES), lambda dtype: dtype, _identity, _adam)
+measure_identity, measure_adam = _kernel.measure_identity, _kernel.measure_adam

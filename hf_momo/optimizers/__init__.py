@@ -1,9 +1,10 @@
-"""The optimizers: SGD with momentum and Adam, each with MoMo's step size."""
+"""Optimizers: a base method each, with MoMo's step size."""
 
+from hf_momo.optimizers import registry
 from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.conversion import adamw_state_dict, load_adamw_state_dict
-from hf_momo.optimizers.momo import Momo
-from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.records import LastStep
+from hf_momo.optimizers.registry import *  # noqa: F403 (the classes of all rows)
 
-__all__ = ["LastStep", "Momo", "MomoAdam", "MomoOptimizer", "adamw_state_dict", "load_adamw_state_dict"]
+__all__ = ["LastStep", "MomoOptimizer", "adamw_state_dict", "load_adamw_state_dict"]
+__all__ += registry.__all__

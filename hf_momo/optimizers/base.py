@@ -1,4 +1,4 @@
-"""What Momo and MomoAdam share: one step, written as the algorithm, and the state that survives every checkpoint.
+"""The step of every optimizer, written as the algorithm, and the state that survives every checkpoint.
 
 A step measures first and writes afterwards. Until the loss and every inner product are known to be finite, on the
 device, nothing of the model or the optimizer has changed, so a bad batch leaves no trace but a count.
@@ -6,103 +6,88 @@ device, nothing of the model or the optimizer has changed, so a bad batch leaves
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
-from hf_momo import sharding
-from hf_momo.kernels import Kernel, check_kernel, get_kernel
-from hf_momo.optimizers import scalars
-from hf_momo.optimizers.checks import (
-    check_group,
-    check_same_in_all_groups,
-    check_sample_weight,
-    resolve_loss,
-)
-from hf_momo.optimizers.group_tensors import GroupTensors, local_tensors, make_state
+from hf_momo.kernels import Kernel, KernelChoice
+from hf_momo.optimizers import checkpoints, scalars
+from hf_momo.optimizers.checks import check_params, check_sample_weight, resolve_loss
+from hf_momo.optimizers.direction import COMMON_OPTIONS, Direction
+from hf_momo.optimizers.group_tensors import Block, GroupTensors, collect
+from hf_momo.optimizers.options import Option, check_options, check_shared, choice
 from hf_momo.optimizers.records import LastStep
-from hf_momo.sharding import ProcessGroup
-from hf_momo.step_size import GroupSettings, GroupSums, LossModel, Step, take_step
+from hf_momo.sharding import ProcessGroup, Ranks, check_process_group
+from hf_momo.step_size import Averaging, GroupSettings, GroupSums, LossModel, Step, averaging, take_step
 
 
 class MomoOptimizer(torch.optim.Optimizer):
-    """Base of the optimizers with MoMo's step size; see ``Momo`` and ``MomoAdam``."""
+    """Base of the optimizers with MoMo's step size: the step, and the state of the model of the loss."""
 
-    _shared_options: tuple[str, ...] = ("initial_lower_bound", "adapt_lower_bound")
-    """Group entries that must agree across groups, since there is one model of the loss."""
+    direction: ClassVar[Direction]
+    """The base method."""
 
-    # Facts of this job and not of a checkpoint, so they stand outside of the parameter groups.
-    _process_group: ProcessGroup = None
-    _sharded = False
-    # Of the first step, when the parameters' device is known. Copies and pickles choose anew.
-    _chosen_kernel: tuple[torch.device, Kernel] | None = None
+    _aliases: ClassVar[Mapping[str, str]] = {}
+    """Names that users give options of a group by, to their keys in it."""
 
     def __init__(
         self, params: ParamsT, defaults: dict[str, Any], *, process_group: ProcessGroup, sharded: bool
     ) -> None:
-        check_kernel(defaults["kernel"])
-        self._process_group = sharding.check_process_group(process_group)
+        choice(*self.direction.kernels).check("kernel", defaults["kernel"])
+        self._kernel_choice = KernelChoice(defaults["kernel"])
+        self._ranks = Ranks(check_process_group(process_group))
         self.sharded = sharded
-        self._chosen_kernel = None
         super().__init__(params, defaults)
 
     @property
     def process_group(self) -> ProcessGroup:
         """The ranks that train the model together: ``None`` for all, a group, or ``"self"``."""
-        return self._process_group
+        return self._ranks.process_group
 
     @property
     def sharded(self) -> bool:
         """Whether plain parameters are pieces of a partition (FSDP1, ZeRO), held by one rank each.
 
-        Set by the integration, which knows how the model was prepared; DTensors need no saying.
+        Set by the integration, which knows how the model was prepared; DTensors describe themselves.
         """
-        return self._sharded
+        return self._ranks.sharded
 
     @sharded.setter
     def sharded(self, value: bool) -> None:
         if not isinstance(value, bool):
             raise TypeError(f"sharded: got {value!r}, must be True or False")
-        self._sharded = value
-
-    def __getstate__(self) -> dict[str, Any]:
-        if not (self._process_group is None or isinstance(self._process_group, str)):
-            raise TypeError(
-                "process_group: an optimizer with a process group of its own cannot be copied or pickled, because the"
-                " group belongs to this process; save optimizer.state_dict() instead"
-            )
-        own = {"_process_group": self._process_group, "_sharded": self._sharded}
-        return {**super().__getstate__(), **own}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict`` gave.
-
-        Raises:
-            RuntimeError: If the model of the loss is there but every running average is missing, as in a sharded
-                optimizer checkpoint of FSDP1.
-            ValueError: If the parameter groups do not fit.
-        """
-        steps = max((float(group.get("num_steps", 0.0)) for group in state_dict["param_groups"]), default=0.0)
-        if steps > 0 and not state_dict["state"] and any(len(group["params"]) for group in self.param_groups):
-            raise RuntimeError(
-                f"state_dict: holds {steps:g} steps but no running averages (exp_avg), so training would go on from"
-                " nothing. FSDP version 1 saves no optimizer state in sharded checkpoints: use FSDP2"
-                " (fsdp_version: 2), or start anew from the saved weights"
-            )
-        super().load_state_dict(state_dict)
+        self._ranks.sharded = value
 
     @property
-    def _kernel(self) -> Kernel:
-        device = self._scalar("num_steps").device
-        if self._chosen_kernel is None or self._chosen_kernel[0] != device:
-            sizes = [param.numel() for group in self.param_groups for param in group["params"]]
-            self._chosen_kernel = device, get_kernel(self.defaults["kernel"], device, sum(sizes), len(sizes))
-        return self._chosen_kernel[1]
+    def per_group_options(self) -> tuple[str, ...]:
+        """Names of the options that parameter groups may differ in."""
+        return tuple(name for name, option in self._options.items() if not option.shared and name in self.defaults)
+
+    def direction_of(self, group: Mapping[str, Any]) -> Direction:
+        """Return the base method of a parameter group."""
+        return self.direction
+
+    @property
+    def _options(self) -> Mapping[str, Option]:
+        return {**COMMON_OPTIONS, **self.direction.options}
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {"_ranks": self._ranks, "_kernel_choice": self._kernel_choice}
+        return {**super().__getstate__(), **own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # torch's load_state_dict ends here, after its hooks and before anything has changed.
+        if "_ranks" not in state:
+            checkpoints.check(self, state)
+        super().__setstate__(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as ``torch.optim.Optimizer`` does; the scalars of the groups are copies."""
+        return checkpoints.with_copied_scalars(super().state_dict())
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, also during training: it joins the model of the loss as it stands.
@@ -113,15 +98,18 @@ class MomoOptimizer(torch.optim.Optimizer):
         Raises:
             ValueError: If an option is out of range, or one that all groups share differs from the others'.
         """
+        if not self._aliases.keys().isdisjoint(param_group):
+            param_group = {self._aliases.get(name, name): value for name, value in param_group.items()}
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        # Which kernel runs is a matter of this machine and not of a checkpoint, which restores what stands in the
+        # Which kernel runs is a matter of this machine and not of a checkpoint, which restores the entries of the
         # groups.
         group.pop("kernel", None)
         try:
             group["initial_lower_bound"] = group["lower_bound"]
-            check_group(group)
-            check_same_in_all_groups(self.param_groups, self._shared_options)
+            check_options(group, self._options)
+            check_params(group["params"])
+            check_shared(self.param_groups, self._options)
             group["initial_lower_bound"] = float(group["initial_lower_bound"])
             scalars.device_of(self.param_groups)
         except (TypeError, ValueError):
@@ -159,17 +147,20 @@ class MomoOptimizer(torch.optim.Optimizer):
             The loss as it was given.
 
         Raises:
-            ValueError: If no loss is given, or it is not a scalar, or both ``closure`` and ``loss`` are given, or
-                ``sample_weight`` is out of range, or parameters are on several devices.
+            ValueError: If no loss is given, or it is not a scalar, or both ``closure`` and ``loss`` give one, or
+                ``sample_weight`` is out of range, or parameters are on several devices or were resized.
             TypeError: If the loss or the sample weight is not a real number.
             RuntimeError: If a gradient is sparse or complex.
         """
-        if closure is not None and loss is not None:
-            raise ValueError("loss: got a loss and a closure; give one of them")
         if closure is not None:
             with torch.enable_grad():
-                loss = closure()
-        tensors = [self._group_tensors(group) for group in self.param_groups]
+                returned = closure()
+            # Lightning passes a closure that returns nothing beside the loss.
+            if loss is not None and returned is not None:
+                raise ValueError("loss: got a loss and a closure that returns one; give one of them")
+            loss = returned if loss is None else loss
+        check_shared(self.param_groups, self._options)
+        blocks = self._blocks()
         if loss is None and all(float(group["lr"]) == 0.0 for group in self.param_groups):
             # torch's distributed checkpoint calls a bare step() at lr 0 to have the state made before it loads into
             # it.
@@ -178,15 +169,16 @@ class MomoOptimizer(torch.optim.Optimizer):
 
         # loss -> measure -> reduce -> rule -> commit
         value = resolve_loss(loss, like=self._scalar("loss_avg"))
-        shares = [self._measure_share(group, local) for group, local in zip(self.param_groups, tensors, strict=True)]
-        value, sums = sharding.sum_over_ranks(value, torch.stack(shares), self._process_group)
-        step = self._rule(value, sums, sample_weight)
-        self._commit(step, tensors)
+        weights = self._averaging()
+        shares = [self._measure(block, weights) for block in blocks]
+        value, sums = self._ranks.sum(value, torch.stack(shares))
+        step = self._rule(value, sums, [block.settings for block in blocks], weights, sample_weight)
+        self._commit(step, blocks, weights)
         return loss
 
     @property
     def last_step(self) -> LastStep:
-        """What the last committed step did (waits for the device)."""
+        """Results of the last committed step (waits for the device)."""
         group = self.param_groups[0]
         return LastStep(
             step_size=tuple(float(each["step_size"]) for each in self.param_groups),
@@ -196,105 +188,106 @@ class MomoOptimizer(torch.optim.Optimizer):
             num_steps=int(group["num_steps"]),
             capped_steps=int(group["capped_steps"]),
             skipped_steps=int(group["skipped_steps"]),
-            zero_steps=int(group.get("zero_steps", 0)),
+            zero_steps=int(group["zero_steps"]),
         )
 
-    # The parts of the step that differ between the optimizers.
+    def _blocks(self) -> list[Block]:
+        blocks = []
+        for group in self.param_groups:
+            direction = self.direction_of(group)
+            trained, frozen = collect(group, self.state, direction.state_names(group), self._ranks)
+            decoupled = direction.decays_in_model(group)
+            lr, weight_decay = scalars.zero_dim(group["lr"]), group["weight_decay"]
+            blocks.append(Block(group, GroupSettings(lr, weight_decay, decoupled), trained, []))
+            if frozen:
+                blocks.append(Block(group, GroupSettings(0.0, 0.0, decoupled), frozen, []))
+        return blocks
 
-    @abstractmethod
-    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """Names of the per-parameter averages."""
+    def _averaging(self) -> Averaging:
+        group = self.param_groups[0]
+        direction = self.direction_of(group)
+        return averaging(
+            self._scalar("num_steps"),
+            direction.beta(group),
+            model_beta=direction.model_beta(group),
+            start_at_first_sample=direction.starts_at_first_sample(group),
+        )
 
-    @abstractmethod
-    def _beta(self, group: dict[str, Any]) -> float:
-        """Weight of the past in the averages of loss and gradient."""
+    @property
+    def _kernel(self) -> Kernel:
+        params = (param for group in self.param_groups for param in group["params"])
+        return self._kernel_choice.get(self._scalar("num_steps").device, params)
 
-    @abstractmethod
-    def _starts_at_first_sample(self, group: dict[str, Any]) -> bool:
-        """Whether the averages start at the first sample instead of at zero."""
-
-    @abstractmethod
-    def _measure(self, group: dict[str, Any], tensors: GroupTensors) -> Tensor:
-        """``<d, x>``, ``<g, x>`` and the squared norm of the direction over the group, shape ``(3,)``."""
-
-    @abstractmethod
-    def _update(
-        self, group: dict[str, Any], tensors: GroupTensors, lr: Tensor, bias_correction: Tensor, skip: Tensor
-    ) -> None:
-        """Update averages and parameters by a step of ``lr / bias_correction`` with torch's fused kernel.
-
-        Where ``skip`` is 1.0, nothing may be written.
-        """
-
-    def _shrinks_first(self, group: dict[str, Any]) -> bool:
-        """Whether the weight decay comes before the step (``"adamw"``) instead of after it (``"proximal"``)."""
-        return False
-
-    # What they share.
-
-    def _measure_share(self, group: dict[str, Any], tensors: GroupTensors) -> Tensor:
-        """This rank's share of the sums of a group: each piece's over the number of ranks that hold it."""
-        shares = [self._measure(group, part) / replicas for replicas, part in tensors.by_replicas().items()]
+    def _measure(self, block: Block, weights: Averaging) -> Tensor:
+        """Return this rank's share of the sums of a block: each piece's over the number of ranks that hold it."""
+        direction, shares = self.direction_of(block.group), []
+        for replicas, tensors in block.parts:
+            filled = tensors.not_empty
+            if filled.params:
+                sums, made = direction.measure(block.group, filled, weights, self._kernel)
+                shares.append(sums / replicas)
+            block.made.append(made if filled.params else None)
+        if not shares:
+            return self._scalar("num_steps").new_zeros(3)
         return shares[0] if len(shares) == 1 else torch.stack(shares).sum(dim=0)
 
-    def _group_tensors(self, group: dict[str, Any]) -> GroupTensors:
-        params = [param for param in group["params"] if param.grad is not None or self.state.get(param)]
-        local, grads = local_tensors(params, group)
-        names = self._state_names(group)
-        states = [make_state(self.state[param], param, names) for param in params]
-        replicas = sharding.num_replicas(params, self._process_group, sharded=self._sharded)
-        return GroupTensors(local, grads, states, replicas)
-
-    def _rule(self, loss: Tensor, sums: Tensor, sample_weight: Tensor | float) -> Step:
+    def _rule(
+        self,
+        loss: Tensor,
+        sums: Tensor,
+        settings: list[GroupSettings],
+        weights: Averaging,
+        sample_weight: Tensor | float,
+    ) -> Step:
         first = self.param_groups[0]
         if isinstance(sample_weight, Tensor):
             sample_weight = sample_weight.detach().reshape(()).to(loss)
         else:
             check_sample_weight(sample_weight)
-        model = LossModel(*(self._scalar(name) for name in LossModel._fields))
-        settings = [GroupSettings(group["lr"], group["weight_decay"]) for group in self.param_groups]
         return take_step(
-            model,
+            LossModel(*(self._scalar(name) for name in LossModel._fields)),
             loss,
             GroupSums(*sums.unbind(dim=1)),
             settings,
-            beta=self._beta(first),
+            weights,
             sample_weight=sample_weight,
-            start_at_first_sample=self._starts_at_first_sample(first),
             initial_lower_bound=first["initial_lower_bound"],
-            adapt_lower_bound=first["adapt_lower_bound"],
+            adapt_lower_bound=first.get("adapt_lower_bound", False),
         )
 
-    def _commit(self, step: Step, tensors: list[GroupTensors]) -> None:
+    def _commit(self, step: Step, blocks: list[Block], weights: Averaging) -> None:
         skip = torch.where(step.finite, 0.0, 1.0)
-        for group, local in zip(self.param_groups, tensors, strict=True):
-            keep = GroupSettings(group["lr"], group["weight_decay"]).shrinkage
-            if self._shrinks_first(group):
-                keep = 1.0 - group["lr"] * group["weight_decay"]
-                self._shrink(group, local, keep, step.finite)
-            if local.params:
+        scale = step.scale.to(_exact_dtype(skip.device))
+        for block in blocks:
+            direction, (lr, weight_decay, _) = self.direction_of(block.group), block.settings
+            decays_first = direction.decays_first(block.group)
+            keep = 1.0 - lr * weight_decay if decays_first else block.settings.shrinkage
+            decays = isinstance(weight_decay, Tensor) or weight_decay != 0.0
+            for (_, tensors), made in zip(block.parts, block.made, strict=True):
+                if not tensors.params:
+                    continue
+                if decays and decays_first:
+                    _shrink(tensors, keep, step.finite)
                 # Without alpha the 0-d tensor would be taken for a Python number: a read that waits for the device.
-                torch._foreach_add_([state["step"] for state in local.states], 1.0 - skip, alpha=1)
-                lr = step.scale.to(self._exact_dtype(skip.device)) * group["lr"]
-                self._update(group, local, lr, step.bias_correction, skip)
-            if not self._shrinks_first(group):
-                self._shrink(group, local, keep, step.finite)
+                torch._foreach_add_([state["step"] for state in tensors.states], 1.0 - skip, alpha=1)
+                direction.commit(block.group, tensors.not_empty, weights, made, scale * lr, skip)
+                if decays and not decays_first:
+                    _shrink(tensors, keep, step.finite)
         scalars.write(self.param_groups, step)
-
-    @staticmethod
-    def _exact_dtype(device: torch.device) -> torch.dtype:
-        # In float64 a capped step has exactly the user's lr, so it is torch's Adam or SGD to the bit. Accelerators'
-        # fused kernels read a float32 lr.
-        return torch.float64 if device.type == "cpu" else torch.float32
-
-    def _shrink(self, group: dict[str, Any], tensors: GroupTensors, keep: float | Tensor, finite: Tensor) -> None:
-        if not tensors.params or (not isinstance(group["weight_decay"], Tensor) and group["weight_decay"] == 0.0):
-            return
-        # Filled on the device: a copy from the host would wait for it.
-        factor = torch.ones((), dtype=self._exact_dtype(finite.device), device=finite.device) * keep
-        # The overload by name: torch._foreach_mul_ would read a 0-d tensor as a Python number and wait for the device.
-        torch.ops.aten._foreach_mul_.Tensor(tensors.params, torch.where(finite, factor, 1.0))
 
     def _scalar(self, name: str) -> Tensor:
         value: Tensor = self.param_groups[0][name]
         return value
+
+
+def _exact_dtype(device: torch.device) -> torch.dtype:
+    # In float64 a capped step has exactly the user's lr, so it is torch's own to the bit. Accelerators' fused kernels
+    # read a float32 lr.
+    return torch.float64 if device.type == "cpu" else torch.float32
+
+
+def _shrink(tensors: GroupTensors, keep: float | Tensor, finite: Tensor) -> None:
+    # Filled on the device: a copy from the host would wait for it.
+    factor = torch.ones((), dtype=_exact_dtype(finite.device), device=finite.device) * keep
+    # The overload by name: torch._foreach_mul_ would read a 0-d tensor as a Python number and wait for the device.
+    torch.ops.aten._foreach_mul_.Tensor(tensors.params, torch.where(finite, factor, 1.0))

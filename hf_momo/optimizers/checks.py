@@ -1,58 +1,26 @@
-"""What the optimizers refuse, each with the argument, its value, what is legal and what to do."""
+"""Checks of one step: gradients, loss and sample weight."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-WEIGHT_DECAY_FORMS = ("proximal", "adamw")
 
-
-def check_group(group: Mapping[str, Any]) -> None:
-    """Check the options of one parameter group.
+def check_params(params: Any) -> None:
+    """Refuse parameters that are not of a real floating dtype.
 
     Raises:
-        ValueError: If one is out of range.
-        TypeError: If one is not of its type.
+        ValueError: If there is one.
     """
-    for name in ("lr", "weight_decay", "eps"):
-        if name in group:
-            _check_number(name, group[name], at_least=0.0)
-    _check_number("lower_bound", group["initial_lower_bound"])
-    for name, beta in _betas(group):
-        _check_number(name, beta, at_least=0.0, below=1.0)
-    for name in ("adapt_lower_bound", "bias_correction"):
-        if not isinstance(group.get(name, False), bool):
-            raise TypeError(f"{name}: got {group[name]!r}, must be True or False")
-    form = group.get("weight_decay_form", "proximal")
-    if form not in WEIGHT_DECAY_FORMS:
-        raise ValueError(f"weight_decay_form: got {form!r}, must be one of {', '.join(map(repr, WEIGHT_DECAY_FORMS))}")
-    for param in group["params"]:
+    for param in params:
         if not param.is_floating_point():
             raise ValueError(
                 f"params: got a parameter of shape {tuple(param.shape)} and dtype {param.dtype}, must be of a real"
                 " floating dtype; complex parameters can be optimized through torch.view_as_real"
-            )
-
-
-def check_same_in_all_groups(groups: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Check that options of the one model of the loss agree in all groups.
-
-    Raises:
-        ValueError: If they do not.
-    """
-    for name in names:
-        values = [group[name] for group in groups]
-        if any(value != values[0] for value in values):
-            shown = "lower_bound" if name == "initial_lower_bound" else name
-            raise ValueError(
-                f"{shown}: got {', '.join(map(str, values))} in the parameter groups, must be the same in all of them,"
-                " because one model of the loss spans all groups; only lr, weight_decay and eps may differ"
             )
 
 
@@ -114,23 +82,3 @@ def resolve_loss(loss: Any, like: Tensor) -> Tensor:
     if isinstance(loss, bool) or not isinstance(loss, Real):
         raise TypeError(f"loss: got {type(loss).__name__} {loss!r}, must be a 0-d tensor or a real number")
     return torch.full_like(like, float(loss))
-
-
-def _betas(group: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    if "beta" in group:
-        return [("beta", group["beta"])]
-    betas = group["betas"]
-    if not isinstance(betas, Sequence) or len(betas) != 2:
-        raise ValueError(f"betas: got {betas!r}, must be two numbers in [0, 1), such as (0.9, 0.999)")
-    return [("betas[0]", betas[0]), ("betas[1]", betas[1])]
-
-
-def _check_number(name: str, value: Any, *, at_least: float = -math.inf, below: float = math.inf) -> None:
-    legal = f"in [{at_least:g}, {below:g})" if math.isfinite(at_least) else "a finite number"
-    if isinstance(value, Tensor) and name == "lr" and value.numel() == 1:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: got {value!r}, must be a number {legal}")
-    number = float(value)
-    if not (math.isfinite(number) and at_least <= number < below):
-        raise ValueError(f"{name}: got {value!r}, must be {legal}")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hf_momo import sharding
 from hf_momo.optimizers.checks import resolve_loss
-from hf_momo.optimizers.group_tensors import GroupTensors
+from hf_momo.optimizers.group_tensors import GroupTensors, by_replicas
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.scalars import SCALARS
 
@@ -42,7 +42,7 @@ def load_adamw_state_dict(
         trainer.train()
 
     Args:
-        optimizer: Where to. Its state so far is replaced.
+        optimizer: The optimizer to start. Its state so far is replaced.
         state_dict: ``state_dict()`` of the other optimizer; tensors are copied. From any other format, load it into a
             ``torch.optim.AdamW`` on the same parameters first.
         loss: Training loss at the present weights, a finite real number not below the optimizer's lower bound: such as
@@ -85,14 +85,14 @@ def load_adamw_state_dict(
 
 
 def adamw_state_dict(optimizer: MomoAdam) -> dict[str, Any]:
-    """The state of ``optimizer`` as ``torch.optim.AdamW`` loads it: ``adamw.load_state_dict(adamw_state_dict(ours))``.
+    """Return the state of ``optimizer`` as ``torch.optim.AdamW`` loads it: ``adamw.load_state_dict(adamw_state_dict(ours))``.
 
     Averages, step counts, ``lr``, ``betas``, ``eps`` and ``weight_decay`` are those of ``optimizer``; AdamW shrinks
     weights by ``1 - lr * weight_decay``, which is ``weight_decay_form="adamw"`` here. It is told to use its fused
     kernel, which is ours too. The model of the loss is left out.
 
     Args:
-        optimizer: Where from. As in ``state_dict()``, its tensors are not copied.
+        optimizer: The optimizer to read. As in ``state_dict()``, its tensors are not copied.
 
     Returns:
         ``{"state": ..., "param_groups": ...}`` with the parameter groups of ``optimizer``.
@@ -207,23 +207,22 @@ def _placed(param: Any, entry: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _reduced(optimizer: MomoAdam, state: Mapping[Tensor, dict[str, Tensor]], loss: Any) -> tuple[float, float]:
-    """The loss, mean over ranks, and ``<exp_avg, param>`` over all parameters and ranks."""
+    """Return the loss, mean over ranks, and ``<exp_avg, param>`` over all parameters and ranks."""
     like: Tensor = optimizer.param_groups[0]["loss_avg"]
     tensors = GroupTensors(
         [sharding.local_tensor(param.detach()) for param in state],
         [sharding.local_tensor(entry["exp_avg"]) for entry in state.values()],
         list(state.values()),
-        sharding.num_replicas(list(state), optimizer.process_group, sharded=optimizer.sharded),
     )
     share = like.new_zeros(())
-    for replicas, part in tensors.by_replicas().items():
-        part = part.without_empty()
+    for replicas, part in by_replicas(tensors, optimizer._ranks.num_replicas(list(state))):
+        part = part.not_empty
         if part.params:
             sums = optimizer._kernel.measure_identity(
                 part.params, part.grads, None, grad_weight=torch.ones_like(like), dtype=like.dtype
             )
             share = share + sums[1] / replicas
-    reduced = sharding.sum_over_ranks(resolve_loss(loss, like), share, optimizer.process_group)
+    reduced = optimizer._ranks.sum(resolve_loss(loss, like), share)
     present, product = (float(value) for value in reduced)
     bound = optimizer.param_groups[0]["initial_lower_bound"]
     if not (math.isfinite(present) and present >= bound):

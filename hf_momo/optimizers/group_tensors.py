@@ -1,9 +1,10 @@
-"""What a step works on: the local tensors of a parameter group, and the state that belongs to them."""
+"""The local tensors of a parameter group in one step, and the state that belongs to them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.nn import Parameter
 
 from hf_momo import sharding
 from hf_momo.optimizers.checks import check_gradient
+from hf_momo.sharding import Ranks
+from hf_momo.step_size import GroupSettings
 
 
 @dataclass(frozen=True)
@@ -20,45 +23,85 @@ class GroupTensors:
     """Local tensors of one parameter group in one step: those that have state, in the order of the group.
 
     ``grads`` holds a zero (expanded, no memory) where this batch gave no gradient: the loss did not depend on it.
-    ``replicas`` says how many ranks hold the same piece of a parameter.
     """
 
     params: list[Tensor]
     grads: list[Tensor]
     states: list[dict[str, Tensor]]
-    replicas: list[int]
 
     def state(self, name: str) -> list[Tensor]:
-        """The state tensors called ``name``, one a parameter."""
+        """Return the state tensors called ``name``, one per parameter."""
         return [sharding.local_tensor(state[name]) for state in self.states]
 
-    def without_empty(self) -> GroupTensors:
-        """The same without tensors of no elements, which have nothing to add to a sum."""
+    @cached_property
+    def not_empty(self) -> GroupTensors:
+        """The same without tensors of no elements, which add nothing to a sum."""
         filled = [param.numel() > 0 for param in self.params]
-        return self if all(filled) else self._where(filled)
+        return self if all(filled) else self.where(filled)
 
-    def by_replicas(self) -> dict[int, GroupTensors]:
-        """The same, split by the number of replicas; at least one part, which may be empty."""
-        counts = dict.fromkeys(self.replicas) or {1: None}
-        if len(counts) == 1:
-            return dict.fromkeys(counts, self)
-        return {count: self._where([replicas == count for replicas in self.replicas]) for count in counts}
-
-    def _where(self, chosen: list[bool]) -> GroupTensors:
-        return GroupTensors(
-            list(compress(self.params, chosen)),
-            list(compress(self.grads, chosen)),
-            list(compress(self.states, chosen)),
-            list(compress(self.replicas, chosen)),
-        )
+    def where(self, chosen: Sequence[bool]) -> GroupTensors:
+        """Return the rows that are chosen."""
+        params, grads = list(compress(self.params, chosen)), list(compress(self.grads, chosen))
+        return GroupTensors(params, grads, list(compress(self.states, chosen)))
 
 
-def local_tensors(params: Sequence[Tensor], group: Mapping[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
-    """This rank's pieces of parameters of ``group`` and of their gradients, a zero where there is none.
+@dataclass
+class Block:
+    """Parameters of one group that are solved with one rate: those that are trained, or those that are frozen.
+
+    Attributes:
+        group: The parameter group.
+        settings: Rate and weight decay of the block; 0 where it is frozen.
+        parts: Tensors by the number of ranks that hold the same piece, and what measuring made of them.
+    """
+
+    group: dict[str, Any]
+    settings: GroupSettings
+    parts: list[tuple[int, GroupTensors]]
+    made: list[Any]
+
+
+def collect(
+    group: Mapping[str, Any], state: Any, names: Sequence[str], ranks: Ranks
+) -> tuple[list[tuple[int, GroupTensors]], list[tuple[int, GroupTensors]]]:
+    """Return the trained and the frozen tensors of a group, each by the number of replicas.
+
+    A parameter without a gradient in this batch has a zero gradient; one that never had a gradient has no state and is
+    left out. One with state that no longer requires a gradient is frozen: the model of the loss still holds it.
+
+    Args:
+        group: The parameter group.
+        state: ``optimizer.state``; entries are made where they are missing, alike on every rank.
+        names: Names of the running averages.
+        ranks: The ranks that train together.
 
     Raises:
         RuntimeError: If a gradient is sparse or complex.
     """
+    params = [param for param in group["params"] if param.grad is not None or state.get(param)]
+    local, grads = _local_tensors(params, group)
+    tensors = GroupTensors(local, grads, [make_state(state[param], param, names) for param in params])
+    replicas = ranks.num_replicas(params)
+    trained = [param.requires_grad for param in params]
+    if all(trained):
+        return by_replicas(tensors, replicas), []
+    frozen = [not each for each in trained]
+    return (
+        by_replicas(tensors.where(trained), list(compress(replicas, trained))),
+        by_replicas(tensors.where(frozen), list(compress(replicas, frozen))),
+    )
+
+
+def by_replicas(tensors: GroupTensors, replicas: Sequence[int]) -> list[tuple[int, GroupTensors]]:
+    """Return the tensors by the number of ranks that hold the same piece."""
+    counts = dict.fromkeys(replicas)
+    if len(counts) == 1:
+        return [(replicas[0], tensors)]
+    return [(count, tensors.where([each == count for each in replicas])) for count in counts]
+
+
+def _local_tensors(params: Iterable[Tensor], group: Mapping[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return this rank's pieces of parameters and of their gradients, a zero where there is none."""
     local, grads = [], []
     for param in params:
         # A subclass's own operations would run on the parameter itself; its detached tensor is a plain one.
@@ -77,7 +120,7 @@ def local_tensors(params: Sequence[Tensor], group: Mapping[str, Any]) -> tuple[l
 
 
 def make_state(state: dict[str, Tensor], param: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """``state`` of ``param`` with its counter and averages called ``names``, made where it is empty."""
+    """Return ``state`` of ``param`` with its counter and averages called ``names``, made where it is empty."""
     if "step" not in state:
         state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
         for name in names:

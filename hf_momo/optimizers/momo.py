@@ -3,17 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from hf_momo.kernels import Kernel
 from hf_momo.optimizers.base import MomoOptimizer
+from hf_momo.optimizers.direction import Direction, Group, Measured
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.group_tensors import GroupTensors
+from hf_momo.optimizers.options import flag, number
 from hf_momo.sharding import ProcessGroup
-from hf_momo.step_size import bias_correction as correction_of
+from hf_momo.step_size import Averaging
+
+
+class MomentumDirection(Direction):
+    """The averaged gradient, in the identity metric."""
+
+    options: ClassVar = {
+        "momentum": number(at_least=0.0, below=1.0, shared=True, shown="beta"),
+        "bias_correction": flag(shared=True),
+    }
+
+    def state_names(self, group: Group) -> tuple[str, ...]:
+        return ("exp_avg",) if group["momentum"] > 0.0 else ()
+
+    def beta(self, group: Group) -> float:
+        return float(group["momentum"])
+
+    def starts_at_first_sample(self, group: Group) -> bool:
+        return not group["bias_correction"]
+
+    def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
+        sums = kernel.measure_identity(
+            tensors.params,
+            tensors.grads,
+            tensors.state("exp_avg") if averaging.beta > 0.0 else None,
+            grad_weight=averaging.grad_weight,
+            dtype=averaging.bias_correction.dtype,
+        )
+        return Measured(torch.cat([sums[:2], (sums[2] / averaging.bias_correction).reshape(1)]))
+
+    def commit(
+        self, group: Group, tensors: GroupTensors, averaging: Averaging, made: Any, lr: Tensor, skip: Tensor
+    ) -> None:
+        beta, lr = averaging.beta, lr / averaging.bias_correction
+
+        def sgd(columns: Sequence[list[Tensor]], first: bool, skip: Tensor) -> None:
+            params, grads, *buffers = columns
+            torch._fused_sgd_(
+                params,
+                grads,
+                buffers[0] if buffers else [],
+                weight_decay=0.0,
+                momentum=beta,
+                lr=lr,
+                dampening=beta,
+                nesterov=False,
+                maximize=False,
+                is_first_step=first,
+                found_inf=skip.float(),
+            )
+
+        # Which of the two starts applies is known on the device alone (an earlier first step may have been skipped),
+        # so both are launched, each skipping itself where it does not apply.
+        starts = [(False, skip)]
+        if beta > 0.0 and averaging.is_first is not None:
+            is_first = averaging.is_first
+            starts = [(True, torch.where(is_first, skip, 1.0)), (False, torch.where(is_first, 1.0, skip))]
+
+        def update(*columns: list[Tensor]) -> None:
+            for first, each_skip in starts:
+                sgd(columns, first, each_skip)
+
+        buffers = [tensors.state("exp_avg")] if beta > 0.0 else []
+        # torch's fused SGD for CPUs leaves 16-bit parameters as they are (pytorch issue 191763, up to torch 2.13).
+        apply_fused(update, (tensors.params, tensors.grads, *buffers), read_only=(1,), widen_on_cpu=True)
 
 
 class Momo(MomoOptimizer):
@@ -54,7 +121,8 @@ class Momo(MomoOptimizer):
         tensor([1.5000, 2.0000])
     """
 
-    _shared_options = (*MomoOptimizer._shared_options, "beta", "bias_correction")
+    direction = MomentumDirection()
+    _aliases: ClassVar = {"beta": "momentum"}
 
     def __init__(
         self,
@@ -72,7 +140,8 @@ class Momo(MomoOptimizer):
     ) -> None:
         defaults = {
             "lr": lr,
-            "beta": beta,
+            # The key under which torch's schedulers that cycle the momentum look for it.
+            "momentum": beta,
             "weight_decay": weight_decay,
             "lower_bound": lower_bound,
             "adapt_lower_bound": adapt_lower_bound,
@@ -80,67 +149,3 @@ class Momo(MomoOptimizer):
             "kernel": kernel,
         }
         super().__init__(params, defaults, process_group=process_group, sharded=sharded)
-
-    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
-        return ("exp_avg",) if group["beta"] > 0.0 else ()
-
-    def _beta(self, group: dict[str, Any]) -> float:
-        return float(group["beta"])
-
-    def _starts_at_first_sample(self, group: dict[str, Any]) -> bool:
-        return not group["bias_correction"]
-
-    def _measure(self, group: dict[str, Any], tensors: GroupTensors) -> Tensor:
-        num_steps, beta = self._scalar("num_steps"), self._beta(group)
-        tensors = tensors.without_empty()
-        if not tensors.params:
-            return num_steps.new_zeros(3)
-        weight = torch.full_like(num_steps, 1.0 - beta)
-        rho = correction_of(beta, num_steps + 1)
-        if self._starts_at_first_sample(group):
-            weight = torch.where(num_steps == 0, 1.0, weight)
-            rho = torch.ones_like(rho)
-        sums = self._kernel.measure_identity(
-            tensors.params,
-            tensors.grads,
-            tensors.state("exp_avg") if beta > 0.0 else None,
-            grad_weight=weight,
-            dtype=num_steps.dtype,
-        )
-        return torch.cat([sums[:2], (sums[2] / rho).reshape(1)])
-
-    def _update(
-        self, group: dict[str, Any], tensors: GroupTensors, lr: Tensor, bias_correction: Tensor, skip: Tensor
-    ) -> None:
-        beta, lr = self._beta(group), lr / bias_correction
-
-        def sgd(columns: Sequence[list[Tensor]], first: bool, skip: Tensor) -> None:
-            params, grads, *buffers = columns
-            torch._fused_sgd_(
-                params,
-                grads,
-                buffers[0] if buffers else [],
-                weight_decay=0.0,
-                momentum=beta,
-                lr=lr,
-                dampening=beta,
-                nesterov=False,
-                maximize=False,
-                is_first_step=first,
-                found_inf=skip.float(),
-            )
-
-        # Which of the two starts applies is known on the device alone (an earlier first step may have been skipped),
-        # so both are launched, each skipping itself where it does not apply.
-        started = self._scalar("num_steps") > 0
-        starts = [(False, skip)]
-        if beta > 0.0 and self._starts_at_first_sample(group):
-            starts = [(True, torch.where(started, 1.0, skip)), (False, torch.where(started, skip, 1.0))]
-
-        def update(*columns: list[Tensor]) -> None:
-            for first, each_skip in starts:
-                sgd(columns, first, each_skip)
-
-        buffers = [tensors.state("exp_avg")] if beta > 0.0 else []
-        # torch's fused SGD for CPUs leaves 16-bit parameters as they are (pytorch issue 191763, up to torch 2.13).
-        apply_fused(update, (tensors.params, tensors.grads, *buffers), read_only=(1,), widen_on_cpu=True)

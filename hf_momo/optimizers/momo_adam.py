@@ -2,17 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from hf_momo.kernels import Kernel
 from hf_momo.optimizers.base import MomoOptimizer
+from hf_momo.optimizers.direction import Direction, Group, Measured
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.group_tensors import GroupTensors
+from hf_momo.optimizers.options import betas, choice, number
 from hf_momo.sharding import ProcessGroup
-from hf_momo.step_size import bias_correction as correction_of
+from hf_momo.step_size import Averaging, bias_correction
+
+
+class AdamDirection(Direction):
+    """The averaged gradient in Adam's metric ``sqrt(exp_avg_sq / bias_correction2) + eps``.
+
+    Every parameter corrects for the steps since its own first gradient, as in ``torch.optim.Adam``.
+    """
+
+    options: ClassVar = {
+        "betas": betas((0.9, 0.999)),
+        "eps": number(at_least=0.0),
+        "weight_decay_form": choice("proximal", "adamw", shared=True),
+    }
+
+    def state_names(self, group: Group) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def beta(self, group: Group) -> float:
+        return float(group["betas"][0])
+
+    def decays_first(self, group: Group) -> bool:
+        return bool(group["weight_decay_form"] == "adamw")
+
+    def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
+        dtype = averaging.bias_correction.dtype
+        num_steps = torch.stack(tensors.state("step")).to(dtype) + 1
+        beta1, beta2 = group["betas"]
+        return Measured(
+            kernel.measure_adam(
+                tensors.params,
+                tensors.grads,
+                tensors.state("exp_avg"),
+                tensors.state("exp_avg_sq"),
+                betas=(beta1, beta2),
+                eps=group["eps"],
+                bias_corrections=(bias_correction(beta1, num_steps), bias_correction(beta2, num_steps)),
+                dtype=dtype,
+            )
+        )
+
+    def commit(
+        self, group: Group, tensors: GroupTensors, averaging: Averaging, made: Any, lr: Tensor, skip: Tensor
+    ) -> None:
+        beta1, beta2 = group["betas"]
+
+        def adam(
+            params: list[Tensor],
+            grads: list[Tensor],
+            exp_avgs: list[Tensor],
+            exp_avg_sqs: list[Tensor],
+            steps: list[Tensor],
+        ) -> None:
+            torch._fused_adam_(
+                params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                [],
+                steps,
+                lr=lr,
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=0.0,
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+                found_inf=skip.float(),
+            )
+
+        columns = (tensors.params, tensors.grads, tensors.state("exp_avg"), tensors.state("exp_avg_sq"))
+        apply_fused(adam, columns, read_only=(1,), counters=tensors.state("step"))
 
 
 class MomoAdam(MomoOptimizer):
@@ -59,7 +133,7 @@ class MomoAdam(MomoOptimizer):
         1
     """
 
-    _shared_options = (*MomoOptimizer._shared_options, "betas", "weight_decay_form")
+    direction = AdamDirection()
 
     def __init__(
         self,
@@ -87,72 +161,3 @@ class MomoAdam(MomoOptimizer):
             "kernel": kernel,
         }
         super().__init__(params, defaults, process_group=process_group, sharded=sharded)
-
-    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq")
-
-    def _beta(self, group: dict[str, Any]) -> float:
-        return float(group["betas"][0])
-
-    def _starts_at_first_sample(self, group: dict[str, Any]) -> bool:
-        return False
-
-    def _shrinks_first(self, group: dict[str, Any]) -> bool:
-        return bool(group["weight_decay_form"] == "adamw")
-
-    def _measure(self, group: dict[str, Any], tensors: GroupTensors) -> Tensor:
-        dtype = self._scalar("num_steps").dtype
-        tensors = tensors.without_empty()
-        if not tensors.params:
-            return self._scalar("num_steps").new_zeros(3)
-        num_steps = torch.stack(tensors.state("step")).to(dtype) + 1
-        beta1, beta2 = group["betas"]
-        return self._kernel.measure_adam(
-            tensors.params,
-            tensors.grads,
-            tensors.state("exp_avg"),
-            tensors.state("exp_avg_sq"),
-            betas=(beta1, beta2),
-            eps=group["eps"],
-            bias_corrections=(correction_of(beta1, num_steps), correction_of(beta2, num_steps)),
-            dtype=dtype,
-        )
-
-    def _update(
-        self, group: dict[str, Any], tensors: GroupTensors, lr: Tensor, bias_correction: Tensor, skip: Tensor
-    ) -> None:
-        beta1, beta2 = group["betas"]
-
-        def adam(
-            params: list[Tensor],
-            grads: list[Tensor],
-            exp_avgs: list[Tensor],
-            exp_avg_sqs: list[Tensor],
-            steps: list[Tensor],
-        ) -> None:
-            # The kernel divides by the bias correction of each parameter itself: a step of `lr` here is one of
-            # `lr / bias_correction` along exp_avg, which is the step size of the rule.
-            torch._fused_adam_(
-                params,
-                grads,
-                exp_avgs,
-                exp_avg_sqs,
-                [],
-                steps,
-                lr=lr,
-                beta1=beta1,
-                beta2=beta2,
-                weight_decay=0.0,
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=False,
-                found_inf=skip.float(),
-            )
-
-        columns = (
-            tensors.params,
-            tensors.grads,
-            tensors.state("exp_avg"),
-            tensors.state("exp_avg_sq"),
-        )
-        apply_fused(adam, columns, read_only=(1,), counters=tensors.state("step"))

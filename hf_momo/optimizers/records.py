@@ -1,4 +1,4 @@
-"""What a step did, as plain numbers."""
+"""The results of a step, as plain numbers."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LastStep:
-    """What the last committed step did. Reading it waits for the device.
+    """Results of the last committed step. Reading it waits for the device.
 
     Attributes:
-        step_size: Step size of each parameter group as applied: bias-corrected, and equal to ``lr`` at the cap.
-        capped: Whether the cap ``lr`` was binding, so that the step was that of SGD or Adam.
+        step_size: Step size applied in each parameter group, bias-corrected, in units of ``lr``: ``lr`` itself while
+            the cap is binding.
+        capped: Whether the cap ``lr`` was binding, so that the step was that of the base method.
         loss_avg: Running average of the loss (not bias-corrected).
         lower_bound: Lower bound of the loss after the step.
         num_steps: Steps committed so far.
-        capped_steps: How many of them were capped.
-        skipped_steps: Steps not taken because the loss or a gradient was not finite.
-        zero_steps: How many of ``num_steps`` had step size 0, because the averaged loss was below the lower bound.
+        capped_steps: Number of these steps that were capped.
+        skipped_steps: Number of steps not taken because the loss or a gradient was not finite.
+        zero_steps: Number of committed steps of size 0, because the model of the loss was at or below the bound.
     """
 
     step_size: tuple[float, ...]
@@ -27,4 +28,4 @@ class LastStep:
     num_steps: int
     capped_steps: int
     skipped_steps: int
-    zero_steps: int = 0
+    zero_steps: int

@@ -1,4 +1,7 @@
-"""The one table of optimizers: name to class, defaults and options."""
+"""The one table of optimizers: name to class, defaults and options.
+
+A row and its import are all that the package needs to know of a new method; ``hf_momo`` exports the classes from here.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +13,38 @@ from typing import Any
 
 import torch
 
-from hf_momo.optimizers import Momo, MomoAdam
+from hf_momo.optimizers.base import MomoOptimizer
+from hf_momo.optimizers.momo import Momo
+from hf_momo.optimizers.momo_adam import MomoAdam
+from hf_momo.optimizers.momo_signum import MomoSignum
 
-# The Trainer has arguments of its own for these.
-_TRAINER_ARGUMENTS = {
-    "lr": "--learning_rate",
-    "betas": "--adam_beta1 and --adam_beta2",
-    "eps": "--adam_epsilon",
-    "weight_decay": "--weight_decay",
-    "process_group": "the way the job is launched",
-    "sharded": "the way the job is launched",
+# Exported by ``hf_momo``.
+__all__ = ["Momo", "MomoAdam", "MomoSignum", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
+
+# Options that the Trainer has arguments of its own for: how a user sets them, and the attributes of TrainingArguments
+# that hold them, where those are what the constructor takes.
+_TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "lr": ("--learning_rate", ("learning_rate",)),
+    "betas": ("--adam_beta1 and --adam_beta2", ("adam_beta1", "adam_beta2")),
+    "eps": ("--adam_epsilon", ("adam_epsilon",)),
+    "weight_decay": ("--weight_decay", ()),
+    "process_group": ("the way the job is launched", ()),
+    "sharded": ("the way the job is launched", ()),
 }
 
 
 @dataclass(frozen=True)
 class OptimizerInfo:
-    """One row of the table.
+    """A row of the table.
 
     Attributes:
-        name: What users write: ``optim="momo_adam"``.
+        name: The name in ``optim="momo_adam"``.
         optimizer_cls: The class.
         description: One line.
     """
 
     name: str
-    optimizer_cls: type[Momo] | type[MomoAdam]
+    optimizer_cls: type[MomoOptimizer]
     description: str
 
     @property
@@ -49,13 +59,22 @@ class OptimizerInfo:
         return tuple(name for name in self.defaults if name not in _TRAINER_ARGUMENTS)
 
     def options_from(self, args: Any) -> dict[str, Any]:
-        """Return the constructor's options that the Trainer has arguments for.
+        """Return the constructor arguments that the Trainer's own arguments set.
 
         Args:
-            args: ``TrainingArguments``.
+            args: ``transformers.TrainingArguments``.
         """
-        options = {"lr": args.learning_rate, "betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
-        return {name: value for name, value in options.items() if name in self.defaults}
+        options = {}
+        for name, (_, attributes) in _TRAINER_ARGUMENTS.items():
+            if name in self.defaults and attributes:
+                values = tuple(getattr(args, attribute) for attribute in attributes)
+                options[name] = values if len(values) > 1 else values[0]
+        return options
+
+    def create(self, params: Any, **options: Any) -> MomoOptimizer:
+        """Return an optimizer of this row for ``params``."""
+        make: Any = self.optimizer_cls
+        return make(params, **options)  # type: ignore[no-any-return]
 
 
 _OPTIMIZERS = {
@@ -63,16 +82,17 @@ _OPTIMIZERS = {
     for info in (
         OptimizerInfo("momo", Momo, "SGD with momentum and MoMo's adaptive step size"),
         OptimizerInfo("momo_adam", MomoAdam, "Adam with MoMo's adaptive step size"),
+        OptimizerInfo("momo_signum", MomoSignum, "Signum, the sign of momentum, with MoMo's adaptive step size"),
     )
 }
 
 
 def list_optimizers() -> list[str]:
-    """Names of the optimizers.
+    """Return the names of the optimizers.
 
     Example:
-        >>> list_optimizers()
-        ['momo', 'momo_adam']
+        >>> "momo_adam" in list_optimizers()
+        True
     """
     return list(_OPTIMIZERS)
 
@@ -116,7 +136,7 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
         if not equals or not value:
             raise ValueError(f"optim_args: got {part!r}, must be key=value pairs separated by commas")
         if key in info.defaults and key in _TRAINER_ARGUMENTS:
-            raise ValueError(f"optim_args: {key} is set by {_TRAINER_ARGUMENTS[key]}, not by optim_args")
+            raise ValueError(f"optim_args: {key} is set by {_TRAINER_ARGUMENTS[key][0]}, not by optim_args")
         if key not in info.optim_args:
             raise ValueError(f"optim_args: {name} has no option {key!r}; it has {', '.join(info.optim_args)}")
         options[key] = _typed(key, value, info.defaults[key])
@@ -140,7 +160,7 @@ def _typed(key: str, value: str, default: Any) -> Any:
 
 
 def unwrap_optimizer(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimizer inside accelerate's wrappers."""
+    """Return the torch optimizer inside accelerate's wrappers."""
     while hasattr(optimizer, "optimizer") and optimizer.optimizer is not optimizer:
         optimizer = optimizer.optimizer
     return optimizer  # type: ignore[no-any-return]

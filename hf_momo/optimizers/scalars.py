@@ -1,4 +1,4 @@
-"""The 0-d tensors in the parameter groups: the model of the loss, and what the last step did."""
+"""The 0-d tensors in the parameter groups: the model of the loss, and the results of the last step."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hf_momo.step_size import LossModel, Step
 # The scalars live in every parameter group, all groups the same values: group entries are what torch.save, deepcopy,
 # accelerate's prepare and distributed checkpoints all keep. Attributes and string keys in `state` get lost on some of
 # these ways, and per-parameter state is cast to the parameter's dtype on load.
-SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "skipped_steps", "zero_steps")
+SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "zero_steps", "skipped_steps")
 
 Groups = Sequence[dict[str, Any]]
 
 
 def place(groups: Groups) -> None:
-    """Bring the scalars to the parameters' device and dtype, which both may change after construction.
+    """Move the scalars to the device and dtype of the parameters, both of which may change after construction.
 
     Raises:
         ValueError: If parameters are on several devices.
@@ -37,7 +37,7 @@ def place(groups: Groups) -> None:
 
 
 def device_of(groups: Groups) -> torch.device:
-    """The one device of all parameters.
+    """Return the one device of all parameters.
 
     Raises:
         ValueError: If they are on several.
@@ -52,23 +52,26 @@ def device_of(groups: Groups) -> torch.device:
 
 
 def write(groups: Groups, step: Step) -> None:
-    """Write what a step did into all groups; of a skipped one its count alone."""
+    """Write the results of a step into all groups; of a skipped step only its count."""
     first = groups[0]
     updates = dict(step.model._asdict())
     updates["step_scale"] = torch.where(step.finite, step.scale, first["step_scale"])
     taken = step.finite.to(step.scale.dtype)
     updates["capped_steps"] = first["capped_steps"] + taken * (step.scale >= 1.0)
+    updates["zero_steps"] = first["zero_steps"] + taken * step.below_bound
     updates["skipped_steps"] = first["skipped_steps"] + (1.0 - taken)
-    # At learning rate 0, as at the start of a warm-up, a step size of 0 says nothing about the bound.
-    has_rate = sum(group["lr"] for group in groups) > 0.0
-    updates["zero_steps"] = first["zero_steps"] + taken * (step.scale <= 0.0) * has_rate
     targets, sources = [], []
     for group in groups:
-        updates["step_size"] = torch.where(step.finite, step.scale * group["lr"], group["step_size"])
+        updates["step_size"] = torch.where(step.finite, step.scale * zero_dim(group["lr"]), group["step_size"])
         targets += [group[name] for name in SCALARS]
         sources += [updates[name] for name in SCALARS]
     # In place, so that a captured CUDA graph keeps reading and writing the same memory.
     torch._foreach_copy_(targets, sources)
+
+
+def zero_dim(value: float | Tensor) -> float | Tensor:
+    """Return a learning rate given as a tensor of one element as a 0-d tensor."""
+    return value.reshape(()) if isinstance(value, Tensor) else value
 
 
 def _dtype_of(groups: Groups) -> torch.dtype:

@@ -58,7 +58,7 @@ def create_optimizer(
     unknown = [option for option in options if option not in info.defaults]
     if unknown:
         raise TypeError(f"{unknown[0]}: {name} has no such option; it has {', '.join(info.defaults)}")
-    optimizer = info.optimizer_cls(
+    optimizer = info.create(
         _groups(model_or_params, weight_decay, one_group=_is_deepspeed(accelerator)),
         weight_decay=weight_decay,
         **options,

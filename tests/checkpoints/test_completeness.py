@@ -173,9 +173,9 @@ def test_no_complete_checkpoint_at_all(copied: Callable[[str], Path], tmp_path: 
     (tmp_path / "empty" / "checkpoint-best").mkdir(parents=True)
     (tmp_path / "empty" / "checkpoint-7").write_text("no folder")
     for without in (tmp_path / "empty", tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match=r"no complete checkpoint in .* \(no checkpoint at all\)"):
+        with pytest.raises(ValueError, match=r"no complete checkpoint in .* \(the folder has no checkpoints\)"):
             last_complete_checkpoint(without)
-        with pytest.raises(ValueError, match="no checkpoint at all"):
+        with pytest.raises(ValueError, match="the folder has no checkpoints"):
             train(without, resume=True)
 
 
@@ -220,7 +220,7 @@ def test_a_given_checkpoint_must_be_complete(tmp_path: Path) -> None:
     for given in (tmp_path / "checkpoint-4", str(tmp_path / "checkpoint-4")):
         with pytest.raises(ValueError, match="checkpoint-4', which is incomplete: there is no optimizer file"):
             train(tmp_path, resume=given)
-    with pytest.raises(ValueError, match="checkpoint-9', which is incomplete: there is no such folder"):
+    with pytest.raises(ValueError, match="checkpoint-9', which is incomplete: the folder does not exist"):
         train(tmp_path, resume=tmp_path / "checkpoint-9")
     resumed = train(tmp_path, resume=tmp_path / "checkpoint-2")
     assert all(map(torch.equal, weights_of(resumed.model), weights_of(unbroken.model)))
@@ -234,7 +234,7 @@ def test_weights_alone_are_said_to_be_alone(tmp_path: Path, caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING, logger="hf_momo"):
         resumed = train(tmp_path, save_only_model=True, max_steps=6, resume=True)
     (record,) = (record for record in caplog.records if "checkpoint" in record.getMessage())
-    assert f"{tmp_path / 'checkpoint-4'} holds the weights alone (save_only_model)" in record.getMessage()
+    assert f"{tmp_path / 'checkpoint-4'} holds only the weights (save_only_model)" in record.getMessage()
     assert resumed.optimizer.optimizer.last_step.num_steps == 2
 
 

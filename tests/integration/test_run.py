@@ -13,6 +13,8 @@ import pytest
 import torch
 import yaml
 
+import hf_momo
+
 SCRIPT = Path(__file__).with_name("stock_script.py")
 COMMON = ["--use_cpu", "--report_to", "none", "--logging_steps", "1", "--save_strategy", "no"]
 OPTIONS = ["--max_steps", "6", "--per_device_train_batch_size", "4", "--weight_decay", "0.1"]
@@ -102,10 +104,33 @@ def test_help_of_the_script_shows_the_names() -> None:
     assert "--examples" in output
 
 
-def test_a_script_that_is_not_there() -> None:
-    done = launch("-m", "hf_momo", "run", "no_such.py", check=False)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no_such.py"], "SCRIPT: got 'no_such.py', must be a Python file (or use -m MODULE)"),
+        ([], "SCRIPT is missing; usage: hf-momo run [-m] SCRIPT [ARGS ...]"),
+        (["-m", "nothere"], "-m: got 'nothere', which is not a module that Python can import"),
+        (["-m", "nothere.train"], "-m: got 'nothere.train', which is not a module"),
+        ([str(SCRIPT), "--optim", "momo_adm"], "--optim: got 'momo_adm'; did you mean momo_adam?"),
+        ([str(SCRIPT), "--optim=adamw_troch"], "--optim: got 'adamw_troch'; did you mean adamw_torch?"),
+        (
+            [str(SCRIPT), "--optim", "momo", "--optim_args", "bound=0"],
+            "--optim_args: momo has no option 'bound'; it has",
+        ),
+        ([str(SCRIPT), "--optim", "momo", "--optim-args=beta=x"], "--optim_args: got beta=x, must be a number"),
+    ],
+)
+def test_a_bad_command_is_one_line(words: list[str], message: str) -> None:
+    """A misspelt name ended in the usage of two hundred flags, a missing module in a traceback."""
+    done = launch("-m", "hf_momo", "run", *words, check=False)
     assert done.returncode == 2
-    assert "hf-momo run: error: SCRIPT: got 'no_such.py', must be a Python file (or use -m MODULE)" in done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("hf-momo run: error: ")
+    assert message in line
+
+
+def test_version() -> None:
+    assert launch("-m", "hf_momo", "--version").stdout == f"hf_momo {hf_momo.__version__}\n"
 
 
 def test_listing_needs_torch_alone() -> None:

@@ -11,10 +11,12 @@ import torch
 from invariants.batches import Window, accumulation_steps, item_weights, windows
 from invariants.configurations import Setting
 from invariants.models import build, examples, item_losses
+from optimizer_cases import METHODS, oracle_group
 from oracle import Oracle
 from torch import Tensor, nn
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import get_optimizer_info
+from hf_momo.optimizers import MomoOptimizer
 
 
 @dataclass
@@ -56,15 +58,15 @@ def parameter_groups(model: nn.Module, setting: Setting, *, one_group: bool) -> 
 
 def oracle_for(setting: Setting, groups: list[dict[str, Any]]) -> Oracle:
     """The oracle on copies of the parameters."""
-    options = dict(setting.options)
-    form = options.pop("weight_decay_form", "proximal")
-    options.pop("weight_decay", None)
-    of_groups = {"lr": options.pop("lr"), "eps": options.pop("eps", 1e-8)}
+    optimizer = get_optimizer_info(setting.optim).create(
+        [{**group, "params": [torch.zeros(1)]} for group in groups], **setting.options
+    )
+    settings = optimizer.param_groups
     return Oracle(
-        [{**group, **of_groups} for group in groups],
-        adam=setting.optim == "momo_adam",
-        decay_first=form == "adamw",
-        **options,
+        [{**oracle_group(own), "params": group["params"]} for own, group in zip(settings, groups, strict=True)],
+        lower_bound=settings[0]["initial_lower_bound"],
+        adapt_lower_bound=settings[0].get("adapt_lower_bound", False),
+        **METHODS[setting.optim].oracle(settings[0]),
     )
 
 
@@ -93,7 +95,7 @@ def plain_loop(
     data = examples(way, setting, euler=False, dtype=dtype)
     groups = parameter_groups(model, setting, one_group=one_group)
     oracle = oracle_for(setting, groups)
-    optimizer = {"momo": Momo, "momo_adam": MomoAdam}[setting.optim](groups, **setting.options)
+    optimizer = get_optimizer_info(setting.optim).create(groups, **setting.options)
     result = Trajectory([], [], [], [], {})
     for index, window in enumerate(windows(setting.layout, setting.examples, ranks)):
         if index in skipped:
@@ -146,7 +148,7 @@ def clip(model: nn.Module, max_norm: float) -> float:
     return min(1.0, max_norm / (float(norm) + 1e-6))
 
 
-def distance_from(oracle: Oracle, optimizer: Momo | MomoAdam) -> float:
+def distance_from(oracle: Oracle, optimizer: MomoOptimizer) -> float:
     """Largest difference between the two after a step, relative to the largest value."""
     last = optimizer.last_step
     pairs = [(last.loss_avg, oracle.loss_avg), (last.lower_bound, oracle.lower_bound)]
@@ -157,7 +159,7 @@ def distance_from(oracle: Oracle, optimizer: Momo | MomoAdam) -> float:
     return max(differences)
 
 
-def follow(oracle: Oracle, optimizer: Momo | MomoAdam) -> None:
+def follow(oracle: Oracle, optimizer: MomoOptimizer) -> None:
     """Let the oracle go on from weights and averages that bfloat16 has rounded."""
     for ours, theirs in zip(optimizer.param_groups, oracle.groups, strict=True):
         for p, q in zip(ours["params"], theirs.params, strict=True):

@@ -137,10 +137,10 @@ def test_chosen_by_the_optimizer(cls):
     weight = nn.Parameter(torch.ones(3))
     weight.grad = torch.ones(3)
     optimizer = cls([weight], kernel="compiled")
-    assert optimizer._chosen_kernel is None
+    assert optimizer._kernel_choice.chosen is None
     optimizer.step(loss=1.0)
     assert optimizer._kernel is compiled
     other = copy.deepcopy(optimizer)
-    assert other._chosen_kernel is None
+    assert other._kernel_choice.chosen is None
     assert other._kernel is compiled
     assert "kernel" not in optimizer.state_dict()["param_groups"][0]

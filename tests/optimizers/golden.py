@@ -23,7 +23,7 @@ RECORDED = Path(__file__).with_name("golden.npz")
 STEPS = 8
 SCALARS = (
     *("num_steps", "loss_avg", "grad_dot_param_avg", "weight_avg", "lower_bound"),
-    *("step_scale", "step_size", "capped_steps", "skipped_steps"),
+    *("step_scale", "capped_steps", "skipped_steps"),
 )
 
 METHODS: dict[str, tuple[type, dict[str, Any]]] = {

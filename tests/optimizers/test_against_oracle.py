@@ -4,19 +4,22 @@ import pytest
 import torch
 from optimizer_cases import (
     CASES,
+    ESTIMATING,
     VARIANTS,
     assert_bit_equal,
     assert_matches,
     assert_near,
     backward,
+    estimating,
     gradients,
     make_oracle,
     make_params,
+    method_of,
     oracle_group,
     snapshot,
 )
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo
 
 STEPS = 10
 # Largest deviation, relative and absolute, after STEPS steps whose gradients both sides share.
@@ -61,8 +64,7 @@ def test_groups_with_their_own_settings_are_solved_jointly(cls, options, dtype):
         {"params": [b], "lr": options["lr"] * 3},
         {"params": [d], "lr": 0.0, "weight_decay": 0.1},
     ]
-    if cls is MomoAdam:
-        groups[1]["eps"] = 1e-2
+    groups[1].update(method_of(cls).group_option)
     optimizer = cls(groups, **options)
     run(optimizer, make_oracle(optimizer), tolerance=TOLERANCE[dtype])
 
@@ -109,7 +111,7 @@ def test_non_finite_losses_between(cls, options):
     assert optimizer.last_step.skipped_steps == 2
 
 
-@by_variant
+@pytest.mark.parametrize(("cls", "options"), ESTIMATING.values(), ids=ESTIMATING.keys())
 def test_losses_that_jump_reset_the_estimated_bound(cls, options):
     """Losses falling to a fraction make the estimate too high, so the rule resets it, which is seen to happen."""
     optimizer = cls(make_params(), **options, adapt_lower_bound=True, lower_bound=-5.0)
@@ -129,7 +131,7 @@ def test_losses_that_jump_reset_the_estimated_bound(cls, options):
 def test_group_added_during_training(cls, options):
     """It joins the model of the loss as it stands; its own momentum starts then."""
     params = make_params()
-    optimizer = cls(params[:2], **options, weight_decay=0.1, adapt_lower_bound=True)
+    optimizer = cls(params[:2], **options, weight_decay=0.1, **estimating(cls))
     oracle = make_oracle(optimizer)
     run(optimizer, oracle, tolerance=1e-12, steps=5)
     optimizer.add_param_group({"params": params[2:], "lr": 0.7})
@@ -160,7 +162,7 @@ def test_parameter_unfrozen_later(cls, options):
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_split_and_order_of_groups_change_nothing(cls, options, split, dtype):
     """Groups with equal settings are one group."""
-    options = {**options, "weight_decay": 0.1, "adapt_lower_bound": True}
+    options = {**options, "weight_decay": 0.1, **estimating(cls)}
     results = []
     for groups in (((0, 1, 2, 3),), split):
         torch.manual_seed(0)

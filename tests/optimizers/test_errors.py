@@ -128,9 +128,14 @@ def test_no_loss_says_what_to_do(hint):
 
 @pytest.mark.parametrize("cls", [Momo, MomoAdam])
 def test_loss_and_closure(cls):
-    """Refused before the closure is called, which would make gradients."""
-    with pytest.raises(ValueError, match="loss: got a loss and a closure; give one of them"):
-        cls(one()).step(lambda: pytest.fail("called"), loss=1.0)
+    """Two losses are refused; a closure that returns none, as Lightning's empty one does, is run beside the loss."""
+    with pytest.raises(ValueError, match="loss: got a loss and a closure that returns one; give one of them"):
+        cls(one()).step(lambda: 1.0, loss=1.0)
+    called = []
+    optimizer = cls(one())
+    optimizer.step(lambda: called.append(True), loss=1.0)
+    assert called == [True]
+    assert optimizer.last_step.loss_avg > 0.0
 
 
 @pytest.mark.parametrize(

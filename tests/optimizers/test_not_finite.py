@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from optimizer_cases import VARIANTS, assert_bit_equal, make_params, snapshot
+from optimizer_cases import VARIANTS, assert_bit_equal, make_params, snapshot, supported
 
 STEPS = 4
 OPTIONS = {"given": {"weight_decay": 0.1}, "estimated": {"weight_decay": 0.1, "adapt_lower_bound": True}}
@@ -64,7 +64,7 @@ def start(cls, options):
         params[2].fill_(1e20)
         params[3].view(-1)[0] = 1e20
     groups = [{"params": params[:3]}, {"params": params[3:], "lr": 0.1, "weight_decay": 0.0}]
-    return params, cls(groups, **options)
+    return params, cls(groups, **supported(cls, options))
 
 
 def batches():

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from optimizer_cases import VARIANTS, assert_bit_equal, backward, make_params, snapshot
+from optimizer_cases import VARIANTS, assert_bit_equal, backward, estimating, make_params, snapshot
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -35,7 +35,7 @@ def start(cls, options, dtype=torch.float32):
     model = Model(dtype)
     params = list(model.weights)
     groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.05, "weight_decay": 0.2}]
-    return model, cls(groups, **options, adapt_lower_bound=True, lower_bound=-0.3)
+    return model, cls(groups, **options, **estimating(cls), lower_bound=-0.3)
 
 
 def run(model, optimizer, steps, seed):
@@ -247,12 +247,12 @@ def test_last_step():
     x = nn.Parameter(torch.tensor([3.0, 4.0]))
     y = nn.Parameter(torch.tensor([0.0]))
     optimizer = Momo([{"params": [x]}, {"params": [y], "lr": 0.5}], lr=1.0)
-    assert optimizer.last_step == LastStep((0.0, 0.0), False, 0.0, 0.0, 0, 0, 0)
+    assert optimizer.last_step == LastStep((0.0, 0.0), False, 0.0, 0.0, 0, 0, 0, 0)
     x.grad, y.grad = torch.tensor([6.0, 8.0]), torch.zeros(1)
     optimizer.step(loss=25.0)
-    assert optimizer.last_step == LastStep((0.25, 0.125), False, 25.0, 0.0, 1, 0, 0)
+    assert optimizer.last_step == LastStep((0.25, 0.125), False, 25.0, 0.0, 1, 0, 0, 0)
     optimizer.step(loss=float("inf"))
-    assert optimizer.last_step == LastStep((0.25, 0.125), False, 25.0, 0.0, 1, 0, 1)
+    assert optimizer.last_step == LastStep((0.25, 0.125), False, 25.0, 0.0, 1, 0, 1, 0)
     for group in optimizer.param_groups:
         group["lr"] /= 100
     optimizer.step(loss=25.0)

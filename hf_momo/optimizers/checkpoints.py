@@ -1,0 +1,88 @@
+"""State dicts: what is handed out, and what is refused before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hf_momo.optimizers.scalars import SCALARS
+
+if TYPE_CHECKING:
+    from hf_momo.optimizers.base import MomoOptimizer
+
+
+def with_copied_scalars(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return ``state_dict`` with copies of the scalars in its groups, which later steps would otherwise change."""
+    for group in state_dict["param_groups"]:
+        group.update({name: group[name].clone() for name in SCALARS if isinstance(group.get(name), Tensor)})
+    return state_dict
+
+
+def check(optimizer: MomoOptimizer, loaded: dict[str, Any]) -> None:
+    """Check what ``load_state_dict`` is about to set; turns step counters that are plain numbers into tensors.
+
+    Args:
+        optimizer: Still with its present state.
+        loaded: ``state`` by parameter, and ``param_groups``.
+
+    Raises:
+        RuntimeError: If the model of the loss is there but every running average is missing, as in a sharded
+            optimizer checkpoint of FSDP1.
+        ValueError: If the state is that of another optimizer, or of parameters of other shapes.
+    """
+    groups, state = loaded["param_groups"], loaded["state"]
+    for group, own in zip(groups, optimizer.param_groups, strict=True):
+        if missing := [name for name in own if name not in group and name not in ("param_names", "name")]:
+            _refuse(optimizer, group, f"no {', '.join(missing)} in its parameter groups")
+    steps = max((float(group["num_steps"]) for group in groups), default=0.0)
+    if steps > 0 and not state and any(len(group["params"]) for group in groups):
+        raise RuntimeError(
+            f"state_dict: holds {steps:g} steps but no running averages (exp_avg), so training would go on from"
+            " nothing. FSDP version 1 saves no optimizer state in sharded checkpoints: use FSDP2"
+            " (fsdp_version: 2), or start anew from the saved weights"
+        )
+    for group in groups:
+        names = optimizer.direction_of(group).state_names(group)
+        for param in group["params"]:
+            if entry := state.get(param):
+                _check_entry(optimizer, group, param, entry, names)
+
+
+def _check_entry(
+    optimizer: MomoOptimizer, group: Mapping[str, Any], param: Tensor, entry: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    if missing := [name for name in ("step", *names) if name not in entry]:
+        _refuse(optimizer, group, f"no {', '.join(missing)} in the state of a parameter")
+    if not isinstance(entry["step"], Tensor):
+        entry["step"] = torch.tensor(float(entry["step"]), dtype=torch.float32)
+    for name in names:
+        if entry[name].shape != param.shape:
+            raise ValueError(
+                f"state_dict: {name} has shape {tuple(entry[name].shape)}, but the parameter has shape"
+                f" {tuple(param.shape)}; the checkpoint is of a model of other sizes, or with parameters in another"
+                " order. Resize the model (resize_token_embeddings and the like) before the optimizer is made and the"
+                " checkpoint loaded, or go on from the saved weights alone with a new optimizer"
+            )
+
+
+def _refuse(optimizer: MomoOptimizer, group: Mapping[str, Any], what: str) -> None:
+    name = type(optimizer).__name__
+    raise ValueError(
+        f"state_dict: holds the state of {_origin(optimizer, group)}, which {name} cannot load ({what}). Either go on"
+        f" from the saved weights alone with a new {name} (Trainer: load the model from the checkpoint and leave out"
+        " resume_from_checkpoint), or, from AdamW to MomoAdam, call hf_momo.load_adamw_state_dict(optimizer,"
+        " state_dict, loss=...)"
+    )
+
+
+def _origin(optimizer: MomoOptimizer, group: Mapping[str, Any]) -> str:
+    if "loss_avg" in group:
+        family: list[Any] = type(optimizer).__mro__[1].__subclasses__()
+        fitting = [cls for cls in family if set(cls.direction.options) <= group.keys() and cls is not type(optimizer)]
+        return max(fitting, key=lambda cls: len(cls.direction.options)).__name__ if fitting else "a MoMo optimizer"
+    if "betas" in group:
+        return "torch.optim.Adam" if group.get("decoupled_weight_decay") is False else "AdamW (or one like it)"
+    return f"an optimizer with the options {', '.join(name for name in group if name != 'params')}"

@@ -1,0 +1,93 @@
+"""The seam for any method: which way to go, apart from how far.
+
+A direction knows the running averages of a base method, measures what the rule in ``step_size.py`` needs, and commits
+the update that the base method would make, at the rate that the rule found. ``MomoOptimizer.step`` is written once for
+all of them. A new method is one file with a direction and its optimizer, one row of the registry, and one row of the
+tests' table.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from hf_momo.kernels import Kernel
+from hf_momo.optimizers.group_tensors import GroupTensors
+from hf_momo.optimizers.options import Option, flag, number
+from hf_momo.step_size import Averaging
+
+Group = Mapping[str, Any]
+
+
+class Measured(NamedTuple):
+    """Result of measuring."""
+
+    sums: Tensor
+    """Shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, u>`` (see ``step_size.GroupSums``)."""
+    made: Any = None
+    """Results that committing needs again, such as orthogonalised matrices."""
+
+
+class Direction(ABC):
+    """A base method as MoMo sees it. Directions hold no state: everything stands in the optimizer."""
+
+    options: ClassVar[Mapping[str, Option]] = {}
+    """Options of a parameter group beside those in ``COMMON_OPTIONS``, by name."""
+
+    kernels: ClassVar[tuple[str, ...]] = ("auto", "eager", "compiled", "triton")
+    """Legal values of ``kernel=``."""
+
+    @abstractmethod
+    def state_names(self, group: Group) -> tuple[str, ...]:
+        """Return the names of the running averages of each parameter."""
+
+    @abstractmethod
+    def beta(self, group: Group) -> float:
+        """Return the weight of the past in the averages of loss and gradient."""
+
+    def model_beta(self, group: Group) -> float:
+        """Return the weight of the past in the direction of one step, for methods that look ahead."""
+        return self.beta(group)
+
+    def starts_at_first_sample(self, group: Group) -> bool:
+        """Return whether the averages start at the first sample instead of at zero."""
+        return False
+
+    def decays_first(self, group: Group) -> bool:
+        """Return whether parameters are decayed before the step, by ``1 - lr * weight_decay``."""
+        return False
+
+    def decays_in_model(self, group: Group) -> bool:
+        """Return whether the model is taken at the decayed parameters, as it must be without a quadratic metric."""
+        return False
+
+    @abstractmethod
+    def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
+        """Measure the inner products over some tensors of a group, at least one, none empty. Writes nothing."""
+
+    @abstractmethod
+    def commit(
+        self, group: Group, tensors: GroupTensors, averaging: Averaging, made: Any, lr: Tensor, skip: Tensor
+    ) -> None:
+        """Update averages and parameters as the base method would at rate ``lr``, without weight decay.
+
+        Args:
+            group: The parameter group.
+            tensors: The tensors that were measured, with step counters that count this step.
+            averaging: Weights of the running averages in this step.
+            made: ``Measured.made``.
+            lr: 0-d, float64 on a CPU and float32 on an accelerator.
+            skip: 0-d; where it is 1.0 nothing may be written.
+        """
+
+
+COMMON_OPTIONS: Mapping[str, Option] = {
+    "lr": number(at_least=0.0, tensor=True),
+    "weight_decay": number(at_least=0.0),
+    "initial_lower_bound": number(shared=True, shown="lower_bound"),
+    "adapt_lower_bound": flag(shared=True),
+}
+"""Options of the groups of every optimizer; ``adapt_lower_bound`` only where the method has a quadratic metric."""

@@ -1,0 +1,270 @@
+"""What users' programs and the field's own suites did to an optimizer, for every method of the table."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+
+import pytest
+import torch
+from optimizer_cases import VARIANTS, assert_matches, backward, gradients, make_oracle, make_params
+from torch import nn
+from torch.optim import lr_scheduler
+
+from hf_momo import Momo, MomoAdam, MomoSignum
+
+by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
+with_state = pytest.mark.parametrize(
+    ("cls", "options"),
+    [pytest.param(*row, id=name) for name, row in VARIANTS.items() if 0.0 not in row[1].values()],
+)
+
+
+def kernels(cls):
+    return [name for name in cls.direction.kernels if name in ("eager", "compiled")]
+
+
+def step(optimizer, *, loss=1.0):
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            param.grad = torch.randn_like(param)
+    optimizer.step(loss=loss)
+
+
+class TestResizedParameters:
+    """``resize_token_embeddings`` gives the same Parameter other data.
+
+    The compiled kernel then read its state out of bounds: a crash, or every step skipped without a word.
+    """
+
+    @with_state
+    @pytest.mark.parametrize("rows", [30_000, 3])
+    def test_other_number_of_rows(self, cls, options, rows):
+        for kernel in kernels(cls):
+            weight = nn.Parameter(torch.randn(1_000, 8))
+            optimizer = cls([weight, nn.Parameter(torch.randn(5))], kernel=kernel, **options)
+            step(optimizer)
+            weight.grad = None
+            weight.data = torch.zeros(rows, 8)
+            message = rf"has shape \({rows}, 8\), but its optimizer state has shape \(1000, 8\).*after resizing"
+            with pytest.raises(ValueError, match=message):
+                step(optimizer)
+
+    @by_variant
+    def test_gradient_of_the_old_size(self, cls, options):
+        """``param.grad`` still has the old shape where the data was replaced between backward and step."""
+        for kernel in kernels(cls):
+            weight = nn.Parameter(torch.randn(1_000, 8))
+            optimizer = cls([weight], kernel=kernel, **options)
+            weight.grad = torch.randn_like(weight)
+            weight.data = torch.zeros(2_000, 8)
+            with pytest.raises(ValueError, match=r"shape \(2000, 8\), but its gradient has shape \(1000, 8\)"):
+                optimizer.step(loss=1.0)
+
+    @with_state
+    def test_checkpoint_of_another_size(self, cls, options):
+        """A state dict of other shapes was loaded unchecked."""
+        small, large = (cls([nn.Parameter(torch.randn(rows, 4))], **options) for rows in (3, 5))
+        step(small)
+        before = large.state_dict()
+        with pytest.raises(ValueError, match=r"state_dict: exp_avg has shape \(3, 4\), but the parameter has .*5, 4"):
+            large.load_state_dict(small.state_dict())
+        assert large.state_dict().keys() == before.keys()
+        assert not large.state
+
+
+class TestFrozenInMidTraining:
+    """``requires_grad_(False)`` after some steps: 200 steps later the layer had moved by 0.13, and decayed."""
+
+    @by_variant
+    @pytest.mark.parametrize("decay", [0.0, 0.3])
+    def test_neither_moved_nor_decayed_and_the_model_exact(self, cls, options, decay):
+        params = make_params()
+        optimizer = cls([{"params": params[:2]}, {"params": params[2:], "lr": 0.02}], weight_decay=decay, **options)
+        oracle = make_oracle(optimizer)
+        generator = torch.Generator().manual_seed(1)
+        ours = [p for group in oracle.groups for p in group.params]
+        for k in range(12):
+            frozen = 4 <= k < 9
+            params[1].requires_grad_(not frozen)
+            ours[1].frozen = frozen
+            before = params[1].detach().clone()
+            loss = backward(params, generator, [0, 2, 3] if frozen else None)
+            optimizer.step(loss=loss)
+            oracle.step(float(loss), gradients(optimizer))
+            assert_matches(optimizer, oracle, 1e-12)
+            assert torch.equal(params[1], before) == frozen
+
+    @by_variant
+    def test_a_whole_group(self, cls, options):
+        params = make_params()
+        optimizer = cls([{"params": params[:2]}, {"params": params[2:]}], weight_decay=0.3, **options)
+        generator = torch.Generator().manual_seed(1)
+        optimizer.step(loss=backward(params, generator))
+        for param in params[2:]:
+            param.requires_grad_(False)
+        before = [param.detach().clone() for param in params]
+        for _ in range(3):
+            optimizer.step(loss=backward(params, generator, [0, 1]))
+        assert [torch.equal(param, old) for param, old in zip(params, before, strict=True)] == [
+            False,
+            False,
+            True,
+            True,
+        ]
+
+
+class TestStateDicts:
+    @by_variant
+    def test_snapshot_is_not_changed_by_training(self, cls, options):
+        """Accelerate's resume tests keep a ``state_dict()`` from before training; its scalars went on changing."""
+        optimizer = cls(make_params(), **options)
+        taken = optimizer.state_dict()
+        kept = copy.deepcopy(taken)
+        for _ in range(3):
+            step(optimizer)
+        assert taken["param_groups"] == kept["param_groups"]
+        optimizer.load_state_dict(taken)
+        assert optimizer.last_step.num_steps == 0
+
+    @by_variant
+    def test_pre_hooks_run_first(self, cls, options):
+        """A hook may translate a state dict whose groups do not stand under ``param_groups`` yet."""
+        source, optimizer = (cls(make_params(), **options) for _ in range(2))
+        step(source)
+        optimizer.register_load_state_dict_pre_hook(lambda _, wrapped: wrapped["inner"])
+        optimizer.load_state_dict({"inner": source.state_dict()})
+        assert optimizer.last_step.num_steps == 1
+
+    @by_variant
+    def test_step_as_a_plain_number(self, cls, options):
+        """Torch takes a ``step`` that older checkpoints hold as a number; here the next step failed."""
+        optimizer = cls(make_params(), **options)
+        step(optimizer)
+        saved = optimizer.state_dict()
+        for entry in saved["state"].values():
+            entry["step"] = 1
+        optimizer.load_state_dict(saved)
+        step(optimizer)
+        assert all(float(entry["step"]) == 2.0 for entry in optimizer.state.values())
+
+    @pytest.mark.parametrize(
+        ("source", "target", "message"),
+        [
+            (torch.optim.AdamW, MomoAdam, r"holds the state of AdamW .*which MomoAdam cannot load \(no .*loss_avg"),
+            (torch.optim.SGD, Momo, r"an optimizer with the options lr, momentum.*which Momo cannot load"),
+            (Momo, MomoAdam, r"the state of Momo, which MomoAdam cannot load \(no betas"),
+            (MomoAdam, Momo, r"the state of MomoAdam, which Momo cannot load \(no momentum"),
+            (MomoSignum, MomoAdam, r"the state of MomoSignum, which MomoAdam cannot load"),
+        ],
+    )
+    def test_of_another_optimizer(self, source, target, message):
+        """``--resume_from_checkpoint`` with another ``--optim`` ended in ``KeyError: 'step_size'``."""
+        params = make_params(torch.float32)
+        first = source(params, lr=0.1)
+        for param in params:
+            param.grad = torch.ones_like(param)
+        first.step(loss=1.0) if source.__module__.startswith("hf_momo") else first.step()
+        optimizer = target(params)
+        with pytest.raises(ValueError, match=message) as raised:
+            optimizer.load_state_dict(first.state_dict())
+        assert "from the saved weights alone" in str(raised.value)
+        assert "load_adamw_state_dict" in str(raised.value)
+        step(optimizer)
+        assert optimizer.last_step.num_steps == 1
+
+
+class TestLearningRateAsTensor:
+    @by_variant
+    @pytest.mark.parametrize("shape", [(), (1,)])
+    def test_one_element(self, cls, options, shape):
+        """A tensor of shape (1,) was accepted and crashed in the first step."""
+        ends = []
+        for lr in (options["lr"], torch.full(shape, options["lr"])):
+            torch.manual_seed(0)
+            optimizer = cls(make_params(torch.float32), **{**options, "lr": lr}, weight_decay=0.1)
+            for _ in range(3):
+                step(optimizer)
+            ends.append(torch.cat([p.detach().reshape(-1) for p in optimizer.param_groups[0]["params"]]))
+        torch.testing.assert_close(*ends)
+
+    @by_variant
+    def test_two_elements(self, cls, options):
+        with pytest.raises(ValueError, match="lr: got a tensor of 2 elements; a tensor lr must have 1 element"):
+            cls(make_params(), **{**options, "lr": torch.ones(2)})
+
+
+SCHEDULERS = {
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, max_lr=0.1, total_steps=20),
+    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, base_lr=0.01, max_lr=0.1),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 10),
+    "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=1),
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda k: 1 / (1 + k)),
+    "MultiplicativeLR": lambda o: lr_scheduler.MultiplicativeLR(o, lambda k: 0.9),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 2),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [2, 4]),
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, 0.5, 3),
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.5, 1.0, 3),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.9),
+    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, 10),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 4),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.ConstantLR(o), lr_scheduler.ExponentialLR(o, 0.9)], milestones=[2]
+    ),
+    "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler(
+        [lr_scheduler.ConstantLR(o), lr_scheduler.ExponentialLR(o, 0.9)], o
+    ),
+}
+
+
+class TestSchedulers:
+    @by_variant
+    @pytest.mark.parametrize("name", SCHEDULERS)
+    def test_with_its_defaults(self, cls, options, name):
+        """OneCycleLR and CyclicLR cycle the momentum too, and refused an optimizer without such a key."""
+        optimizer = cls(make_params(torch.float32), **options)
+        scheduler = SCHEDULERS[name](optimizer)
+        rates = []
+        for _ in range(6):
+            step(optimizer)
+            rates.append(float(optimizer.param_groups[0]["lr"]))
+            scheduler.step(*([1.0] if name == "ReduceLROnPlateau" else []))
+        assert optimizer.last_step.num_steps == 6
+        assert any(new != old for new, old in pairwise(rates))
+
+    @pytest.mark.parametrize("cls", [Momo, MomoAdam, MomoSignum])
+    def test_betas_that_come_apart(self, cls):
+        """A list of base momenta, or a loaded state, stepped all groups with the first one's without a word."""
+        params = make_params()
+        optimizer = cls([{"params": params[:2]}, {"params": params[2:]}], lr=0.1)
+        lr_scheduler.CyclicLR(optimizer, 0.01, 0.1, base_momentum=[0.8, 0.7], max_momentum=[0.9, 0.85])
+        with pytest.raises(ValueError, match=r"(beta|betas|momentum): got .* must be the same in all of them"):
+            step(optimizer)
+
+
+class TestBelowTheBound:
+    @by_variant
+    def test_steps_of_size_0_are_counted(self, cls, options):
+        """Negative losses (policy gradients, densities) stopped training in silence: every step 0, none skipped."""
+        params = make_params(torch.float32)
+        optimizer = cls(params, **options)
+        before = [param.detach().clone() for param in params]
+        for _ in range(5):
+            for param in params:
+                param.grad = 1e-6 * torch.ones_like(param)
+            optimizer.step(loss=-2.0)
+        last = optimizer.last_step
+        assert (last.num_steps, last.zero_steps, last.skipped_steps) == (5, 5, 0)
+        assert set(last.step_size) == {0.0}
+        assert all(torch.equal(param, old) for param, old in zip(params, before, strict=True))
+        for group in optimizer.param_groups:
+            group["lower_bound"].fill_(-10.0)
+        step(optimizer, loss=-2.0)
+        assert optimizer.last_step.zero_steps == 5
+
+    @by_variant
+    def test_a_rate_of_0_is_none_of_them(self, cls, options):
+        """Warm-up begins at a learning rate of 0, which says nothing about the bound."""
+        optimizer = cls(make_params(torch.float32), **{**options, "lr": 0.0}, lower_bound=-5.0)
+        step(optimizer)
+        assert optimizer.last_step.zero_steps == 0
