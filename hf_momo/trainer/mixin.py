@@ -128,7 +128,7 @@ class MomoTrainerMixin(_TrainerBase):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         optimizer = unwrap_optimizer(self.optimizer)
-        if isinstance(optimizer, MomoOptimizer):
+        if checkpoint is not None and isinstance(optimizer, MomoOptimizer):
             self._step_log.restart(optimizer)
             self.restored_arguments = restored_arguments(self.args, self._given_settings, optimizer)
 

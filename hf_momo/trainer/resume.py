@@ -15,6 +15,7 @@ from hf_momo.trainer.arguments import is_momo, optimizer_name_of
 logger = logging.getLogger(__name__)
 
 Settings = Sequence[dict[str, Any]]
+_Change = tuple[Any, Any]
 
 # Options of an optimizer that are training arguments of their own; the others are set by optim_args.
 _ARGUMENTS = {
@@ -45,32 +46,38 @@ def restored_arguments(args: TrainingArguments, given: Settings, optimizer: Momo
         given: ``settings_of(optimizer)`` before the checkpoint was loaded.
         optimizer: The optimizer after the checkpoint was loaded.
     """
-    overridden: dict[str, tuple[Any, Any]] = {}
-    for before, group, after in zip(given, optimizer.param_groups, settings_of(optimizer), strict=False):
-        # Without a schedule that keeps it, the learning rate that training began with is not known.
-        names = [name for name in before if name != "lr" or "initial_lr" in group]
-        for name in names:
-            if _plain(before[name]) != _plain(after[name]):
-                overridden.setdefault(name, (_plain(before[name]), _plain(after[name])))
-    if not overridden:
-        return {}
-    arguments: dict[str, tuple[Any, Any]] = {}
-    for name, (ours, theirs) in overridden.items():
-        if name == "betas":
-            pairs = zip(_ARGUMENTS[name], ours, theirs, strict=True)
-            arguments |= {argument: (one, other) for argument, one, other in pairs if one != other}
-        else:
-            arguments[_ARGUMENTS.get(name, (f"optim_args {name}",))[0]] = (ours, theirs)
-    if args.process_index == 0:
-        _warn(arguments)
-    in_use = {name: theirs for name, (_, theirs) in arguments.items() if not name.startswith("optim_args")}
-    options = {name: theirs for name, (_, theirs) in overridden.items() if name not in _ARGUMENTS}
+    arguments: dict[str, _Change] = {}
+    options: dict[str, _Change] = {}
+    for name, (ours, restored) in _changes(given, optimizer).items():
+        if name not in _ARGUMENTS:
+            options[name] = (ours, restored)
+            continue
+        values = (ours, restored) if isinstance(ours, tuple) else ((ours,), (restored,))
+        pairs = zip(_ARGUMENTS[name], *values, strict=True)
+        arguments |= {argument: (one, other) for argument, one, other in pairs if one != other}
+    if (arguments or options) and args.process_index == 0:
+        _warn({**arguments, **{f"optim_args {name}": change for name, change in options.items()}})
+    in_use = {name: restored for name, (_, restored) in arguments.items()}
     if options and is_momo(args.optim):
-        in_use["optim_args"] = _optim_args(args, options)
+        in_use["optim_args"] = _optim_args(args, {name: restored for name, (_, restored) in options.items()})
     return in_use
 
 
-def _warn(arguments: dict[str, tuple[Any, Any]]) -> None:
+def _changes(given: Settings, optimizer: MomoOptimizer) -> dict[str, _Change]:
+    """Return the options that differ, by the constructor's names, each from the first group in which it differs."""
+    constructor_names = {key: name for name, key in optimizer._aliases.items()}
+    found: dict[str, _Change] = {}
+    for before, group, after in zip(given, optimizer.param_groups, settings_of(optimizer), strict=False):
+        for name in before:
+            # Without a schedule that keeps it, the learning rate that training began with is not known.
+            is_known = name != "lr" or "initial_lr" in group
+            change = (_plain(before[name]), _plain(after[name]))
+            if is_known and change[0] != change[1]:
+                found.setdefault(constructor_names.get(name, name), change)
+    return found
+
+
+def _warn(arguments: dict[str, _Change]) -> None:
     logger.warning(
         "resume_from_checkpoint: the checkpoint restores the optimizer's settings, which replace these arguments: %s."
         " To train with the arguments, start a new run from the weights of the checkpoint, without"

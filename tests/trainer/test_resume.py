@@ -204,3 +204,13 @@ def test_a_resume_with_the_same_arguments_says_nothing(tmp_path: Path, caplog: p
         _, resumed = unbroken_and_resumed(tmp_path, **options)
     assert resumed.restored_arguments == {}
     assert "in use" not in caplog.text
+
+
+def test_an_option_is_named_as_the_user_gives_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """``momo`` keeps ``beta`` as ``momentum``, where torch's schedulers look for it."""
+    make(tmp_path, optim="momo", optim_args="beta=0.8").train()
+    resumed = make(tmp_path, optim="momo", optim_args="beta=0.5", max_steps=STEPS + 1)
+    with caplog.at_level("WARNING", logger="hf_momo"):
+        resumed.train(resume_from_checkpoint=True)
+    assert "optim_args beta: got 0.5, in use 0.8" in caplog.text
+    assert resumed.restored_arguments == {"optim_args": "beta=0.8"}
