@@ -214,3 +214,12 @@ def test_an_option_is_named_as_the_user_gives_it(tmp_path: Path, caplog: pytest.
         resumed.train(resume_from_checkpoint=True)
     assert "optim_args beta: got 0.5, in use 0.8" in caplog.text
     assert resumed.restored_arguments == {"optim_args": "beta=0.8"}
+
+
+@pytest.mark.parametrize(("saved_by", "named"), [("adamw_torch", "AdamW"), ("momo", "Momo")])
+def test_a_resume_with_another_optimizer(tmp_path: Path, saved_by: str, named: str) -> None:
+    """``--resume_from_checkpoint`` with another ``--optim`` ended in a bare ``KeyError: 'step_size'``."""
+    make(tmp_path, optim=saved_by, learning_rate=0.01).train()
+    resumed = make(tmp_path, optim="momo_adam", max_steps=STEPS + 1)
+    with pytest.raises(ValueError, match=rf"state of {named}\b.*MomoAdam cannot load.*load_adamw_state_dict"):
+        resumed.train(resume_from_checkpoint=True)
