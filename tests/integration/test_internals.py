@@ -33,18 +33,6 @@ def source(function: Any) -> str:
     return inspect.getsource(function)
 
 
-def handlers() -> bool:
-    """From 5.2 on a table of functions of one context with ``args`` and ``model``; before, a static method."""
-    table = getattr(trainer_module, "_OPTIMIZER_HANDLERS", None)
-    if table is None:
-        static = isinstance(Trainer.__dict__["get_optimizer_cls_and_kwargs"], staticmethod)
-        return (
-            RELEASE < (5, 2) and static and parameters(Trainer.get_optimizer_cls_and_kwargs)[:2] == ["args", "model"]
-        )
-    looked_up = "_OPTIMIZER_HANDLERS.get(args.optim)" in source(Trainer.get_optimizer_cls_and_kwargs)
-    return isinstance(table, dict) and looked_up and all(len(parameters(handler)) == 1 for handler in table.values())
-
-
 INTERNALS: dict[str, Callable[[], bool]] = {
     "OptimizerNames is an enum of strings": lambda: (
         issubclass(OptimizerNames, str) and issubclass(OptimizerNames, Enum)
@@ -53,15 +41,19 @@ INTERNALS: dict[str, Callable[[], bool]] = {
         isinstance(OptimizerNames._member_names_, list)
         and OptimizerNames._member_map_["ADAMW_TORCH"] is OptimizerNames._value2member_map_["adamw_torch"]
     ),
-    "_OPTIMIZER_HANDLERS": handlers,
+    "Trainer.get_optimizer_cls_and_kwargs(args, model) is static": lambda: (
+        isinstance(Trainer.__dict__["get_optimizer_cls_and_kwargs"], staticmethod)
+        and parameters(Trainer.get_optimizer_cls_and_kwargs)[:2] == ["args", "model"]
+    ),
     "TrainingArguments.__post_init__ makes a member of optim": lambda: (
         "OptimizerNames(self.optim)" in source(TrainingArguments.__post_init__)
     ),
     "TrainingArguments.learning_rate is 5e-5 by default": lambda: (
         float(TrainingArguments.__dataclass_fields__["learning_rate"].default) == 5e-5
     ),
-    "Trainer.create_accelerator_and_postprocess, called by the constructor": lambda: (
-        "self.create_accelerator_and_postprocess()" in source(Trainer.__init__)
+    "Trainer.train runs self._inner_training_loop": lambda: "self._inner_training_loop" in source(Trainer.train),
+    "Trainer._load_optimizer_and_scheduler(checkpoint)": lambda: (
+        parameters(Trainer._load_optimizer_and_scheduler) == ["self", "checkpoint"]
     ),
     "Trainer._hp_search_setup makes the accelerator anew": lambda: (
         "self.create_accelerator_and_postprocess()" in source(Trainer._hp_search_setup)
