@@ -40,7 +40,7 @@ from common.config import parse_settings
 from common.pictures import IMAGE_CLASSIFICATION, draw_run
 from common.processes import agree, check_processes, leave_processes, use_cpu_without_gpu
 from common.publishing import push_results, write_results
-from common.records import RECORD_NAME
+from common.runs import check_output_dir, checkpoint_to_resume
 from hf_momo.hub.record import training_record
 from hf_momo.utils.errors import UsageError, run_command
 from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
@@ -102,13 +102,11 @@ def needed_splits(settings: Settings) -> list[str]:
 
 def check_settings(settings: Settings) -> None:
     """Refuse what would fail only later, and training over a finished run."""
-    training, folder = settings.training, settings.folder
+    training = settings.training
     if not (training.do_train or training.do_eval):
         raise UsageError("nothing to do: give --do_train or --do_eval, or a --config that does")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output_dir {folder} is a file; give a folder")
-    if training.do_train and (folder / RECORD_NAME).exists() and not settings.data.overwrite:
-        raise UsageError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
+    check_output_dir(training, settings.data.overwrite)
+    training.resume_from_checkpoint = checkpoint_to_resume(training)
     for name, value in (("sgd_momentum", training.sgd_momentum), ("sgd_dampening", training.sgd_dampening)):
         if not 0 <= value <= 1:
             raise UsageError(f"--{name} {value:g} must be from 0 to 1")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,11 @@ Recipe = Callable[..., dict[str, Any]]
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def losses_of(folder: str) -> list[float]:
+    history = read_json(Path(folder, "trainer_state.json"))["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
 
 
 @pytest.fixture
@@ -130,14 +136,33 @@ def test_a_resumed_run_ends_as_an_unbroken_one(recipe: Recipe, tmp_path: Path) -
     recipe(*run, *saving, "--resume_from_checkpoint", Path("unbroken", "checkpoint-8"), output="resumed")
     unbroken, resumed = (load_file(Path(name, "model.safetensors")) for name in ("unbroken", "resumed"))
     assert all(torch.equal(resumed[name], weight) for name, weight in unbroken.items())
-    losses = [
-        [entry["loss"] for entry in read_json(Path(name, "trainer_state.json"))["log_history"] if "loss" in entry]
-        for name in ("unbroken", "resumed")
-    ]
+    losses = [losses_of(name) for name in ("unbroken", "resumed")]
     assert len(losses[0]) == 18 and losses[0] == losses[1]
     recipe(*run, "--save_strategy", "no", "--crop_padding", "0", "--horizontal_flip", "false", output="plain")
     plain = load_file(Path("plain", "model.safetensors"))
     assert not torch.equal(plain["classifier.bias"], unbroken["classifier.bias"])
+
+
+def test_true_resumes_from_the_last_checkpoint(recipe: Recipe, tmp_path: Path) -> None:
+    """``--resume_from_checkpoint true`` was taken for a path, and the run ended with a traceback."""
+    run = [
+        *MNIST,
+        *FEW,
+        "--data_dir",
+        write_mnist(tmp_path / "digits"),
+        "--save_strategy",
+        "steps",
+        "--save_steps",
+        "2",
+    ]
+    recipe(*run, "--max_steps", "6")
+    whole = losses_of("out")
+    shutil.rmtree(tmp_path / "out" / "checkpoint-6")
+    for resumed in ("true", "True"):
+        recipe(*run, "--max_steps", "6", "--overwrite", "--resume_from_checkpoint", resumed)
+        assert losses_of("out") == whole
+    recipe(*run, "--max_steps", "6", "--overwrite", "--resume_from_checkpoint", "false")
+    assert losses_of("out") == whole
 
 
 def test_two_processes_are_one(recipe: Recipe, tmp_path: Path) -> None:
@@ -217,13 +242,16 @@ def test_configurations_at_smoke_size(recipe: Recipe, tmp_path: Path, name: str)
         (["--sgd_momentum", "1.5"], "--sgd_momentum 1.5 must be from 0 to 1"),
         (["--crop_padding", "-1"], r"--crop_padding -1 must be 0 \(no crops\) or more"),
         (["--output_dir", "a.txt"], "--output_dir a.txt is a file; give a folder"),
+        (["--output_dir", "a.txt/run"], r"--output_dir a\.txt/run: .*/a\.txt is a file; give a folder"),
+        (["--resume_from_checkpoint", "true"], "--resume_from_checkpoint true: --output_dir out holds no checkpoint"),
+        (["--resume_from_checkpoint", "nowhere"], "--resume_from_checkpoint nowhere is not a folder; give the folder"),
         (["--model_typo", "x"], r"--model_typo is not a setting \(did you mean --model_type\?\)"),
     ],
 )
 def test_refused_before_training(recipe: Recipe, tmp_path: Path, arguments: list[str], message: str) -> None:
     write_mnist(tmp_path / "digits")
     (tmp_path / "a.txt").write_text("x")
-    output = "a.txt" if "a.txt" in arguments else "out"
+    output = next((each for each in arguments if each.startswith("a.txt")), "out")
     with pytest.raises(UsageError, match=message):
         recipe(*MNIST, *FEW, "--data_dir", "digits", *arguments, output=output)
     assert not (tmp_path / "out").exists()

@@ -41,9 +41,11 @@ def test_hub(hub: Path) -> None:
 
 def test_what_is_not_clear(hub: Path) -> None:
     name = str(hub)
-    with pytest.raises(UsageError, match=r"2 columns of that kind \(fine_label, coarse_label\); give --label_column"):
+    with pytest.raises(UsageError, match=r"2 columns of labels \(fine_label, coarse_label\); give --label_column"):
         load_corpus(DataArguments(dataset_name=name), ["train", "test"])
-    with pytest.raises(UsageError, match=r"--image_column_name picture: --dataset_name .* has img of that kind"):
+    with pytest.raises(
+        UsageError, match=r"--image_column_name picture is not a column of images of --dataset_name .*; those are img"
+    ):
         load_corpus(DataArguments(dataset_name=name, image_column_name="picture"), ["train", "test"])
     with pytest.raises(UsageError, match=r"has the splits train, validation, but not dev; see --eval_split_name"):
         load_corpus(DataArguments(dataset_name=name, eval_split_name="dev"), ["train", "test"])
