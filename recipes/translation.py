@@ -109,12 +109,7 @@ def main() -> None:
     corpus = agree(lambda: load_corpus(settings.data, needed_splits(settings)))
     set_seed(settings.training.seed)
     model, tokenizer = prepare_model(settings, corpus)
-    encoded = DatasetDict(
-        {
-            name: tokenize(pairs, tokenizer, settings.data, cut_targets=name == "train")
-            for name, pairs in corpus.items()
-        }
-    )
+    encoded = encode(settings, corpus, model, tokenizer)
     scorer = TranslationScorer(tokenizer, corpus, settings.data)
     trainer = prepare_trainer(settings, encoded, model, tokenizer, scorer)
     averaged = train(trainer, settings) if settings.training.do_train else []
@@ -154,6 +149,20 @@ def scratch_tokenizer(settings: Settings, corpus: DatasetDict) -> PreTrainedToke
     return on_main_process(lambda: train_tokenizer(sentences, size))
 
 
+def encode(
+    settings: Settings, corpus: DatasetDict, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> DatasetDict:
+    """Return the token ids of all splits; targets begin with the token with which generation is forced to begin."""
+    generation: Any = model.generation_config
+    options = {"forced_bos": generation.forced_bos_token_id}
+    return DatasetDict(
+        {
+            name: tokenize(pairs, tokenizer, settings.data, cut_targets=name == "train", **options)
+            for name, pairs in corpus.items()
+        }
+    )
+
+
 def prepare_trainer(
     settings: Settings,
     encoded: DatasetDict,
@@ -185,11 +194,8 @@ def train(trainer: TranslationTrainer, settings: Settings) -> list[int]:
         The steps of the checkpoints whose mean the model is; none where it is not one.
     """
     model: Any = trainer.model
-    checkpoint: Any = settings.training.resume_from_checkpoint
-    if str(checkpoint).lower() in ("true", "false"):
-        checkpoint = str(checkpoint).lower() == "true"
     generation_config = copy.deepcopy(model.generation_config)
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.train(resume_from_checkpoint=settings.training.resume_from_checkpoint)
     averaged: list[int] = []
     if (count := settings.model.average_checkpoints) is not None:
         averaged = average_checkpoints(trainer, count)

@@ -41,11 +41,12 @@ def checkpoint_to_resume(training: Any) -> Any:
         UsageError: If it is neither ``true``, ``false`` nor a folder, or there is no checkpoint to resume from.
     """
     given = training.resume_from_checkpoint
+    folder = str(training.output_dir)
     word = str(given).lower()
     if given is None or word == "false":
         return None
-    if word == "true" and get_last_checkpoint(training.output_dir) is None:
-        raise UsageError(f"--resume_from_checkpoint true: --output_dir {training.output_dir} holds no checkpoint")
+    if word == "true" and not (Path(folder).is_dir() and get_last_checkpoint(folder)):
+        raise UsageError(f"--resume_from_checkpoint true: --output_dir {folder} holds no checkpoint")
     if word != "true" and not Path(given).is_dir():
         raise UsageError(
             f"--resume_from_checkpoint {given} is not a folder; give the folder of a checkpoint, or `true` for the "

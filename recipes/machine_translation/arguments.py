@@ -50,8 +50,27 @@ class ModelArguments:
 class DataArguments:
     """What is translated, how it is cut into batches, and how it is scored."""
 
-    source_lang: str | None = field(default=None, metadata={"help": "Language code translated from, e.g. de."})
-    target_lang: str | None = field(default=None, metadata={"help": "Language code translated to, e.g. en."})
+    source_lang: str | None = field(
+        default=None,
+        metadata={
+            "help": "Language to translate from, as the data names it: key of `translation`, column, or ending of the "
+            "text file, e.g. de. As in run_translation.py, de_DE finds de, too."
+        },
+    )
+    target_lang: str | None = field(
+        default=None, metadata={"help": "Language to translate to, as the data names it, e.g. en."}
+    )
+    source_lang_code: str | None = field(
+        default=None,
+        metadata={
+            "help": "Language to translate from, as a multilingual tokenizer names it, e.g. de_DE (mBART) or deu_Latn "
+            "(NLLB). Default: --source_lang."
+        },
+    )
+    target_lang_code: str | None = field(
+        default=None,
+        metadata={"help": "Language to translate to, as a multilingual tokenizer names it. Default: --target_lang."},
+    )
     dataset_name: str | None = field(
         default=None, metadata={"help": "`embedded` for the built-in German-English set, or a Hub dataset id."}
     )
@@ -63,8 +82,8 @@ class DataArguments:
     train_file: str | None = field(
         default=None,
         metadata={
-            "help": "Training data: text (train.de; its other side train.en is found by the language code), "
-            "JSON lines or CSV; each may end in .gz."
+            "help": "Training data: a text file (train.de; train.en is found beside it), JSON lines or CSV; each may "
+            "end in .gz, .bz2 or .xz."
         },
     )
     validation_file: str | None = field(default=None, metadata={"help": "Validation data, as --train_file."})
@@ -78,7 +97,11 @@ class DataArguments:
     )
     source_prefix: str | None = field(default=None, metadata={"help": "Put before every source (T5 models)."})
     forced_bos_token: str | None = field(
-        default=None, metadata={"help": "First token of every translation (multilingual models: the target language)."}
+        default=None,
+        metadata={
+            "help": "First token of every translation, in training and generation. For multilingual tokenizers it is "
+            "the target language and need not be given."
+        },
     )
     moses_tokenized: bool = field(
         default=False,

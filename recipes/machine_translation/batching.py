@@ -8,30 +8,37 @@ import torch
 from datasets import Dataset
 from torch.utils.data import BatchSampler
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
-from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from machine_translation.arguments import DataArguments
+from machine_translation.languages import decoder_inputs, starts_with
 
 
 def tokenize(
-    pairs: Dataset, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments, *, cut_targets: bool
+    pairs: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: DataArguments,
+    *,
+    cut_targets: bool,
+    forced_bos: int | None = None,
 ) -> Dataset:
-    """Turn sentence pairs into `input_ids`, `attention_mask`, `labels` and `length` (of the longer side).
+    """Turn sentence pairs into ``input_ids``, ``attention_mask``, ``labels`` and ``length``, that of the longer side.
 
     Args:
-        pairs: A dataset with the column `translation`.
-        tokenizer: Its end tokens are kept when a sentence is cut.
-        arguments: Languages, lengths, prefix.
-        cut_targets: Cut targets to `max_target_length`: right for training, wrong for references.
+        pairs: A data set with the column ``translation``.
+        tokenizer: The tokenizer. Sentences that are cut keep its end token.
+        arguments: Languages, lengths and prefix.
+        cut_targets: Whether targets are cut to ``max_target_length``, as for training; references must stay whole.
+        forced_bos: The token with which generation is forced to begin: all targets get it, too.
     """
     prefix = arguments.source_prefix or ""
+    start = [] if forced_bos is None or starts_with(tokenizer, forced_bos) else [forced_bos]
+    limit = {"max_length": arguments.max_target_length - len(start), "truncation": True} if cut_targets else {}
 
     def convert(rows: dict[str, list[dict[str, str]]]) -> dict[str, list[Any]]:
         sources = [prefix + pair[str(arguments.source_lang)] for pair in rows["translation"]]
         targets = [pair[str(arguments.target_lang)] for pair in rows["translation"]]
         encoded = tokenizer(sources, max_length=arguments.max_source_length, truncation=True)
-        limit = {"max_length": arguments.max_target_length, "truncation": True} if cut_targets else {}
-        labels = tokenizer(text_target=targets, **limit)["input_ids"]
+        labels = [[*start, *ids] for ids in tokenizer(text_target=targets, **limit)["input_ids"]]
         lengths = [max(len(source), len(label)) for source, label in zip(encoded["input_ids"], labels, strict=True)]
         return {
             "input_ids": encoded["input_ids"],
@@ -44,21 +51,16 @@ def tokenize(
 
 
 class TranslationCollator(DataCollatorForSeq2Seq):
-    """`DataCollatorForSeq2Seq` that always gives the decoder its input.
+    """``DataCollatorForSeq2Seq`` that gives every model the inputs of its decoder.
 
-    Some architectures (M2M100) make it from the labels in their forward only, where label smoothing has taken the
-    labels away.
+    Some architectures (M2M100) make them in their forward only, where label smoothing has taken the labels away.
     """
 
     def __call__(self, features: list[dict[str, Any]], return_tensors: str | None = None) -> Any:
         """Pad the examples to a batch."""
         batch = super().__call__(features, return_tensors)
-        model: Any = self.model
-        config = model.config
-        if "decoder_input_ids" not in batch and config.model_type == "m2m_100":
-            batch["decoder_input_ids"] = shift_tokens_right(
-                batch["labels"], config.pad_token_id, config.decoder_start_token_id
-            )
+        if "decoder_input_ids" not in batch:
+            batch["decoder_input_ids"] = decoder_inputs(self.model, batch["labels"])
         return batch
 
 

@@ -12,6 +12,7 @@ from common.records import write_text
 from hf_momo.hub.cards import TOKENIZED_BLEU
 from machine_translation.arguments import DataArguments
 from machine_translation.corpus import SPLIT_FLAGS
+from machine_translation.languages import language_of
 from machine_translation.metrics import load_bleu
 from machine_translation.moses import MosesText
 
@@ -43,7 +44,7 @@ class TranslationScorer:
         # Which split the Trainer is about to evaluate; while it trains it is always this one.
         self.split = "validation"
         self._metric = load_bleu()
-        self._moses = MosesText(str(arguments.target_lang)) if arguments.moses_tokenized else None
+        self._moses = MosesText(language_of(arguments.target_lang)) if arguments.moses_tokenized else None
         self._texts = {split: self.detokenize(references) for split, references in self.references.items()}
 
     def decode(self, token_ids: Any, split: str) -> list[str]:
@@ -114,8 +115,8 @@ def describe_corpus(corpus: DatasetDict, arguments: DataArguments) -> dict[str, 
     """What a record says of the data."""
     files = {split: getattr(arguments, flag) for split, flag in SPLIT_FLAGS.items() if split in corpus}
     return {
-        "source_lang": arguments.source_lang,
-        "target_lang": arguments.target_lang,
+        "source_lang": language_of(arguments.source_lang),
+        "target_lang": language_of(arguments.target_lang),
         "name": arguments.dataset_name,
         "files": None if arguments.dataset_name else {split: Path(name).name for split, name in files.items()},
         "pairs": {split: len(pairs) for split, pairs in corpus.items()},

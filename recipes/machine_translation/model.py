@@ -14,6 +14,7 @@ from transformers import (
 
 from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments, ModelArguments
+from machine_translation.languages import align_generation, set_languages
 
 _SIZES = (
     "d_model",
@@ -41,6 +42,7 @@ def create_model(
     Raises:
         UsageError: An architecture or a size that it does not have.
     """
+    set_languages(tokenizer, data, "the tokenizer")
     config = _scratch_config(arguments, data, tokenizer)
     try:
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)
@@ -53,8 +55,8 @@ def create_model(
         pad_token_id=config.pad_token_id,
         eos_token_id=config.eos_token_id,
         bos_token_id=config.bos_token_id,
-        decoder_start_token_id=config.decoder_start_token_id,
     )
+    align_generation(model, tokenizer, data.forced_bos_token)
     return model
 
 
@@ -138,12 +140,6 @@ def load_pretrained(arguments: ModelArguments, data: DataArguments) -> tuple[Pre
     if data.source_prefix is not None:
         # The pipeline of the saved model puts it before every sentence.
         model.config.prefix = data.source_prefix
-    # The multilingual tokenizers (mBART, NLLB, M2M100) put a language token on each side.
-    if hasattr(tokenizer, "src_lang") and hasattr(tokenizer, "tgt_lang"):
-        tokenizer.src_lang, tokenizer.tgt_lang = data.source_lang, data.target_lang
-    if data.forced_bos_token is not None:
-        token = tokenizer.convert_tokens_to_ids(data.forced_bos_token)
-        if token is None or token == tokenizer.unk_token_id:
-            raise UsageError(f"--forced_bos_token {data.forced_bos_token} is not a token of {name}")
-        model.generation_config.forced_bos_token_id = token
+    set_languages(tokenizer, data, f"--model_name_or_path {name}")
+    align_generation(model, tokenizer, data.forced_bos_token)
     return model, tokenizer

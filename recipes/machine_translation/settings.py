@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from common.processes import sharding
-from common.records import RECORD_NAME
+from common.runs import check_output_dir, checkpoint_to_resume
 from hf_momo import MomoSeq2SeqTrainingArguments
 from hf_momo.hub.cards import TOKENIZED_BLEU
 from hf_momo.utils.errors import UsageError
@@ -40,11 +40,9 @@ def needed_splits(settings: Settings) -> list[str]:
 
 def check_settings(settings: Settings) -> None:
     """Refuse what would fail only after the first epoch, and training over a finished run."""
-    training, folder = settings.training, settings.folder
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output_dir {folder} is a file; give a folder")
-    if training.do_train and (folder / RECORD_NAME).exists() and not settings.data.overwrite:
-        raise UsageError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
+    training = settings.training
+    check_output_dir(training, settings.data.overwrite)
+    training.resume_from_checkpoint = checkpoint_to_resume(training)
     if sharding() == "FSDP" or training.fsdp:
         raise UsageError(
             "FSDP does not take translation models, whose encoder, decoder and output share their embeddings; launch "

@@ -137,7 +137,7 @@ BAD_INPUT: list[tuple[str, Callable[[Path], list[str]], list[str]]] = [
     ("not JSON", no_json, ["bad.jsonl", "JSON"]),
     ("missing column", other_columns, ["bad.csv", '"translation"', "german, english"]),
     ("flat column", flat_translation, ["bad.jsonl", '"translation" must hold']),
-    ("empty JSON side", empty_json_side, ["bad.jsonl", "the en side of pair 2 is empty"]),
+    ("empty JSON side", empty_json_side, ["bad.jsonl", "the en side of row 2 is empty"]),
     (
         "wrong language",
         lambda folder: ["--train_file", str(write_json_lines(folder, "x.jsonl")), "--target_lang", "fr"],
