@@ -13,7 +13,7 @@ from hf_momo.hub.cards import TOKENIZED_BLEU
 from machine_translation.arguments import DataArguments
 from machine_translation.corpus import SPLIT_FLAGS
 from machine_translation.languages import language_of
-from machine_translation.metrics import load_bleu
+from machine_translation.metrics.bleu.bleu import score_corpus
 from machine_translation.moses import MosesText
 
 PREDICTIONS_NAME = "generated_predictions.txt"
@@ -43,7 +43,6 @@ class TranslationScorer:
         self.references = _side(corpus, arguments.target_lang)
         # Which split the Trainer is about to evaluate; while it trains it is always this one.
         self.split = "validation"
-        self._metric = load_bleu()
         self._moses = MosesText(language_of(arguments.target_lang)) if arguments.moses_tokenized else None
         self._texts = {split: self.detokenize(references) for split, references in self.references.items()}
 
@@ -67,13 +66,9 @@ class TranslationScorer:
             translations: In the form of the corpus, so tokenized where that is.
             split: Whose references count.
         """
-        scores: dict[str, Any] = self._metric.compute(
-            predictions=self.detokenize(translations), references=self._texts[split]
-        )
+        scores = score_corpus(self.detokenize(translations), self._texts[split])
         if self._moses is not None:
-            tokenized = self._metric.compute(
-                predictions=list(translations), references=self.references[split], tokenize="none", lowercase=True
-            )
+            tokenized = score_corpus(translations, self.references[split], tokenize="none", lowercase=True)
             scores[TOKENIZED_BLEU] = tokenized["score"]
             scores[f"{TOKENIZED_BLEU}_signature"] = tokenized["signature"]
         return scores
