@@ -1,6 +1,7 @@
 """Language codes of tokenizers, and the tokens with which the decoder starts in training and in generation."""
 
 import difflib
+import math
 import re
 from typing import Any
 
@@ -88,11 +89,11 @@ def align_generation(model: Any, tokenizer: PreTrainedTokenizerBase, forced_bos_
         UsageError: If the token does not exist, or is not the language that the tokenizer puts in front of a target.
     """
     generation, config = model.generation_config, model.config
-    if config.decoder_start_token_id is None:
-        config.decoder_start_token_id = generation.decoder_start_token_id
-    if config.decoder_start_token_id is None:
-        on_end = config.model_type in _START_ON_END
-        config.decoder_start_token_id = config.eos_token_id if on_end else config.pad_token_id
+    default = config.eos_token_id if config.model_type in _START_ON_END else config.pad_token_id
+    # MarianConfig's default, 58100, exists in the vocabulary of one checkpoint.
+    size = getattr(config, "vocab_size", math.inf)
+    candidates = (config.decoder_start_token_id, generation.decoder_start_token_id, default)
+    config.decoder_start_token_id = next(each for each in candidates if each is not None and each < size)
     start = int(decoder_inputs(model, torch.tensor([_probe(tokenizer)]))[0, 0])
     config.decoder_start_token_id = generation.decoder_start_token_id = start
     generation.forced_bos_token_id = _forced_token(generation.forced_bos_token_id, tokenizer, forced_bos_token)
