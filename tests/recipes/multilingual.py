@@ -122,8 +122,8 @@ def write_checkpoint(folder: Path, family: str, **settings: int | None) -> Path:
     Args:
         folder: Where to write it.
         family: A key of ``FAMILIES``.
-        **settings: Written over those in config.json, with ``generation_`` in front over generation_config.json; ``None``
-            removes one.
+        **settings: Written over those in config.json, or with ``generation_`` in front in generation_config.json.
+            ``None`` removes one.
     """
     folder.mkdir(parents=True)
     make_tokenizer, model_class, sizes, _, _ = FAMILIES[family]
