@@ -1,7 +1,6 @@
-"""Data sets of the Hub."""
+"""Loading of data sets from the Hub."""
 
 import errno
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,14 +31,10 @@ def load_from_hub(name: str, config: str | None = None, revision: str | None = N
     except Exception as error:  # datasets raises a dozen kinds here, from ConnectionError to its own
         causes = list(_causes(error))
         cause = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
-        unwritable = any(isinstance(each, OSError) and each.errno in _CANNOT_WRITE for each in causes)
-        if unwritable and not os.path.exists(name):
-            advice = "the cache cannot be written; set HF_HOME to a folder with space that you may write to"
-        elif unwritable:
-            advice = "the cache or the folder is not accessible; set HF_HOME to a folder that you may write to"
-        else:
-            advice = "a data set of the Hub needs the network or a copy in the cache"
-            advice += f"; without either use {instead}" if instead else ""
+        advice = "a data set of the Hub needs the network or a copy in the cache"
+        advice += f"; without either use {instead}" if instead else ""
+        if any(isinstance(each, OSError) and each.errno in _CANNOT_WRITE for each in causes):
+            advice = "if this is the cache, set HF_HOME to a folder with space that you may write to"
         raise UsageError(f"--dataset_name {name} could not be loaded ({cause}); {advice}") from error
 
 

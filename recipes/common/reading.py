@@ -109,7 +109,7 @@ def _decode(raw: bytes, name: str, first_line: int) -> str:
 
 def _json_rows(text: str, name: str) -> list[dict[str, Any]]:
     if text.lstrip().startswith("["):
-        rows = _parse_json(text, name, first_line=1)
+        rows: list[Any] = _parse_json(text, name, first_line=1)
     else:
         lines = text.split("\n" if "\n" in text else "\r")
         rows = [_parse_json(line, name, number) for number, line in enumerate(lines, start=1) if line.strip()]

@@ -1,4 +1,4 @@
-"""Sentences to batches: token ids, and batches of a bounded number of tokens."""
+"""Tokenized sentence pairs, and batches with a bounded number of tokens."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -65,15 +65,15 @@ class TranslationCollator(DataCollatorForSeq2Seq):
 
 
 class TokenBatchSampler(BatchSampler):
-    """Batches of sentences of similar length with at most `max_tokens` padded tokens each.
+    """Batches of sentences of similar length with at most ``max_tokens`` padded tokens each.
 
-    A batch costs its number of sentences times its longest sentence; a sentence longer than the bound stands alone.
-    The order depends on seed and epoch only, and every epoch has the same number of batches, so a resumed run sees
-    what an unbroken one would.
+    The size of a batch is its number of sentences times the length of the longest. A sentence longer than the limit is
+    a batch of its own. The order depends on the seed and the epoch only, and every epoch has the same number of
+    batches, so that a resumed run continues with the batches of the uninterrupted run.
 
-    With several processes each gives its own share: batches next to each other in length are dealt out in rounds, one
-    batch to each process, so that no process waits long for the others in a step. Where the last round would be
-    incomplete, one round, drawn anew every epoch, shares batches with its neighbour: every process has the same number
+    With several processes, each instance yields the batches of its process. Batches of similar length are assigned in
+    rounds, one to each process, so that all processes take about the same time for a step. If the last round is
+    incomplete, one round, drawn anew every epoch, shares batches with the next one: all processes have the same number
     of batches, every sentence is seen, and fewer batches than there are processes are seen twice.
     """
 
@@ -86,17 +86,17 @@ class TokenBatchSampler(BatchSampler):
         num_processes: int = 1,
         process_index: int = 0,
     ) -> None:
-        """Set up the first epoch.
+        """Create the sampler, set to the first epoch.
 
         Args:
-            lengths: Length of each example: that of its longer side, in tokens.
-            max_tokens: Bound on the padded tokens of a batch.
+            lengths: The length of each example in tokens, that of its longer side.
+            max_tokens: Largest number of padded tokens in a batch.
             seed: Seed of the shuffling, the same on every process.
-            num_processes: How many processes train together.
-            process_index: Which of them this is, in [0, num_processes).
+            num_processes: Number of processes.
+            process_index: Index of this process, from 0 to ``num_processes`` - 1.
 
         Raises:
-            ValueError: A bound below 1, or a process that is not one of those.
+            ValueError: If ``max_tokens`` is below 1 or ``process_index`` is out of range.
         """
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
@@ -108,13 +108,13 @@ class TokenBatchSampler(BatchSampler):
         self.num_processes = num_processes
         self.process_index = process_index
         self.epoch = 0
-        # What accelerate and torch read of a batch sampler; there is no one size here.
+        # accelerate and torch read these attributes; the batches have no common size.
         self.batch_size: Any = None
         self.drop_last = False
         self._num_batches = len(self._batches(torch.arange(len(self.lengths))))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration gives."""
+        """Set the epoch, which decides the order of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -129,7 +129,7 @@ class TokenBatchSampler(BatchSampler):
             yield batches[(starts[position] + self.process_index) % len(batches)]
 
     def _starts_of_rounds(self, generator: torch.Generator) -> list[int]:
-        """Position of the first batch of every round; rounds overlap where the batches do not fill them all."""
+        """Return the position of the first batch of every round; rounds overlap if the last would be incomplete."""
         rounds, size = len(self), self.num_processes
         missing = rounds * size - self._num_batches
         if missing == 0:
@@ -139,12 +139,12 @@ class TokenBatchSampler(BatchSampler):
         return [min(position * size - (missing if position > short else 0), last) for position in range(rounds)]
 
     def _batches(self, order: torch.Tensor) -> list[list[int]]:
-        """Cut into batches along the lengths; `order` decides between sentences of one length."""
+        """Divide the sentences into batches by length; ``order`` decides between sentences of equal length."""
         order = order[torch.argsort(self.lengths[order], stable=True)]
         batches: list[list[int]] = []
         batch: list[int] = []
         for index, length in zip(order.tolist(), self.lengths[order].tolist(), strict=True):
-            # Lengths ascend, so the newest sentence is the longest of its batch.
+            # Lengths ascend, so the last sentence is the longest of its batch.
             if batch and (len(batch) + 1) * length > self.max_tokens:
                 batches.append(batch)
                 batch = []

@@ -106,9 +106,10 @@ def decoder_inputs(model: Any, labels: Tensor) -> Tensor:
     """Return what the decoder is given for labels: them shifted to the right, behind the start token."""
     if hasattr(model, "prepare_decoder_input_ids_from_labels"):
         inputs: Tensor = model.prepare_decoder_input_ids_from_labels(labels=labels)
-        return inputs
-    # The others (M2M100, NLLB) do the same in their forward, where label smoothing has taken the labels away.
-    return shift_tokens_right(labels, model.config.pad_token_id, model.config.decoder_start_token_id)
+    else:
+        # The others (M2M100, NLLB) do this in their forward, where label smoothing has taken the labels away.
+        inputs = shift_tokens_right(labels, model.config.pad_token_id, model.config.decoder_start_token_id)
+    return inputs
 
 
 def starts_with(tokenizer: PreTrainedTokenizerBase, token_id: int) -> bool:
@@ -127,7 +128,7 @@ def _forced_token(of_checkpoint: int | None, tokenizer: PreTrainedTokenizerBase,
     first = _probe(tokenizer)[0]
     # M2M100 writes the code `en` as `__en__`.
     token_of_language = str(getattr(tokenizer, "tgt_lang", "")).strip("_")
-    of_language = bool(codes) and tokenizer.convert_ids_to_tokens(first).strip("_") == token_of_language
+    of_language = bool(codes) and str(tokenizer.convert_ids_to_tokens(first)).strip("_") == token_of_language
     if asked is not None:
         token = multilingual.convert_tokens_to_ids(asked)
         if token is None or token == tokenizer.unk_token_id:
