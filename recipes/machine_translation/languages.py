@@ -149,6 +149,7 @@ def _near(code: str, known: list[str]) -> str:
     alike = [each for each in known if each.lower().strip("_").startswith(base[:2])]
     spelt = difflib.get_close_matches(code, known, n=3, cutoff=0.5)
     near = list(dict.fromkeys([*sorted(alike, key=lambda each: not each.lower().startswith(base)), *spelt]))[:8]
-    if len(known) <= _SHORT_LIST:
+    if len(known) <= _SHORT_LIST or not near:
         near += [each for each in known if each not in near]
-    return ", ".join(near or known)
+        return ", ".join(near)
+    return f"{', '.join(near)} ({len(known)} codes in all)"

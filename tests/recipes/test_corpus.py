@@ -1,4 +1,4 @@
-"""Sentence pairs from every kind of source, and bad input in one line."""
+"""Sentence pairs from every kind of source, and errors of one line for bad input."""
 
 import bz2
 import csv
@@ -77,7 +77,7 @@ def test_sentences_that_look_like_values_stay_text(tmp_path: Path) -> None:
 
 
 def test_carriage_returns_alone_end_lines(tmp_path: Path) -> None:
-    """A file of a Mac of old, whose lines end in a carriage return alone, was read as a single sentence."""
+    """A file whose lines end in a carriage return alone was read as a single sentence."""
     (tmp_path / "a.de").write_bytes(b"eins\rzwei\r")
     (tmp_path / "a.en").write_bytes(b"one\ntwo\n")
     arguments = DataArguments(source_lang="de", target_lang="en", train_file=str(tmp_path / "a.de"))

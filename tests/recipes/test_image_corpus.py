@@ -1,4 +1,4 @@
-"""Every format of images gives the pixels and classes that it holds, and says what is wrong with it."""
+"""Pixels and classes of every format of image data, and errors that name what is wrong."""
 
 import pickle
 import re
@@ -257,7 +257,7 @@ def test_normalization_is_that_of_the_pixels() -> None:
 
 
 def test_the_real_sets_have_the_known_mean_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MNIST's is 0.1307 and 0.3081, as everybody normalises it."""
+    """MNIST has the mean 0.1307 and the deviation 0.3081, with which it is usually normalised."""
     corpus = load(real_data("mnist"))
     assert [len(corpus.splits[split].labels) for split in BOTH] == [60_000, 10_000]
     assert Normalization.of(corpus.splits["train"].images) == Normalization((0.1307,), (0.3081,))

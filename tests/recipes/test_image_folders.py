@@ -23,7 +23,7 @@ def load(path: Path, **settings: Any) -> ImageCorpus:
 
 
 def write_image(path: Path, pixels: np.ndarray | None = None) -> Path:
-    """Write an image that is white where no pixels are given."""
+    """Write an image, white by default."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((4, 4, 3), 255, np.uint8) if pixels is None else pixels).save(path)
     return path

@@ -1,4 +1,4 @@
-"""Data sets in the form of the Hub, from a folder in place of it."""
+"""Image data sets in the layout of the Hub, loaded from a local folder."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from images.corpus import load_corpus
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Train and validation of 6 and 3 images, with a fine and a coarse class, as CIFAR100 has them there."""
+    """A data set with 6 training and 3 validation images and two columns of labels, as CIFAR100 on the Hub."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
     classes = datasets.ClassLabel(names=["dark", "grey", "light"])
     features = datasets.Features({"img": datasets.Image(), "fine_label": classes, "coarse_label": classes})

@@ -1,4 +1,4 @@
-"""The BLEU module is sacreBLEU, reachable through evaluate with no network."""
+"""The BLEU module returns the scores of sacreBLEU and is loaded by evaluate without a network."""
 
 import os
 import subprocess
