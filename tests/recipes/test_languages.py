@@ -140,7 +140,7 @@ def test_a_forced_token_is_learned(tmp_path: Path, family: str, token: str) -> N
         ("mbart", {"target_lang_code": "eng_Latn"}, r"--target_lang_code eng_Latn is not .*, e\.g\. en_XX"),
         ("mbart50", {"target_lang_code": "en_US"}, r"--target_lang_code en_US is not .*, e\.g\. en_XX"),
         ("mbart50", {"target_lang_code": "nowhere"}, r"--target_lang_code nowhere is not .*en_XX"),
-        ("m2m_100", {"source_lang_code": "de_DE"}, r"--source_lang_code de_DE is not .*, e\.g\. de \(100 codes in all\)"),
+        ("m2m_100", {"source_lang_code": "de_DE"}, r"--source_lang_code de_DE .*, e\.g\. de \(100 codes in all\)"),
         ("m2m_100", {"source_lang_code": "xx"}, r"--source_lang_code xx is not a language code"),
         ("mbart50", {"forced_bos_token": "de_DE"}, r"--forced_bos_token de_DE contradicts the target language en_XX"),
         ("nllb", {"forced_bos_token": "eng"}, r"--forced_bos_token eng is not a token"),
