@@ -85,8 +85,6 @@ def check_averaging(settings: Settings) -> None:
     if training.save_total_limit is not None and training.save_total_limit < count:
         raise UsageError(f"{flag} needs more than --save_total_limit {training.save_total_limit} keeps")
     if training.load_best_model_at_end:
-        raise UsageError(
-            f"{flag} averages the last checkpoints, --load_best_model_at_end loads the best; give one of them"
-        )
+        raise UsageError(f"{flag} averages the last checkpoints, --load_best_model_at_end loads the best; choose one")
     if is_deepspeed_zero3_enabled():
         raise UsageError(f"{flag} reads whole models, which ZeRO-3 does not save; launch with deepspeed_zero2.yaml")

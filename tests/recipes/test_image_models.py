@@ -135,7 +135,7 @@ def test_that_code_needs_nothing_of_the_recipes(cls: type) -> None:
         (
             {"model_type": "restnet"},
             (32, 32, 3),
-            "--model_type restnet is no architecture; take image_mlp, cifar_resnet",
+            "--model_type restnet is not an architecture; give image_mlp, cifar_resnet",
         ),
         (
             {"model_type": "gpt2"},
