@@ -136,7 +136,7 @@ def test_translation_refuses_fsdp(tmp_path: Path, clean_environment: None, monke
     settings = Settings(ModelArguments(), DataArguments(), training)
     check_settings(settings)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as the launch file does
-    with pytest.raises(UsageError, match="FSDP does not take translation models"):
+    with pytest.raises(UsageError, match="FSDP does not support translation models"):
         check_settings(settings)
 
 
