@@ -67,6 +67,15 @@ def read_bytes(path: Path, name: str | None = None) -> bytes:
         return file.read()
 
 
+def read_text(path: Path, name: str | None = None) -> str:
+    """Return the text of a file as it is, with the ends of its lines.
+
+    Raises:
+        UsageError: If the file does not exist, cannot be read or is not UTF-8.
+    """
+    return decode(read_bytes(path, name), name or str(path))
+
+
 def read_lines(path: Path, name: str | None = None) -> list[str]:
     """Return the lines of a text file without their ends.
 
@@ -80,7 +89,7 @@ def read_lines(path: Path, name: str | None = None) -> list[str]:
     lines: list[str] = []
     with open_file(path, name) as file:
         for raw in file:
-            lines.append(_decode(raw, name, first_line=len(lines) + 1))
+            lines.append(decode(raw, name, first_line=len(lines) + 1))
     if len(lines) == 1 and not lines[0].endswith("\n"):
         lines = lines[0].removesuffix("\r").split("\r")
     return [line.removesuffix("\n").removesuffix("\r") for line in lines]
@@ -95,11 +104,16 @@ def read_table(path: Path, name: str | None = None) -> list[dict[str, Any]]:
         UsageError: If the file does not exist, cannot be read or is malformed, with the number of the line.
     """
     name = name or str(path)
-    text = _decode(read_bytes(path, name), name, first_line=1)
+    text = read_text(path, name)
     return list(_csv_rows(text, name)) if format_suffix(path) == ".csv" else _json_rows(text, name)
 
 
-def _decode(raw: bytes, name: str, first_line: int) -> str:
+def decode(raw: bytes, name: str, first_line: int = 1) -> str:
+    """Return the text of bytes in UTF-8, the first of which begin line ``first_line`` of the file ``name``.
+
+    Raises:
+        UsageError: If they are not UTF-8, with the number of the line.
+    """
     try:
         return raw.decode("utf-8-sig" if first_line == 1 else "utf-8")
     except UnicodeDecodeError as error:

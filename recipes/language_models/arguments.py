@@ -36,7 +36,7 @@ class DataArguments:
     text_column_name: str = field(default="text", metadata={"help": "Column of the text in JSON, CSV and Hub data."})
     train_file: str | None = field(
         default=None,
-        metadata={"help": "Text to train on: .txt, or .jsonl, .json and .csv with a document a row; .gz too."},
+        metadata={"help": "Text to train on: .txt, or .jsonl, .json and .csv with a document a row; also compressed."},
     )
     validation_file: str | None = field(
         default=None, metadata={"help": "Text to evaluate on. Default: the end of the training text."}

@@ -1,25 +1,20 @@
 """Text for training and evaluation, from a file or the Hub, and the blocks that a model is trained on."""
 
-import csv
-import gzip
 import io
 import json
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, disable_progress_bars, load_dataset
+from datasets import Dataset, DatasetDict, disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 
+from common.hub_data import load_from_hub
+from common.reading import COMPRESSIONS, TABLES, format_suffix, read_table, read_text
 from hf_momo.utils.errors import UsageError
 from language_models.arguments import DataArguments
-
-# The limit of 131,072 characters a field is too low for documents.
-csv.field_size_limit(2**31 - 1)
-_SUFFIXES = (".txt", ".json", ".jsonl", ".csv")
 
 
 @dataclass(frozen=True)
@@ -55,10 +50,10 @@ def load_texts(args: DataArguments) -> DatasetDict:
             f"--validation_split_percentage {args.validation_split_percentage}: must be between 0 and 100"
         )
     if args.dataset_name is not None:
-        texts = _load_from_hub(args)
+        texts = _load_hub(args)
     else:
         files = {"train": args.train_file, "validation": args.validation_file}
-        texts = {split: _load_file(file, args) for split, file in files.items() if file is not None}
+        texts = {split: _load_file(file, split, args) for split, file in files.items() if file is not None}
     for split, dataset in texts.items():
         _check_not_blank(dataset, split)
     if "validation" not in texts:
@@ -110,95 +105,54 @@ def describe(args: DataArguments, blocks: dict[str, Blocks]) -> dict[str, Any]:
     }
 
 
-def _load_from_hub(args: DataArguments) -> dict[str, Dataset]:
-    try:
-        loaded = load_dataset(str(args.dataset_name), args.dataset_config_name)
-    except Exception as error:  # datasets raises many kinds
-        raise UsageError(f"--dataset_name {args.dataset_name} cannot be loaded ({error})") from error
+def _load_hub(args: DataArguments) -> dict[str, Dataset]:
+    name, column = f"--dataset_name {args.dataset_name}", args.text_column_name
+    loaded = load_from_hub(str(args.dataset_name), args.dataset_config_name, instead="--train_file")
     if "train" not in loaded:
-        raise UsageError(f"--dataset_name {args.dataset_name} has no split train, only {', '.join(loaded)}")
-    splits = [split for split in ("train", "validation") if split in loaded]
-    return {split: _documents(loaded[split], f"--dataset_name {args.dataset_name}", args) for split in splits}
+        raise UsageError(f"{name} has no split train, only {', '.join(loaded)}")
+    texts = {}
+    for split in ("train", "validation"):
+        if split in loaded:
+            _check_column(loaded[split].column_names, name, column)
+            # Still memory-mapped: a data set of the Hub may be larger than the memory.
+            chosen = loaded[split].select_columns([column]).rename_columns({column: "text"})
+            _check_documents(chosen["text"], name, column)
+            texts[split] = chosen.add_column("is_document", [True] * len(chosen))
+    return texts
 
 
-def _load_file(file: str, args: DataArguments) -> Dataset:
-    suffix = Path(file.removesuffix(".gz")).suffix
-    if suffix not in _SUFFIXES:
-        raise UsageError(f"{file}: its name must end in {', '.join(_SUFFIXES)}, or one of these and .gz")
-    text = _read_text(file)
+def _load_file(file: str, split: str, args: DataArguments) -> Dataset:
+    path, name, column = Path(file), f"--{split}_file {file}", args.text_column_name
+    suffix = format_suffix(path)
     if suffix == ".txt":
-        lines = text.readlines()
+        # Line ends of every kind become line feeds, here and in the cells of CSV.
+        lines = io.StringIO(read_text(path, name), newline=None).readlines()
         return Dataset.from_dict({"text": lines, "is_document": [False] * len(lines)})
-    rows = list(_read_csv(text, file) if suffix == ".csv" else _read_json(text, file))
-    if rows and args.text_column_name not in rows[0][1]:
-        raise UsageError(_describe_missing_column(file, args.text_column_name, list(rows[0][1])))
-    documents = []
-    for number, row in rows:
-        document = row.get(args.text_column_name)
-        if not isinstance(document, str):
-            raise UsageError(
-                f"{file}, row {number}: column {args.text_column_name} does not hold text, but "
-                f"{json.dumps(document)[:80]}; every row needs a string"
-            )
-        documents.append(document)
+    if suffix not in TABLES:
+        formats, compressions = ", ".join((".txt", *TABLES)), ", ".join(COMPRESSIONS)
+        raise UsageError(f"{name}: its name must end in {formats}, or one of these and {compressions}")
+    rows = read_table(path, name)
+    if rows:
+        _check_column(list(rows[0]), name, column)
+    documents = [row.get(column) for row in rows]
+    _check_documents(documents, name, column)
+    if suffix == ".csv":
+        documents = [io.StringIO(document, newline=None).read() for document in documents]
     return Dataset.from_dict({"text": documents, "is_document": [True] * len(documents)})
 
 
-def _read_text(file: str) -> io.StringIO:
-    """Return the content of a file, with its line ends, of whatever kind, as line feeds."""
-    try:
-        data = Path(file).read_bytes()
-        data = gzip.decompress(data) if file.endswith(".gz") else data
-        return io.StringIO(data.decode("utf-8-sig"), newline=None)
-    except FileNotFoundError as error:
-        raise UsageError(f"{file} does not exist; give a file of text") from error
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise UsageError(f"{file}, line {line}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{file} cannot be read ({error}); give a complete file of text") from error
+def _check_column(columns: list[str], name: str, column: str) -> None:
+    if column not in columns:
+        raise UsageError(f"{name} has no column {column}; give --text_column_name, one of {', '.join(columns)}")
 
 
-def _read_csv(text: io.StringIO, file: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(text, strict=True)
-    try:
-        for number, row in enumerate(reader, start=1):
-            if None in row or None in row.values():
-                raise UsageError(f"{file}, row {number}: has not as many fields as the first line")
-            yield number, row
-    except csv.Error as error:
-        raise UsageError(f"{file}, line {reader.reader.line_num}: not CSV ({error})") from error
-
-
-def _read_json(text: io.StringIO, file: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a JSON list, or of a file with one object a line, with their numbers."""
-    is_list = text.getvalue().lstrip().startswith("[")
-    documents = [text.getvalue()] if is_list else [line for line in text if line.strip()]
+def _check_documents(documents: Iterable[Any], name: str, column: str) -> None:
     for number, document in enumerate(documents, start=1):
-        try:
-            parsed = json.loads(document)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{file}, row {number}: not JSON ({error})") from error
-        for row_number, row in enumerate(parsed, start=1) if is_list else [(number, parsed)]:
-            if not isinstance(row, dict):
-                raise UsageError(f"{file}, row {row_number}: must be a JSON object, not {json.dumps(row)[:80]}")
-            yield row_number, row
-
-
-def _describe_missing_column(name: str, column: str, columns: list[str]) -> str:
-    return f"{name} has no column {column}; give --text_column_name, one of {', '.join(columns)}"
-
-
-def _documents(dataset: Dataset, name: str, args: DataArguments) -> Dataset:
-    column = args.text_column_name
-    if column not in dataset.column_names:
-        raise UsageError(_describe_missing_column(name, column, dataset.column_names))
-    texts = dataset.select_columns([column])
-    texts = texts if column == "text" else texts.rename_column(column, "text")
-    for number, text in enumerate(texts["text"], start=1):
-        if not isinstance(text, str):
-            raise UsageError(f"{name}, row {number}: column {column} does not hold text, but {json.dumps(text)[:80]}")
-    return texts.add_column("is_document", [True] * len(texts))
+        if not isinstance(document, str):
+            raise UsageError(
+                f"{name}, row {number}: column {column} does not hold text, but "
+                f"{json.dumps(document, default=str)[:80]}; every row needs a string"
+            )
 
 
 def _check_not_blank(dataset: Dataset, split: str) -> None:
