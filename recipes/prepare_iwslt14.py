@@ -30,6 +30,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from common.reading import read_lines
 from hf_momo.utils.errors import UsageError, run_command
 from hf_momo.utils.files import write_whole
 from machine_translation.iwslt14 import (
@@ -100,11 +101,8 @@ def check_output(output: Path) -> None:
 
 def read_codes(path: Path) -> list[tuple[str, str]]:
     """Return the merges in a file of subword-nmt."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--bpe_codes {path} cannot be read: {error}; give a text file of merges") from error
-    if lines[0].strip() != "#version: 0.2":
+    lines = read_lines(path, f"--bpe_codes {path}")
+    if not lines or lines[0].strip() != "#version: 0.2":
         raise UsageError(f"--bpe_codes {path} must begin with `#version: 0.2`, as subword-nmt writes it")
     merges = [tuple(line.split(" ")) for line in lines[1:] if line]
     if bad := [merge for merge in merges if len(merge) != 2]:

@@ -8,13 +8,12 @@ The rules are those of prepare-iwslt14.sh in fairseq, which come from Ranzato et
 - test: All of dev2010, TEDX.dev2012 and tst2010 to tst2012 in this order, tokenized and lower-cased.
 """
 
-import lzma
 import re
 import tarfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from common.reading import READ_ERRORS, decode, read_bytes
 from hf_momo.utils.errors import UsageError
 from machine_translation.moses import MosesText, lowercase
 
@@ -62,14 +61,15 @@ def read_files(source: Path, names: Iterable[str]) -> dict[str, list[str]]:
     wanted = list(names)
     if source.is_dir():
         paths = [folder / name for folder in (source / "de-en", source) for name in wanted]
-        found = {path.name: _read_bytes(path) for path in paths if path.is_file()}
+        found = {path.name: read_bytes(path) for path in paths if path.is_file()}
     elif source.is_file():
         found = _read_archive(source, set(wanted))
     else:
         raise UsageError(f"--archive {source} does not exist; give de-en.tgz or the folder with its files")
     if missing := [name for name in wanted if name not in found]:
         raise UsageError(f"--archive {source} has no {missing[0]}; give the complete de-en.tgz or its files")
-    return {name: _lines(data, f"{source}: {name}") for name, data in found.items()}
+    # Only a line feed ends a line, as in the tools of the standard recipe.
+    return {name: decode(data, f"{source}: {name}").removesuffix("\n").split("\n") for name, data in found.items()}
 
 
 def training_sentences(lines: Iterable[str]) -> list[str]:
@@ -144,13 +144,6 @@ def _tokenize(sides: Mapping[str, Sequence[str]], name: str, progress: Progress)
     return list(zip(*tokenized, strict=True))
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}); make it readable") from error
-
-
 def _read_archive(path: Path, names: set[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     try:
@@ -159,17 +152,6 @@ def _read_archive(path: Path, names: set[str]) -> dict[str, bytes]:
                 name = Path(member.name).name
                 if name in names and member.isfile() and (file := archive.extractfile(member)) is not None:
                     found[name] = file.read()
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+    except (tarfile.TarError, *READ_ERRORS) as error:
         raise UsageError(f"--archive {path} cannot be read ({error}); give de-en.tgz as it was downloaded") from error
     return found
-
-
-def _lines(data: bytes, where: str) -> list[str]:
-    lines: list[str] = []
-    # Only a line feed ends a line, as in the tools of the standard recipe.
-    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), start=1):
-        try:
-            lines.append(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{where}, line {number} is not UTF-8: {error.reason}; the file is damaged") from error
-    return lines

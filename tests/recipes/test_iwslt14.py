@@ -118,7 +118,7 @@ def nothing_clean(source: Path) -> None:
 
 
 DAMAGES: list[tuple[Callable[[Path], object], str]] = [
-    (not_utf8, r"train\.tags\.de-en\.de, line 2 is not UTF-8"),
+    (not_utf8, r"line 2 of .*train\.tags\.de-en\.de is not UTF-8"),
     (unequal, r"train: 2 German and 3 English sentences"),
     (unequal_test, r"IWSLT14\.TED\.tst2011\.de-en: 2 German and 1 English sentences"),
     (lambda source: (source / "de-en" / "train.tags.de-en.en").unlink(), r"has no train\.tags\.de-en\.en"),
@@ -162,7 +162,7 @@ def test_damaged_archives_are_refused_with_their_name(
     ("arguments", "message"),
     [
         (["--bpe_merges", "0"], "--bpe_merges 0 must be at least 1"),
-        (["--bpe_codes", "nowhere"], "--bpe_codes nowhere cannot be read"),
+        (["--bpe_codes", "nowhere"], "--bpe_codes nowhere does not exist"),
         (["--output_dir", "full"], "--output_dir full holds other files"),
         (["--output_dir", "full/of"], "--output_dir full/of is a file"),
         (["--output_dir", "full/of/it"], "--output_dir full/of/it cannot be written"),
