@@ -25,8 +25,7 @@ needs ``--plain`` for this script.
 
 import json
 import sys
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -48,6 +47,7 @@ from common.pictures import draw_run
 from common.processes import agree, check_processes, leave_processes, on_main_process, use_cpu_without_gpu
 from common.publishing import write_results
 from common.records import RECORD_NAME
+from common.runs import RunSettings
 from hf_momo.hub.record import portable, run_record
 from hf_momo.utils.errors import run_command
 from hf_momo.utils.files import write_whole
@@ -56,18 +56,7 @@ from hf_momo.utils.files import write_whole
 _PREFIXES = {"validation": "eval", "test": "predict"}
 
 
-@dataclass
-class Settings:
-    """All settings of a run, in the order in which they are parsed."""
-
-    model: ModelArguments
-    data: DataArguments
-    loop: LoopArguments
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the results."""
-        return Path(self.loop.output_dir)
+Settings = RunSettings[ModelArguments, DataArguments, LoopArguments]
 
 
 def main() -> None:
@@ -75,7 +64,7 @@ def main() -> None:
     use_cpu_without_gpu()
     types = (ModelArguments, DataArguments, LoopArguments)
     settings = Settings(*parse_settings(types, "Train DLRM on the Criteo log; score it with log loss and AUC."))
-    args = settings.loop
+    args = settings.training
     accelerator = Accelerator(
         cpu=args.use_cpu,
         mixed_precision="bf16" if args.bf16 else None,
@@ -105,7 +94,7 @@ def main() -> None:
 
 def train(settings: Settings, accelerator: Accelerator, model: Any) -> LoopKeeper:
     """Train, from the start or from a checkpoint, and return the keeper of the loop."""
-    args = settings.loop
+    args = settings.training
     optimizer: Any = make_optimizer(args, model, accelerator)
     model, optimizer, schedule = accelerator.prepare(model, optimizer, make_schedule(args, optimizer))
     keeper = LoopKeeper(args, settings.data, accelerator, model, optimizer)
@@ -149,7 +138,7 @@ def take_step(
 
 def resume(settings: Settings, accelerator: Accelerator) -> LoopState:
     """Load the checkpoint to resume from, if there is one, and return the position of the loop."""
-    args = settings.loop
+    args = settings.training
     decisive = decisive_settings(settings.model, settings.data, args, accelerator.num_processes)
     finished = (settings.folder / RECORD_NAME).exists()
     requested = "false" if finished and args.resume_from_checkpoint is None else args.resume_from_checkpoint
@@ -174,14 +163,14 @@ def save_model(settings: Settings, keeper: LoopKeeper) -> None:
         (settings.folder / name).unlink(missing_ok=True)
     keeper.accelerator.unwrap_model(keeper.model).save_pretrained(settings.folder)
     keeper.state.write(settings.folder)
-    if settings.loop.draw_pictures:
-        title = f"{settings.loop.optim}, learning rate {settings.loop.learning_rate:g}"
+    if settings.training.draw_pictures:
+        title = f"{settings.training.optim}, learning rate {settings.training.learning_rate:g}"
         draw_run(keeper.state.log_history, settings.folder, CLICK_THROUGH_RATE, title)
 
 
 def wanted_splits(settings: Settings) -> list[str]:
     """Return the splits that are evaluated after training."""
-    wanted = {"validation": settings.loop.do_eval, "test": settings.loop.do_predict}
+    wanted = {"validation": settings.training.do_eval, "test": settings.training.do_predict}
     return [split for split, needed in wanted.items() if needed]
 
 
@@ -199,7 +188,7 @@ def evaluate_split(settings: Settings, keeper: LoopKeeper, split: str) -> Scores
 
 def report(settings: Settings, keeper: LoopKeeper, results: dict[str, Any], scores: dict[str, Scores]) -> None:
     """Write all_results.json and, after training, record.json."""
-    folder, args, state = settings.folder, settings.loop, keeper.state
+    folder, args, state = settings.folder, settings.training, keeper.state
     write_whole(folder / "all_results.json", json.dumps(results, indent=4) + "\n")
     if not args.do_train:
         return
@@ -222,7 +211,6 @@ def report(settings: Settings, keeper: LoopKeeper, results: dict[str, Any], scor
         "metrics": {split: asdict(each) for split, each in scores.items()},
     }
     write_results(record, folder, CLICK_THROUGH_RATE)
-    print(f"model, scores and pictures are in {folder}")
 
 
 if __name__ == "__main__":

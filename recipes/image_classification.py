@@ -31,18 +31,14 @@ record.json, which holds all results; and README.md, the model card. ``--push_to
 """
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from common.config import parse_settings
-from common.pictures import draw_run
 from common.processes import agree, check_processes, leave_processes, use_cpu_without_gpu
-from common.publishing import push_results, write_results
-from common.runs import check_output_dir, checkpoint_to_resume
-from hf_momo.hub.record import training_record
+from common.publishing import publish_run
+from common.runs import RunSettings, check_run, save_training
 from hf_momo.utils.errors import UsageError, run_command
 from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
 from images.augmentation import Augmentation
@@ -52,19 +48,7 @@ from images.data import ImageCorpus, ImageDataset, Normalization, collate
 from images.model import create_model, image_processor, load_pretrained, saved_normalization
 from images.trainer import EpochCallback, ImageTrainer, accuracy, predicted_classes
 
-
-@dataclass
-class Settings:
-    """All settings of a run, in the order in which ``parse_settings`` returns them."""
-
-    model: ModelArguments
-    data: DataArguments
-    training: ImageTrainingArguments
-
-    @property
-    def folder(self) -> Path:
-        """The output folder."""
-        return Path(str(self.training.output_dir))
+Settings = RunSettings[ModelArguments, DataArguments, ImageTrainingArguments]
 
 
 def main() -> None:
@@ -82,15 +66,12 @@ def main() -> None:
     normalization = agree(lambda: choose_normalization(settings, corpus))
     trainer = prepare_trainer(settings, corpus, model, normalization)
     if settings.training.do_train:
-        train(trainer, settings)
+        result = trainer.train(resume_from_checkpoint=settings.training.resume_from_checkpoint)
+        save_training(trainer, result.metrics, settings, IMAGE_CLASSIFICATION, draw=settings.data.draw_pictures)
     metrics = evaluate(trainer, settings) if settings.training.do_eval else {}
     if settings.training.do_train:
-        record = training_record(trainer, {"model": settings.model, "data": settings.data})
-        record |= {"data": describe(corpus, settings.data), "metrics": metrics}
-        if trainer.is_world_process_zero():
-            write_results(record, settings.folder, IMAGE_CLASSIFICATION)
-            print(f"model, scores and record are in {settings.folder}")
-        push_results(trainer, record)
+        results = {"data": describe(corpus, settings.data), "metrics": metrics}
+        publish_run(trainer, settings, IMAGE_CLASSIFICATION, results)
     leave_processes()
 
 
@@ -107,8 +88,7 @@ def check_settings(settings: Settings) -> None:
     training = settings.training
     if not (training.do_train or training.do_eval):
         raise UsageError("nothing to do: give --do_train or --do_eval, or a --config that does")
-    check_output_dir(training, settings.data.overwrite)
-    training.resume_from_checkpoint = checkpoint_to_resume(training)
+    check_run(settings)
     for name, value in (("sgd_momentum", training.sgd_momentum), ("sgd_dampening", training.sgd_dampening)):
         if not 0 <= value <= 1:
             raise UsageError(f"--{name} {value:g} must be from 0 to 1")
@@ -118,8 +98,6 @@ def check_settings(settings: Settings) -> None:
         raise UsageError("--image_mean and --image_std go together; give both, or neither")
     # The data set returns whole batches, which have no columns to remove.
     training.remove_unused_columns = False
-    # Pinned memory speeds up copies to a GPU; without a GPU torch warns.
-    training.dataloader_pin_memory = training.dataloader_pin_memory and training.device.type == "cuda"
     if training.ddp_find_unused_parameters is None:
         training.ddp_find_unused_parameters = False
 
@@ -178,18 +156,6 @@ def choose_normalization(settings: Settings, corpus: ImageCorpus) -> Normalizati
     if "train" not in corpus.splits:
         raise UsageError(f"{name} has no image processor with mean and deviation; give --image_mean and --image_std")
     return Normalization.of(corpus.splits["train"].images)
-
-
-def train(trainer: ImageTrainer, settings: Settings) -> None:
-    """Train, and save the model and the log before anything else can fail."""
-    result = trainer.train(resume_from_checkpoint=settings.training.resume_from_checkpoint)
-    trainer.save_model()
-    trainer.log_metrics("train", result.metrics)
-    trainer.save_metrics("train", result.metrics)
-    trainer.save_state()
-    if settings.data.draw_pictures and trainer.is_world_process_zero():
-        title = f"{settings.training.optim}, learning rate {settings.training.learning_rate:g}"
-        draw_run(trainer.state.log_history, settings.folder, IMAGE_CLASSIFICATION, title)
 
 
 def evaluate(trainer: ImageTrainer, settings: Settings) -> dict[str, Any]:

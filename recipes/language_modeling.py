@@ -28,8 +28,6 @@ the model card made from it. ``--push_to_hub`` pushes the folder.
 
 import math
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,31 +35,17 @@ from datasets import DatasetDict
 from transformers import PreTrainedTokenizerBase, default_data_collator, set_seed
 
 from common.config import parse_settings
-from common.pictures import draw_run
 from common.processes import agree, check_processes, leave_processes, on_main_process, use_cpu_without_gpu
-from common.publishing import push_results, write_results
-from common.records import RECORD_NAME
+from common.publishing import publish_run
+from common.runs import RunSettings, check_run, save_training
 from hf_momo import MomoTrainer, MomoTrainingArguments
-from hf_momo.hub.record import training_record
 from hf_momo.utils.errors import UsageError, run_command
 from language_models.arguments import DataArguments, ModelArguments
 from language_models.card import LANGUAGE_MODELING
 from language_models.corpus import Blocks, cut_into_blocks, describe, load_texts
 from language_models.model import load_tokenizer, prepare_model, train_tokenizer
 
-
-@dataclass
-class Settings:
-    """All settings of a run, in the order in which they are parsed."""
-
-    model: ModelArguments
-    data: DataArguments
-    training: MomoTrainingArguments
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the results."""
-        return Path(str(self.training.output_dir))
+Settings = RunSettings[ModelArguments, DataArguments, MomoTrainingArguments]
 
 
 def main() -> None:
@@ -88,17 +72,12 @@ def main() -> None:
     if settings.training.do_train:
         train(trainer, settings)
     metrics = evaluate(trainer, blocks["validation"]) if settings.training.do_eval else {}
-    record = None
-    if trainer.is_world_process_zero():
-        samples = generate(trainer, tokenizer, settings.data, texts["validation"]["text"])
-        if settings.training.do_train:
-            record = training_record(trainer, {"model": settings.model, "data": settings.data})
-            record |= {"data": describe(settings.data, blocks), "samples": samples}
-            record["metrics"] = {"validation": metrics} if metrics else {}
-            write_results(record, settings.folder, LANGUAGE_MODELING)
-            print(f"model, scores and record are in {settings.folder}")
+    main_process = trainer.is_world_process_zero()
+    samples = generate(trainer, tokenizer, settings.data, texts["validation"]["text"]) if main_process else []
     if settings.training.do_train:
-        push_results(trainer, record)
+        results = {"data": describe(settings.data, blocks), "samples": samples}
+        results["metrics"] = {"validation": metrics} if metrics else {}
+        publish_run(trainer, settings, LANGUAGE_MODELING, results)
     leave_processes()
 
 
@@ -117,45 +96,27 @@ def check_settings(settings: Settings) -> None:
     Raises:
         UsageError: If a setting is invalid; the message names it, its value and what to do.
     """
-    training, data, folder = settings.training, settings.data, settings.folder
+    training, data = settings.training, settings.data
     if not (training.do_train or training.do_eval):
         raise UsageError("nothing to do: give --do_train or --do_eval, or a --config that does")
     if not training.do_train and settings.model.model_name_or_path is None:
         raise UsageError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
     if data.block_size < 2:
         raise UsageError(f"--block_size {data.block_size}: must be 2 or more; the first token is not predicted")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output_dir {folder} is a file; give a folder")
-    if training.do_train and (folder / RECORD_NAME).exists() and not data.overwrite:
-        raise UsageError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
+    check_run(settings)
     # The logits of a whole text would fill the memory, and only the loss is needed.
     training.prediction_loss_only = True
-    # Without a GPU torch warns about pinned memory.
-    training.dataloader_pin_memory = training.dataloader_pin_memory and training.device.type == "cuda"
     if training.ddp_find_unused_parameters is None:
         training.ddp_find_unused_parameters = False
 
 
 def train(trainer: MomoTrainer, settings: Settings) -> None:
     """Train, and save all results of training before anything else can fail."""
-    checkpoint: Any = settings.training.resume_from_checkpoint
-    if str(checkpoint).lower() in ("true", "false"):
-        checkpoint = str(checkpoint).lower() == "true"
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.train(resume_from_checkpoint=settings.training.resume_from_checkpoint)
     model: Any = trainer.model
     # The Trainer switches the cache off for training and leaves it off.
     model.config.use_cache = True
-    if trainer.is_world_process_zero():
-        # Results of an overwritten run are deleted only now; the Trainer merges new ones into all_results.json.
-        for name in ("all_results.json", "eval_results.json", RECORD_NAME):
-            (settings.folder / name).unlink(missing_ok=True)
-    trainer.save_model()
-    trainer.log_metrics("train", result.metrics)
-    trainer.save_metrics("train", result.metrics)
-    trainer.save_state()
-    if settings.data.draw_pictures and trainer.is_world_process_zero():
-        title = f"{settings.training.optim}, learning rate {settings.training.learning_rate:g}"
-        draw_run(trainer.state.log_history, settings.folder, LANGUAGE_MODELING, title)
+    save_training(trainer, result.metrics, settings, LANGUAGE_MODELING, draw=settings.data.draw_pictures)
 
 
 def evaluate(trainer: MomoTrainer, blocks: Blocks) -> dict[str, float]:

@@ -55,7 +55,6 @@ from transformers import (
 )
 
 from common.config import parse_settings
-from common.pictures import draw_run
 from common.processes import (
     agree,
     check_processes,
@@ -64,10 +63,9 @@ from common.processes import (
     print_once,
     use_cpu_without_gpu,
 )
-from common.publishing import push_results, write_results
-from common.records import RECORD_NAME
+from common.publishing import publish_run
+from common.runs import save_training
 from hf_momo import MomoSeq2SeqTrainingArguments
-from hf_momo.hub.record import training_record
 from hf_momo.utils.errors import UsageError, run_command
 from machine_translation.arguments import DataArguments, ModelArguments
 from machine_translation.averaging import average_checkpoints
@@ -89,15 +87,6 @@ from machine_translation.trainer import TranslationTrainer
 
 # Prefixes of the metrics in all_results.json, as in run_translation.py.
 _PREFIXES = {"validation": "eval", "test": "predict"}
-# Files that only a finished run has.
-OLD_RESULTS = (
-    "all_results.json",
-    "eval_results.json",
-    "predict_results.json",
-    PREDICTIONS_NAME,
-    TOKENIZED_PREDICTIONS_NAME,
-    RECORD_NAME,
-)
 
 
 def main() -> None:
@@ -118,16 +107,12 @@ def main() -> None:
     averaged = train(trainer, settings) if settings.training.do_train else []
     results = evaluate(trainer, scorer, settings, encoded)
     if settings.training.do_train:
-        record = training_record(trainer, {"model": settings.model, "data": settings.data})
-        record |= {"data": describe_corpus(corpus, settings.data), **results}
+        results = {"data": describe_corpus(corpus, settings.data), **results}
         if settings.data.dataset_name == EMBEDDED:  # not a data set of the Hub
-            record["datasets"] = []
+            results["datasets"] = []
         if averaged:
-            record["averaged_checkpoints"] = averaged
-        if trainer.is_world_process_zero():
-            write_results(record, settings.folder, TRANSLATION)
-            print(f"model, scores and pictures are in {settings.folder}")
-        push_results(trainer, record)
+            results["averaged_checkpoints"] = averaged
+        publish_run(trainer, settings, TRANSLATION, results)
     leave_processes()
 
 
@@ -203,17 +188,9 @@ def train(trainer: TranslationTrainer, settings: Settings) -> list[int]:
     if (count := settings.model.average_checkpoints) is not None:
         averaged = average_checkpoints(trainer, count)
         print_once(f"averaged {len(averaged)} checkpoints, of the steps {', '.join(map(str, averaged))}")
-    if trainer.is_world_process_zero():
-        # Results of an overwritten run must not survive: the Trainer merges its metrics into all_results.json.
-        for name in OLD_RESULTS:
-            (settings.folder / name).unlink(missing_ok=True)
-    trainer.save_for_pipeline(generation_config)
-    trainer.log_metrics("train", result.metrics)
-    trainer.save_metrics("train", result.metrics)
-    trainer.save_state()
-    if trainer.is_world_process_zero():
-        title = f"{settings.training.optim}, learning rate {settings.training.learning_rate:g}"
-        draw_run(trainer.state.log_history, settings.folder, TRANSLATION, title)
+    trainer.enable_pipeline(generation_config)
+    predictions = (PREDICTIONS_NAME, TOKENIZED_PREDICTIONS_NAME)
+    save_training(trainer, result.metrics, settings, TRANSLATION, other_results=predictions)
     return averaged
 
 

@@ -1,12 +1,10 @@
 """The checks of the settings before anything is read or trained."""
 
-from pathlib import Path
-
 from click_through.arguments import DataArguments, LoopArguments, ModelArguments
 from click_through.criteo import CATEGORIES, check_readable
 from click_through.optimizer import check_optimizer
 from common.processes import sharding
-from common.records import RECORD_NAME
+from common.runs import check_output_dir
 from hf_momo.utils.errors import UsageError
 
 _AT_LEAST_ONE = (
@@ -27,7 +25,9 @@ def check_settings(model: ModelArguments, data: DataArguments, args: LoopArgumen
     if sharding():
         raise UsageError(f"{sharding()} is not supported here; launch with --config_file recipes/accelerate/ddp.yaml")
     _check_numbers(model, data, args)
-    _check_folder(args)
+    if not args.output_dir:
+        raise UsageError("--output_dir is not set; give a folder for the results")
+    check_output_dir(args, args.overwrite)
     if not args.do_train and model.model_name_or_path is None:
         raise UsageError("a model from scratch needs --do_train; to evaluate a trained one give --model_name_or_path")
     check_optimizer(args)
@@ -69,13 +69,3 @@ def _check_numbers(model: ModelArguments, data: DataArguments, args: LoopArgumen
         raise UsageError(
             f"--embedding_size, --bottom_hidden_sizes, --top_hidden_sizes: got {min(widths)}, must be 1 or more"
         )
-
-
-def _check_folder(args: LoopArguments) -> None:
-    if not args.output_dir:
-        raise UsageError("--output_dir is not set; give a folder for the results")
-    folder = Path(args.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output_dir {folder} is a file; give a folder")
-    if args.do_train and (folder / RECORD_NAME).exists() and not args.overwrite:
-        raise UsageError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")

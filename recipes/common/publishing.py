@@ -1,12 +1,15 @@
 """The record of a finished run and its model card, written into its folder and pushed to the Hub."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer
 
+from common.runs import RunSettings
 from common.tasks import Task
 from hf_momo.hub.cards import CARD_FILE, write_model_card
+from hf_momo.hub.record import training_record
 
 
 def write_results(record: dict[str, Any], folder: Path, task: Task) -> None:
@@ -24,15 +27,23 @@ def write_results(record: dict[str, Any], folder: Path, task: Task) -> None:
     record["pictures"] = [name for name in task.picture_names if (folder / name).exists()]
     if not write_model_card(record, folder):
         print(f"{folder / CARD_FILE} was not generated and stays as it is")
+    print(f"model, scores and record are in {folder}")
 
 
-def push_results(trainer: Trainer, record: dict[str, Any] | None) -> None:
-    """With ``--push_to_hub``, push the folder again, now with scores and card. All processes must call it.
+def publish_run(
+    trainer: Trainer, settings: RunSettings[Any, Any, Any], task: Task, results: Mapping[str, Any]
+) -> None:
+    """Write the results of a trained run and, with ``--push_to_hub``, push them. All processes must call it.
 
     Args:
         trainer: The Trainer, which has already pushed the model.
-        record: Record of the run, after ``write_results``; ``None`` on other processes than the main one.
+        settings: Settings of the run.
+        task: Task of the run.
+        results: Entries of the record that depend on the task.
     """
+    record = {**training_record(trainer, {"model": settings.model, "data": settings.data}), **results}
+    if trainer.is_world_process_zero():
+        write_results(record, settings.folder, task)
     if trainer.args.push_to_hub:
         # The Trainer passes `record` on to `create_model_card`.
         trainer.push_to_hub(commit_message="Scores and model card", record=record)

@@ -1,30 +1,15 @@
 """All settings of a run of the translation recipe, and their checks."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from common.processes import sharding
-from common.runs import check_output_dir, checkpoint_to_resume
+from common.runs import RunSettings, check_run
 from hf_momo import MomoSeq2SeqTrainingArguments
 from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments, ModelArguments
 from machine_translation.card import TOKENIZED_BLEU
 
-
-@dataclass
-class Settings:
-    """All settings of a run, in the order in which ``parse_settings`` returns them."""
-
-    model: ModelArguments
-    data: DataArguments
-    training: MomoSeq2SeqTrainingArguments
-
-    @property
-    def folder(self) -> Path:
-        """The output folder."""
-        return Path(str(self.training.output_dir))
+Settings = RunSettings[ModelArguments, DataArguments, MomoSeq2SeqTrainingArguments]
 
 
 def needed_splits(settings: Settings) -> list[str]:
@@ -41,8 +26,7 @@ def needed_splits(settings: Settings) -> list[str]:
 def check_settings(settings: Settings) -> None:
     """Check what would otherwise fail after the first epoch, and set what the recipe needs."""
     training = settings.training
-    check_output_dir(training, settings.data.overwrite)
-    training.resume_from_checkpoint = checkpoint_to_resume(training)
+    check_run(settings)
     if sharding() == "FSDP" or training.fsdp:
         raise UsageError(
             "FSDP does not support translation models, whose encoder, decoder and output share embeddings; launch "
@@ -63,8 +47,6 @@ def check_settings(settings: Settings) -> None:
             "--load_best_model_at_end --metric_for_best_model bleu --predict_with_generate, and equal --eval_strategy "
             "and --save_strategy"
         )
-    # Pinned memory speeds up copies to a GPU; without a GPU torch warns.
-    training.dataloader_pin_memory = training.dataloader_pin_memory and training.device.type == "cuda"
     if training.ddp_find_unused_parameters is None and settings.model.model_name_or_path is None:
         # These models use all parameters in every step; the search for unused ones costs a pass over the graph.
         training.ddp_find_unused_parameters = False

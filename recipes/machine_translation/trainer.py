@@ -39,8 +39,8 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
         self._generation_config: GenerationConfig | None = None
         self._mean_tokens: Tensor | None = None
 
-    def save_for_pipeline(self, generation_config: GenerationConfig) -> None:
-        """Save the model so that ``pipeline("translation", model=folder)`` loads it, now and at every later save.
+    def enable_pipeline(self, generation_config: GenerationConfig) -> None:
+        """Make every later save one that ``pipeline("translation", model=folder)`` loads.
 
         Args:
             generation_config: The generation configuration before training. Evaluation writes all of the current
@@ -49,7 +49,6 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
         prepare_for_pipeline(self.model)
         self._generation_config = generation_config
         self._restore_generation_config()
-        self.save_model()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         self._restore_generation_config()

@@ -105,6 +105,14 @@ def test_mnist_from_files_to_the_record(
     assert "model, scores and record are in out" in capsys.readouterr().out
 
 
+def test_scores_of_an_overwritten_run_do_not_survive(recipe: Recipe, tmp_path: Path) -> None:
+    """``all_results.json`` of a run without --do_eval kept the accuracy of the run that it overwrote."""
+    run = [*MNIST, *FEW, "--data_dir", write_mnist(tmp_path / "digits"), "--max_steps", "1"]
+    assert "eval_accuracy" in recipe(*run)
+    assert "eval_accuracy" not in recipe(*run, "--overwrite", "--do_eval", "false", "--eval_strategy", "no")
+    assert not Path("out", "eval_results.json").exists()
+
+
 def test_sgd_averages_its_gradients_as_momo_does(recipe: Recipe, tmp_path: Path) -> None:
     """With a lower bound that its model never reaches, Momo is SGD with equal momentum and dampening."""
     run = [*MNIST, *FEW, "--data_dir", write_mnist(tmp_path / "digits"), "--num_train_epochs", "2"]

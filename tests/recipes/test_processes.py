@@ -149,7 +149,7 @@ def test_everything_is_done_once(workplace: Path, one: Path, two: Path) -> None:
     assert list((workplace / "two_seen" / "rank1").rglob("*")) == [], "the second process wrote files"
     printed = (workplace / "two.txt").read_text().splitlines()
     assert sum(line.startswith("test: BLEU") for line in printed) == 1
-    assert sum(line.startswith("model, scores and pictures") for line in printed) == 1
+    assert sum(line.startswith("model, scores and record") for line in printed) == 1
 
 
 def test_each_process_sees_its_share_of_the_order_of_one(workplace: Path, two: Path) -> None:
