@@ -46,14 +46,9 @@ class MLPForImageClassification(PreTrainedModel):
         self.post_init()
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> ImageClassifierOutput:
-        """Return the logits of a batch and, with labels, the loss.
+        """Return the ``logits`` of normalised images and, with labels, the ``loss``, the mean cross-entropy in nats.
 
-        Args:
-            pixel_values: Normalised images, shape ``(batch, num_channels, image_size, image_size)``.
-            labels: Their classes from 0 to num_labels - 1, shape ``(batch,)``.
-
-        Returns:
-            ``logits``, shape ``(batch, num_labels)``, and with labels ``loss``, the mean cross-entropy in nats.
+        Images have the shape (batch, num_channels, image_size, image_size), and logits (batch, num_labels).
         """
         logits = self.classifier(self.layers(pixel_values))
         loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from accelerate.state import AcceleratorState, GradientState
+
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = ROOT / "recipes" / "accelerate"
 TRANSLATION = ROOT / "recipes" / "translation.py"
@@ -37,6 +39,12 @@ def launch(
     )
     assert not check or done.returncode == 0, done.stderr[-6000:]
     return done
+
+
+def reset_accelerate() -> None:
+    """Reset the state that accelerate keeps for a process."""
+    GradientState._reset_state()
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def read_json(path: Path) -> Any:

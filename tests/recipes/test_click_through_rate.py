@@ -16,11 +16,10 @@ import click_through_rate
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from models.dlrm import DLRM
 from recipe_runs import read_card
 from recipes.criteo_log import write_log
-from recipes.launching import ROOT, curve, launch, read_json
+from recipes.launching import ROOT, curve, launch, read_json, reset_accelerate
 from safetensors.torch import load_file
 from transformers import AutoModel
 
@@ -52,11 +51,6 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     sizes = {"train": ROWS, "validation": 101, "test": 57}
     files = {name: write_log(folder / f"{name}.tsv", size, seed) for seed, (name, size) in enumerate(sizes.items())}
     return [word for name, file in files.items() for word in (f"--{name}_files", str(file))]
-
-
-def reset_accelerate() -> None:
-    GradientState._reset_state()
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:

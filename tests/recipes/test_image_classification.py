@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from recipe_runs import ROOT, read_card
 from recipes.image_data import images, write_mnist, write_npz
-from recipes.launching import curve, launch
+from recipes.launching import curve, launch, read_json
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
@@ -31,10 +31,6 @@ RESNET = [
 ]
 
 Recipe = Callable[..., dict[str, Any]]
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def losses_of(folder: str) -> list[float]:

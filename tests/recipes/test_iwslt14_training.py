@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import prepare_iwslt14
 import pytest
@@ -16,6 +15,7 @@ import torch
 import translation
 from recipe_runs import ROOT
 from recipes.iwslt14_archive import TEST, write_folder
+from recipes.launching import read_json
 from safetensors.torch import load_file
 
 from hf_momo.utils.errors import UsageError
@@ -55,10 +55,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         run(patch, folder / "data", folder / "run", "--tokenizer_name", str(folder / "data" / "tokenizer"))
     return folder
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def lines_of(path: Path) -> list[str]:

@@ -17,12 +17,11 @@ import huggingface_hub.constants
 import language_modeling
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from datasets import Dataset
 from real_data import real_data
 from recipe_runs import read_card
 from recipes.damage import corrupt
-from recipes.launching import ROOT, curve, read_json
+from recipes.launching import ROOT, curve, read_json, reset_accelerate
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from hf_momo.utils.errors import UsageError
@@ -79,11 +78,6 @@ def fresh_and_offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     yield
     reset_accelerate()
-
-
-def reset_accelerate() -> None:
-    GradientState._reset_state()
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sacrebleu
 import translation
 from huggingface_hub import ModelCard
 from recipe_runs import DEMO_CONFIG, PAIRS, ROOT, TINY, read_card, run_script, write_json_lines, write_sides
+from recipes.launching import read_json
 
 from machine_translation.arguments import DataArguments
 from machine_translation.corpus import load_corpus
@@ -34,10 +34,6 @@ ARTEFACTS = {
     "train_results.json",
     "trainer_state.json",
 }
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

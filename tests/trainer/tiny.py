@@ -19,6 +19,22 @@ FEATURES, CLASSES, POSITIONS = 5, 4, 6
 VOCABULARY, PAD, EOS = 24, 0, 1
 
 Example = dict[str, Tensor]
+_ENCODER_DECODER: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+    "max_position_embeddings": 16,
+    "pad_token_id": PAD,
+    "eos_token_id": EOS,
+    "forced_eos_token_id": None,
+    "decoder_start_token_id": PAD,
+    "dropout": 0.0,
+}
 
 
 class LinearLoss(nn.Module):
@@ -134,27 +150,8 @@ def marian() -> nn.Module:
     from transformers import MarianConfig, MarianMTModel
 
     torch.manual_seed(5)
-    return MarianMTModel(
-        MarianConfig(
-            vocab_size=VOCABULARY,
-            d_model=16,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=32,
-            decoder_ffn_dim=32,
-            max_position_embeddings=16,
-            pad_token_id=PAD,
-            eos_token_id=EOS,
-            forced_eos_token_id=None,
-            decoder_start_token_id=PAD,
-            dropout=0.0,
-            attention_dropout=0.0,
-            activation_dropout=0.0,
-            scale_embedding=True,
-        )
-    )
+    dropouts = {"attention_dropout": 0.0, "activation_dropout": 0.0}
+    return MarianMTModel(MarianConfig(**_ENCODER_DECODER, **dropouts, scale_embedding=True))
 
 
 def bart() -> nn.Module:
@@ -162,25 +159,7 @@ def bart() -> nn.Module:
     from transformers import BartConfig, BartForConditionalGeneration
 
     torch.manual_seed(6)
-    return BartForConditionalGeneration(
-        BartConfig(
-            vocab_size=VOCABULARY,
-            d_model=16,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=32,
-            decoder_ffn_dim=32,
-            max_position_embeddings=16,
-            pad_token_id=PAD,
-            bos_token_id=2,
-            eos_token_id=EOS,
-            forced_eos_token_id=None,
-            decoder_start_token_id=PAD,
-            dropout=0.0,
-        )
-    )
+    return BartForConditionalGeneration(BartConfig(**_ENCODER_DECODER, bos_token_id=2))
 
 
 def t5() -> nn.Module:
