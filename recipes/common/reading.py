@@ -22,7 +22,7 @@ COMPRESSIONS = (".gz", ".bz2", ".xz")
 TABLES = (".json", ".jsonl", ".csv")
 # The exceptions of a file that is damaged, cut short or not what its name says.
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
-_OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_OPENERS: dict[str, Callable[[Path, str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # The largest that the csv module takes on every platform; its default is less than a long document.
 _LONGEST_FIELD = 2**31 - 1
 
@@ -47,7 +47,7 @@ def open_file(path: Path, name: str | None = None) -> Iterator[IO[bytes]]:
     if path.is_dir():
         raise UsageError(f"{name} is a folder; give a file")
     try:
-        with _OPENERS.get(path.suffix, _open_plain)(path) as file:
+        with _OPENERS.get(path.suffix, open)(path, "rb") as file:
             yield file
     except FileNotFoundError as error:
         raise UsageError(f"{name} does not exist; relative paths start at {Path.cwd().name}/") from error
@@ -159,7 +159,3 @@ def _csv_rows(text: str, name: str) -> Iterator[dict[str, Any]]:
                 yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise UsageError(f"{name}: line {reader.line_num} is not CSV: {error}") from error
-
-
-def _open_plain(path: Path) -> IO[bytes]:
-    return path.open("rb")

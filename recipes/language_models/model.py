@@ -1,6 +1,5 @@
 """The model and its tokenizer: pretrained, or from scratch."""
 
-import difflib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +15,7 @@ from transformers import (
 )
 
 from hf_momo.utils.errors import UsageError
+from hf_momo.utils.yaml_files import nearest
 from language_models.arguments import ModelArguments
 
 END_OF_TEXT = "<|endoftext|>"
@@ -108,8 +108,7 @@ def _create(args: ModelArguments, tokenizer: PreTrainedTokenizerBase, block_size
     known = [name for name in (*config.to_dict(), *config.attribute_map) if not name.startswith("_")]
     for name in settings:
         if name not in known:
-            nearest = "".join(f" (did you mean {near}?)" for near in difflib.get_close_matches(name, known, n=1))
-            raise UsageError(f"--model_config: {args.model_type} has no setting {name}{nearest}")
+            raise UsageError(f"--model_config: {args.model_type} has no setting {name}{nearest(name, known)}")
     config = AutoConfig.for_model(args.model_type, **({"vocab_size": len(tokenizer)} | special | length | settings))
     # Checked before the model is created, which may take long.
     _check_length(config, block_size)
