@@ -46,23 +46,10 @@ import sys
 from typing import Any
 
 from datasets import Dataset, DatasetDict, disable_progress_bars
-from transformers import (
-    EarlyStoppingCallback,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-    set_seed,
-)
+from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from common.config import parse_settings
-from common.processes import (
-    agree,
-    check_processes,
-    leave_processes,
-    on_main_process,
-    print_once,
-    use_cpu_without_gpu,
-)
+from common.processes import agree, check_processes, leave_processes, on_main_process, print_once, use_cpu_without_gpu
 from common.publishing import publish_run
 from common.runs import save_training
 from hf_momo import MomoSeq2SeqTrainingArguments

@@ -6,19 +6,7 @@ from .clauses import MODALS, PERFECT, PRESENT, WERDEN, Clause, Event, Time, be
 from .events import ALL_VERBS, PERSON_VERBS, PLACE_KINDS, draw_definite_subject, draw_event, draw_gap
 from .german import contract
 from .notation import Draw, Pair, say, template, words
-from .phrases import (
-    DU,
-    ER,
-    IHR,
-    SIE_PLURAL,
-    YOU,
-    YOU_FORMAL,
-    YOU_PLURAL,
-    Phrase,
-    draw_definite,
-    draw_subject,
-    pick,
-)
+from .phrases import DU, ER, IHR, SIE_PLURAL, YOU, YOU_FORMAL, YOU_PLURAL, Phrase, draw_definite, draw_subject, pick
 from .tenses import put_in_time
 from .verbs import DATIVE, DITRANSITIVE, INTRANSITIVE, MOVEMENT, PLACEMENT, POSITION, PREPOSITIONAL, TRANSITIVE, Verb
 

@@ -63,8 +63,7 @@ class DataArguments:
         metadata={"help": "Mean of each channel, for pixel values from 0 to 1. Default: that of the training images."},
     )
     image_std: list[float] | None = field(
-        default=None,
-        metadata={"help": "Standard deviation of each channel. Default: that of the training images."},
+        default=None, metadata={"help": "Standard deviation of each channel. Default: that of the training images."}
     )
     crop_padding: int = field(
         default=0,
@@ -76,8 +75,7 @@ class DataArguments:
         default=False, metadata={"help": "Mirror training images at random, with probability 1/2."}
     )
     draw_pictures: bool = field(
-        default=True,
-        metadata={"help": "Draw loss, accuracy and step size; false makes short runs faster."},
+        default=True, metadata={"help": "Draw loss, accuracy and step size; false makes short runs faster."}
     )
     overwrite: bool = field(default=False, metadata={"help": "Replace a finished run in --output_dir."})
 

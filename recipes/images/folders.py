@@ -12,11 +12,7 @@ from images.arguments import DataArguments
 from images.data import ImageCorpus, ImageSplit
 from images.decoding import ImageFile, decode_splits
 
-_SYNONYMS = {
-    "train": ("training",),
-    "test": ("testing", "eval", "evaluation"),
-    "validation": ("valid", "val", "dev"),
-}
+_SYNONYMS = {"train": ("training",), "test": ("testing", "eval", "evaluation"), "validation": ("valid", "val", "dev")}
 _LAYOUT = (
     "give a folder with train/CLASS/*.png and test/CLASS/*.png, MNIST's idx files or the batches of CIFAR or "
     "ImageNet32, or an .npz file"

@@ -22,8 +22,7 @@ class ModelArguments:
         metadata={"help": "From scratch: folder or Hub id of a tokenizer. Default: learn one from the text."},
     )
     vocab_size: int = field(
-        default=1024,
-        metadata={"help": "Vocabulary size of a learned tokenizer; 257 means bytes only."},
+        default=1024, metadata={"help": "Vocabulary size of a learned tokenizer; 257 means bytes only."}
     )
 
 

@@ -78,13 +78,7 @@ class TokenBatchSampler(BatchSampler):
     """
 
     def __init__(
-        self,
-        lengths: Sequence[int],
-        max_tokens: int,
-        seed: int,
-        *,
-        num_processes: int = 1,
-        process_index: int = 0,
+        self, lengths: Sequence[int], max_tokens: int, seed: int, *, num_processes: int = 1, process_index: int = 0
     ) -> None:
         """Create the sampler, set to the first epoch.
 

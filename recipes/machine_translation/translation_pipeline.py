@@ -55,9 +55,7 @@ class TranslationPipeline(_Pipeline):
         return [
             {
                 "translation_text": self.tokenizer.decode(
-                    token_ids,
-                    skip_special_tokens=True,
-                    clean_up_tokenization_spaces=clean_up_tokenization_spaces,
+                    token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up_tokenization_spaces
                 ).strip()
             }
             for token_ids in model_outputs["output_ids"][0]

@@ -42,12 +42,7 @@ def draw_scores(
         published = [(cell.learning_rate, factor * cell.published[0]) for cell in own if cell.published is not None]
         for axes in panels:
             axes.plot(
-                rates,
-                [factor * cell.mean for cell in own],
-                color=colour,
-                linestyle=style,
-                marker=".",
-                label=optimizer,
+                rates, [factor * cell.mean for cell in own], color=colour, linestyle=style, marker=".", label=optimizer
             )
             axes.fill_between(rates, low, high, color=colour, alpha=0.2, linewidth=0)
             axes.plot(*zip(*published, strict=True), "o", color=colour, fillstyle="none") if published else None
