@@ -16,22 +16,12 @@ from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments, ModelArguments
 from machine_translation.languages import align_generation, set_languages
 
-_SIZES = (
-    "d_model",
-    "encoder_layers",
-    "decoder_layers",
-    "encoder_attention_heads",
-    "decoder_attention_heads",
-    "encoder_ffn_dim",
-    "decoder_ffn_dim",
-    "activation_function",
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "max_position_embeddings",
-    "scale_embedding",
-)
 _DROPOUTS = ("dropout", "attention_dropout", "activation_dropout")
+_SIZES = (
+    *("d_model", "encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads"),
+    *("encoder_ffn_dim", "decoder_ffn_dim", "activation_function", *_DROPOUTS),
+    *("max_position_embeddings", "scale_embedding"),
+)
 
 
 def create_model(
