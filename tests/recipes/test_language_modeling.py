@@ -270,6 +270,21 @@ def test_text_that_looks_like_another_type_stays_text(tmp_path: Path, value: str
         assert set(texts["train"]["text"]) == {value}
 
 
+def test_documents_of_a_data_set_in_the_layout_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "data").mkdir()
+    rows = ["one\r\ntwo", "three", "four", "five"]
+    (tmp_path / "data" / "train.jsonl").write_text("".join(json.dumps({"body": row}) + "\n" for row in rows))
+    given = {"dataset_name": str(tmp_path / "data"), "validation_split_percentage": 25.0}
+    texts = load_texts(DataArguments(text_column_name="body", **given))
+    assert (texts["train"]["text"][:], texts["validation"]["text"][:]) == (rows[:2], rows[2:])
+    assert all(texts["train"]["is_document"])
+    with pytest.raises(UsageError, match="has no column text; give --text_column_name, one of body"):
+        load_texts(DataArguments(**given))
+    with pytest.raises(UsageError, match="--dataset_name no/where could not be loaded"):
+        load_texts(DataArguments(dataset_name="no/where"))
+
+
 def test_blocks_are_the_text_and_documents_have_an_end() -> None:
     tokenizer = train_tokenizer(made_up_lines(50), 300)
     end = tokenizer.eos_token_id
