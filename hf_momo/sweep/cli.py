@@ -151,12 +151,13 @@ def _run(options: argparse.Namespace) -> int:
     from hf_momo.sweep.runs import check_results, run_sweep
     from hf_momo.sweep.storage import Study
 
-    study = Study(folder, options.storage, sweep)
-    study.begin(sweep, options.retry_failed)
-    status = run_sweep(study, sweep, jobs=jobs, resume=options.resume, prune=options.prune)
-    if status == 0:
+    with Study(folder, options.storage, sweep) as study:
+        study.begin(sweep, options.retry_failed)
         check_results(study.ended(sweep), sweep, folder)
-        _report(study, sweep)
+        status = run_sweep(study, sweep, jobs=jobs, resume=options.resume, prune=options.prune)
+        if status == 0:
+            check_results(study.ended(sweep), sweep, folder)
+            _report(study, sweep)
     return status
 
 
@@ -167,15 +168,15 @@ def _report_only(options: argparse.Namespace) -> int:
     from hf_momo.sweep.runs import check_metric
     from hf_momo.sweep.storage import Study
 
-    study = Study(Path(options.report), options.storage)
-    sweep = study.sweep.with_metric(options.metric, options.greater_is_better)
-    check_metric(study.ended(sweep), sweep, study.folder)
-    try:
-        _report(study, sweep)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        print(f"the folder cannot be written to, so this is all of the report ({error})", file=sys.stderr)
+    with Study(Path(options.report), options.storage) as study:
+        sweep = study.sweep.with_metric(options.metric, options.greater_is_better)
+        check_metric(study.ended(sweep), sweep, study.folder)
+        try:
+            _report(study, sweep)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            print(f"the folder cannot be written to, so this is all of the report ({error})", file=sys.stderr)
     return 0
 
 

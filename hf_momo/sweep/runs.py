@@ -28,6 +28,8 @@ from hf_momo.utils.files import write_whole
 
 # Exit statuses of a run that was stopped from outside.
 _STOPPED = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+# In the error of a script for an optimizer that it does not know.
+_REFUSAL = re.compile(r"invalid|not a valid|unknown|unsupported|not supported|unrecognized|KeyError|must be|choose from")
 # Seconds between two looks at the processes, and at what other workers have done.
 _TICK, _LOOK = 0.05, 1.0
 
@@ -122,7 +124,10 @@ class _Worker:
         """Look after the processes and start more; return whether anything is left to wait for."""
         ended = [place for place, job in self.going.items() if job.process.poll() is not None]
         for place in ended:
-            self._end(self.going.pop(place))
+            self._end(self.going[place])
+            del self.going[place]
+        if ended:
+            check_results(self.study.ended(self.sweep), self.sweep, self.study.folder)
         now = time.monotonic()
         if now > self.next_heartbeat:
             self.next_heartbeat = now + HEARTBEAT
@@ -215,12 +220,11 @@ class _Worker:
         }
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         write_whole(folder / RECORD_FILE, text + "\n")
-        # In this order: a run without a record whose folder is free is made again.
+        # Before the folder is free: a run without a record whose folder is free is made again.
         self.study.finish(job.trial, record, self.sweep.metric)
         job.end()
         if outcome.status != "done":
             self._say(job, f"{outcome.status}: {outcome.reason} (see {folder / LOG_FILE})")
-            check_results(self.study.ended(self.sweep), self.sweep, self.study.folder)
 
     def _say(self, job: _Job, text: str) -> None:
         self.bar.write(f"{job.run.folder} {text}", file=sys.stderr)
@@ -235,10 +239,11 @@ class _Worker:
             self._give_back(job)
 
     def _give_back(self, job: _Job) -> None:
-        job.process.stop()
         job.process.wait()
-        self.study.give_back(job.trial, self.sweep)
-        job.end()
+        try:
+            self.study.give_back(job.trial, self.sweep)
+        finally:
+            job.end()
 
 
 def check_metric(ended: Sequence[tuple[Run, Record]], sweep: Sweep, folder: Path) -> None:
@@ -258,11 +263,13 @@ def check_results(ended: Sequence[tuple[Run, Record]], sweep: Sweep, folder: Pat
     check_metric(ended, sweep, folder)
     for optim in dict.fromkeys(variant.optim for variant in sweep.grid.variants):
         records = [record for run, record in ended if run.variant.optim == optim]
-        name = re.compile(rf"(?<!\w){re.escape(optim)}(?!\w)")
-        messages = [record.last_message or "" for record in records if record.exit_status != 0]
-        refused = [message for message in messages if name.search(message)]
-        if refused and len(messages) == len(records):
-            raise UsageError(f"--optim: got {optim}, which {sweep.script} does not take: {refused[0]}")
+        named = re.compile(rf"(?<!\w){re.escape(optim)}(?!\w)")
+        for message in [record.last_message or "" for record in records if record.exit_status != 0]:
+            if len(records) == 1 and named.search(message) and _REFUSAL.search(message):
+                raise UsageError(
+                    f"--optim: got {optim}, which {sweep.script} does not take: {message}. Give another --optim, or"
+                    " mend the script and repeat the run with --retry_failed"
+                )
 
 
 def _last_checkpoint(output: Path) -> Path | None:

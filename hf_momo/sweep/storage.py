@@ -24,7 +24,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateF
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, fail_stale_trials
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
 from hf_momo.sweep.grid import Grid, Run, Variant
 from hf_momo.sweep.records import Record
@@ -32,14 +32,17 @@ from hf_momo.sweep.settings import Sweep, describe_difference
 from hf_momo.utils.errors import UsageError
 
 JOURNAL_FILE, _OLD_FILE = "sweep.journal", "sweep.json"
+_JOURNAL_BEGIN = b'{"op_code":'
 # Seconds between two heartbeats, and from the last one until a worker counts as dead.
 HEARTBEAT, PATIENCE = 10, 60
+# Seconds for which a database may be away.
+PATIENCE_FOR_DATABASE = 30.0
 _STATES = {"done": TrialState.COMPLETE, "diverged": TrialState.PRUNED}
 # Of a database that is away for a moment, or in which another worker is making the same tables.
 _DATABASE_ERRORS = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
 _patiently = retry(
     retry=retry_if_exception_type(_DATABASE_ERRORS),
-    stop=stop_after_delay(30),
+    stop=lambda state: (state.seconds_since_start or 0) > PATIENCE_FOR_DATABASE,
     wait=wait_random_exponential(0.2, max=5),
     reraise=True,
 )
@@ -57,13 +60,13 @@ class _JournalLock(JournalFileSymlinkLock):
         self._path, self._file = path, FileLock(f"{path}.lock")
 
     def acquire(self) -> bool:
-        self._file.acquire()
-        with self._path.open("rb+") as journal:
+        with self._file, self._path.open("rb+") as journal:
             end = journal.seek(0, os.SEEK_END)
             journal.seek(max(0, end - 2**20))
             tail = journal.read()
             if tail and not tail.endswith(b"\n"):
                 journal.truncate(end - len(tail) + tail.rfind(b"\n") + 1)
+            self._file.acquire()
         return True
 
     def release(self) -> None:
@@ -123,6 +126,13 @@ class Study:
         return optuna.create_study(
             study_name=name, storage=self._storage, direction=direction, load_if_exists=True
         )
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if isinstance(self._storage, RDBStorage):
+            self._storage.engine.dispose()
 
     @property
     def has_heartbeat(self) -> bool:
@@ -304,10 +314,15 @@ def _is_own(path: Path) -> bool:
 
 
 def _open_journal(path: Path) -> BaseStorage:
-    try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is not JSON of Optuna's journal ({error!r}); give the path of one") from None
+    # Before anything else: the repair of a torn line must not cut somebody's file.
+    if path.is_file() and not _JOURNAL_BEGIN.startswith(_head(path, len(_JOURNAL_BEGIN))):
+        raise UsageError(f"{path} is not JSON of Optuna's journal; give the path of one, or of no file")
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
+
+
+def _head(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 @_patiently
