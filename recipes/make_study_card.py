@@ -22,7 +22,7 @@ from typing import Any
 
 from common.records import RECORD_NAME, read_record, write_text
 from hf_momo.hub.cards import CARD_FILE, write_card
-from hf_momo.sweep.settings import read_sweep
+from hf_momo.sweep.storage import Study
 from hf_momo.utils.errors import UsageError, run_command
 from study_card.cells import Reference, read_cells, read_reference, read_runs
 from study_card.page import PICTURE, render_study
@@ -35,6 +35,7 @@ def main() -> None:
     """Read the sweep and the reference, or the record made of them, then write the card."""
     parser = argparse.ArgumentParser(description="Make the card of a study.")
     parser.add_argument("sweep", type=Path, help="folder of the sweep, all of whose runs have ended, or of a card")
+    parser.add_argument("--storage", help="of the sweep, if it was made with one")
     parser.add_argument("--reference", type=Path, help="CSV: optimizer, learning_rate, mean, deviation")
     parser.add_argument("--reference_name", default="paper", help="what the table calls it")
     parser.add_argument("--metric_name", help="what the table calls the score (default: its key)")
@@ -58,8 +59,9 @@ def main() -> None:
 
 def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Reference]:
     """The record of a study, from the folder of its sweep, and what was published."""
-    sweep = read_sweep(arguments.sweep)
-    runs = read_runs(sweep, arguments.sweep)
+    with Study(arguments.sweep, arguments.storage) as study:
+        sweep = study.sweep
+        runs = read_runs(study)
     reference = read_reference(arguments.reference) if arguments.reference else {}
     cells = read_cells(runs, reference, arguments.chance, arguments.tolerance)
     chosen = {name: getattr(arguments, name) for name in ("metric_name", "digits")}

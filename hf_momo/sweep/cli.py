@@ -135,6 +135,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _main(options: argparse.Namespace) -> int:
     try:
         return _report_only(options) if options.report is not None else _run(options)
+    except ModuleNotFoundError as error:
+        if error.name not in ("optuna", "sqlalchemy", "filelock", "tenacity", "tqdm"):
+            raise
+        raise UsageError(f"a sweep needs {error.name}; install it with: pip install 'hf_momo[sweep]'") from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise UsageError(
@@ -245,6 +249,6 @@ def _draw(report: Any, folder: Path) -> list[str]:
     try:
         from hf_momo.sweep.pictures import draw_report
     except ImportError as error:
-        print(f"no pictures: {error}; install them with: pip install 'hf_momo[recipes]'", file=sys.stderr)
+        print(f"no pictures: {error}; install them with: pip install 'hf_momo[sweep]'", file=sys.stderr)
         return []
     return draw_report(report, folder)

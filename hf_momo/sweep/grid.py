@@ -20,6 +20,8 @@ _RESERVED = {"optim", "learning_rate", "seed", "output_dir", "resume_from_checkp
 # The longest name of a file or folder on the usual file systems, in bytes.
 _LONGEST_NAME = 255
 
+_Rates = tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -235,7 +237,9 @@ def _rate(text: str, argument: str, whole: str) -> float:
     return rate
 
 
-def _rates_by_optimizer(texts: Sequence[str], names: Sequence[str], trials: int | None) -> dict[str, tuple[float, ...]]:
+def _rates_by_optimizer(
+    texts: Sequence[str], names: Sequence[str], trials: int | None
+) -> dict[str, tuple[float, ...]]:
     common: list[str] = []
     own: dict[str, str] = {}
     for text in texts:

@@ -29,7 +29,9 @@ from hf_momo.utils.files import write_whole
 # Exit statuses of a run that was stopped from outside.
 _STOPPED = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
 # In the error of a script for an optimizer that it does not know.
-_REFUSAL = re.compile(r"invalid|not a valid|unknown|unsupported|not supported|unrecognized|KeyError|must be|choose from")
+_REFUSAL = re.compile(
+    r"invalid|not a valid|unknown|unsupported|not supported|unrecognized|KeyError|must be|choose from"
+)
 # Seconds between two looks at the processes, and at what other workers have done.
 _TICK, _LOOK = 0.05, 1.0
 
@@ -102,7 +104,9 @@ def run_sweep(study: Study, sweep: Sweep, *, jobs: int = 1, resume: bool = False
             worker.stop_all()
     if signals.received is None and not worker.stopped:
         return 0
-    print(f"stopped: {_count_ended(study, sweep)} of {total} runs have ended; the same command goes on", file=sys.stderr)
+    print(
+        f"stopped: {_count_ended(study, sweep)} of {total} runs have ended; the same command goes on", file=sys.stderr
+    )
     return 128 + (signals.received or signal.SIGTERM)
 
 
@@ -144,7 +148,7 @@ class _Worker:
         trials = self.study.fill(self.sweep)
         folders = [str(run.folder) for run in self.sweep.grid.runs]
         left = [folder for folder in folders if record_of(trials[folder]) is None]
-        self.bar.update(self.bar.total - len(left) - self.bar.n)
+        self.bar.update(len(folders) - len(left) - self.bar.n)
         for folder in left:
             if len(self.going) < self.jobs and folder not in self.stopped:
                 self._start(trials[folder])

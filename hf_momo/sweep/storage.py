@@ -20,13 +20,14 @@ import optuna
 import sqlalchemy
 from filelock import FileLock
 from optuna.distributions import FloatDistribution
-from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, fail_stale_trials
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
-from hf_momo.sweep.grid import Grid, Run, Variant
+from hf_momo.sweep.grid import Run, Variant
 from hf_momo.sweep.records import Record
 from hf_momo.sweep.settings import Sweep, describe_difference
 from hf_momo.utils.errors import UsageError
@@ -37,6 +38,8 @@ _JOURNAL_BEGIN = b'{"op_code":'
 HEARTBEAT, PATIENCE = 10, 60
 # Seconds for which a database may be away.
 PATIENCE_FOR_DATABASE = 30.0
+# Of a trial that another worker has finished; the class of its own that newer versions raise is one of these.
+_ALREADY_FINISHED = RuntimeError
 _STATES = {"done": TrialState.COMPLETE, "diverged": TrialState.PRUNED}
 # Of a database that is away for a moment, or in which another worker is making the same tables.
 _DATABASE_ERRORS = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
@@ -94,7 +97,9 @@ class Study:
                 " give another --output_dir"
             )
         if sweep is None and journal is not None and not journal.is_file():
-            raise UsageError(f"{folder} holds no sweep (no {journal.name}); give the --output_dir of one, or --storage")
+            raise UsageError(
+                f"{folder} holds no sweep (no {journal.name}); give the --output_dir of one, or --storage"
+            )
         if sweep is not None:
             _check_folder(folder)
         # Before the study is looked for: what another worker that starts now puts into the folder comes after it.
@@ -116,16 +121,16 @@ class Study:
         except KeyError:
             if sweep is None:
                 known = ", ".join(optuna.get_all_study_names(self._storage)) or "none"
-                raise UsageError(f"the storage has no sweep {name}, but {known}; give the --output_dir of one") from None
+                raise UsageError(
+                    f"the storage has no sweep {name}, but {known}; give the --output_dir of one"
+                ) from None
         if foreign:
             raise UsageError(
                 f"--output_dir: got {self.folder}, which holds other files and no sweep; give a new folder"
             )
-        direction = "maximize" if sweep.greater_is_better else "minimize"
+        direction = StudyDirection.MAXIMIZE if sweep.greater_is_better else StudyDirection.MINIMIZE
         # Of several workers that start together one creates it.
-        return optuna.create_study(
-            study_name=name, storage=self._storage, direction=direction, load_if_exists=True
-        )
+        return optuna.create_study(study_name=name, storage=self._storage, direction=direction, load_if_exists=True)
 
     def __enter__(self) -> Study:
         return self
@@ -152,13 +157,13 @@ class Study:
         """Return the trial that counts for every run, by the run's folder."""
         trials: dict[str, FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
-            attributes = trial.user_attrs
-            folder = attributes.get("folder")
-            known = trials.get(folder) if folder is not None else trial
-            if known is None or attributes["attempt"] > known.user_attrs["attempt"]:
+            folder = str(trial.user_attrs["folder"])
+            known = trials.get(folder)
+            if known is None or trial.user_attrs["attempt"] > known.user_attrs["attempt"]:
                 trials[folder] = trial
-            elif known is not trial and trial.state == TrialState.WAITING:
-                with suppress(UpdateFinishedTrialError):
+            elif trial.state == TrialState.WAITING:
+                # Added by two workers at the same time.
+                with suppress(_ALREADY_FINISHED):
                     self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         return trials
 
@@ -200,7 +205,9 @@ class Study:
             trial = trials.get(str(run.folder))
             differs = trial is not None and self._differs(trial, sweep)
             if differs and not starting:
-                raise UsageError(f"{self.folder}: another command goes on with this sweep and other settings: {differs}")
+                raise UsageError(
+                    f"{self.folder}: another command goes on with this sweep and other settings: {differs}"
+                )
             if trial is None or differs or (trial.state == TrialState.FAIL and record_of(trial) is None):
                 self._add(run if trial is None else run_of(trial), sweep, trial)
                 added = True
@@ -214,7 +221,7 @@ class Study:
                 self._storage.record_heartbeat(trial._trial_id)
             if not self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
                 return None
-        except UpdateFinishedTrialError:
+        except _ALREADY_FINISHED:
             return None
         run = run_of(trial)
         if not math.isnan(run.learning_rate):
@@ -241,7 +248,7 @@ class Study:
     def finish(self, trial: FrozenTrial, record: Record, metric: str) -> None:
         """Store the record of a run that has ended."""
         outcome = record.judge(metric)
-        with suppress(UpdateFinishedTrialError):
+        with suppress(_ALREADY_FINISHED):
             # One attribute, so that a kill leaves all of it or nothing.
             content = {**asdict(outcome), "metric": metric, **asdict(record)}
             self._storage.set_trial_user_attr(trial._trial_id, "record", content)
@@ -252,7 +259,7 @@ class Study:
     @_patiently
     def give_back(self, trial: FrozenTrial, sweep: Sweep) -> None:
         """Let another worker, or a later command, make the run of a claimed trial."""
-        with suppress(UpdateFinishedTrialError):
+        with suppress(_ALREADY_FINISHED):
             self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             trial = self._storage.get_trial(trial._trial_id)
             self._add(run_of(trial), sweep, trial)
@@ -293,7 +300,7 @@ def run_of(trial: FrozenTrial) -> Run:
 def record_of(trial: FrozenTrial) -> Record | None:
     """Return the record of a trial, or ``None`` if it has not ended."""
     content: dict[str, Any] | None = trial.user_attrs.get("record")
-    return content and Record(**{name: content[name] for name in Record.__dataclass_fields__})
+    return Record(**{name: content[name] for name in Record.__dataclass_fields__}) if content else None
 
 
 def _parameter(run: Run) -> str:

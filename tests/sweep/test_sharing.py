@@ -90,7 +90,16 @@ def test_four_workers_of_which_one_is_killed_make_every_run_once(undrawn, storag
 
 
 def test_what_a_trial_holds(folder, undrawn):
-    grid = ("--optim", "momo_adam,sgd", "--learning_rate", "1e-2:10:decades", "--seed", "0", "--grid", "weight_decay=0")
+    grid = (
+        "--optim",
+        "momo_adam,sgd",
+        "--learning_rate",
+        "1e-2:10:decades",
+        "--seed",
+        "0",
+        "--grid",
+        "weight_decay=0",
+    )
     assert sweep(SCRIPT, *grid, *METRIC) == 0
     study = optuna.load_study(study_name="sweep", storage=journal(folder / "sweep.journal"))
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
