@@ -22,7 +22,7 @@ from typing import Any
 
 from common.records import RECORD_NAME, read_record, write_text
 from hf_momo.hub.cards import CARD_FILE, write_card
-from hf_momo.sweep.storage import Study
+from hf_momo.sweep.trials import Study
 from hf_momo.utils.errors import UsageError, run_command
 from study_card.cells import Reference, read_cells, read_reference, read_runs
 from study_card.page import PICTURE, render_study

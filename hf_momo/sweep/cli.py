@@ -21,7 +21,7 @@ from hf_momo.utils.errors import UsageError
 from hf_momo.utils.files import write_whole
 
 if TYPE_CHECKING:
-    from hf_momo.sweep.storage import Study
+    from hf_momo.sweep.trials import Study
 
 _USAGE = """\
 hf-momo sweep SCRIPT --optim NAMES --learning_rate RATES --metric KEY [options] -- ARGS...
@@ -153,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
     jobs = _whole_number("--jobs", options.jobs or "1")
     # Only here: they need Optuna, and processes as POSIX systems have them.
     from hf_momo.sweep.runs import check_results, run_sweep
-    from hf_momo.sweep.storage import Study
+    from hf_momo.sweep.trials import Study
 
     with Study(folder, options.storage, sweep) as study:
         study.begin(sweep, options.retry_failed)
@@ -170,7 +170,7 @@ def _report_only(options: argparse.Namespace) -> int:
     if any([*given, options.config]):
         raise UsageError("--report goes with --metric, --greater_is_better and --storage; the study has the rest")
     from hf_momo.sweep.runs import check_metric
-    from hf_momo.sweep.storage import Study
+    from hf_momo.sweep.trials import Study
 
     with Study(Path(options.report), options.storage) as study:
         sweep = study.sweep.with_metric(options.metric, options.greater_is_better)

@@ -38,14 +38,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the script.
-
-    Attributes:
-        variant: The optimizer and its options.
-        learning_rate: Above 0; NaN for a run of a search whose rate has not been drawn yet.
-        seed: The script's seed.
-        number: Number of a run of a search, from 0; ``None`` for a point of a grid.
-    """
+    """One run of the script; that of a search has a ``number``, and NaN for a learning rate until one is drawn."""
 
     variant: Variant
     learning_rate: float
@@ -68,14 +61,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Grid:
-    """The combinations of a sweep.
-
-    Attributes:
-        variants: What is compared.
-        learning_rates: Those of each optimizer, ascending; the two ends of the range in a search.
-        seeds: The seeds of every variant.
-        trials: Runs of a search for each variant and seed; ``None`` for a grid.
-    """
+    """The combinations of a sweep; a search makes ``trials`` runs of each between two learning rates."""
 
     variants: tuple[Variant, ...]
     learning_rates: Mapping[str, tuple[float, ...]]
@@ -95,16 +81,10 @@ class Grid:
             for rate in self.learning_rates[variant.optim]
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the grid as plain lists and dicts."""
-        variants = [{"optim": variant.optim, "options": dict(variant.options)} for variant in self.variants]
-        rates = {optim: list(rates) for optim, rates in self.learning_rates.items()}
-        return {"variants": variants, "learning_rates": rates, "seeds": list(self.seeds), "trials": self.trials}
-
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Grid:
-        """Return the grid of ``to_json``."""
-        variants = tuple(Variant(row["optim"], tuple(row["options"].items())) for row in content["variants"])
+        """Return the grid that ``dataclasses.asdict`` made this of."""
+        variants = tuple(Variant(row["optim"], tuple(map(tuple, row["options"]))) for row in content["variants"])
         rates = {optim: tuple(rates) for optim, rates in content["learning_rates"].items()}
         return cls(variants, rates, tuple(content["seeds"]), content["trials"])
 
@@ -112,17 +92,7 @@ class Grid:
 def parse_grid(
     optim: str, learning_rates: Sequence[str], seeds: str, others: Sequence[str], trials: int | None = None
 ) -> Grid:
-    """Parse the arguments of the command line.
-
-    Args:
-        optim: Names of optimizers, separated by commas.
-        learning_rates: Rates for all optimizers, or ``OPTIM=...`` for one of them, which takes precedence.
-        seeds: Whole numbers from 0 on, separated by commas.
-        others: ``NAME=v1,v2``, further arguments of the script.
-        trials: Runs of a search, for which ``learning_rates`` are ranges ``LOW:HIGH``; ``None`` for a grid.
-
-    Raises:
-        UsageError: If one of them is not legal.
+    """Parse ``--optim``, ``--learning_rate``, ``--seed``, ``--grid`` and ``--trials``.
 
     Example:
         >>> grid = parse_grid("momo_adam,adamw_torch", ["1e-3:1e-2:decades", "adamw_torch=1e-4"], "0,1", [])

@@ -22,7 +22,8 @@ from hf_momo.sweep.grid import Run
 from hf_momo.sweep.processes import Process, lock_folder, run_environment, visible_devices
 from hf_momo.sweep.records import LOG_FILE, OUTPUT_FOLDER, RECORD_FILE, Record, collect, find_divergence
 from hf_momo.sweep.settings import Sweep
-from hf_momo.sweep.storage import HEARTBEAT, Study, record_of, run_of
+from hf_momo.sweep.storage import HEARTBEAT
+from hf_momo.sweep.trials import Study, record_of, run_of
 from hf_momo.utils.errors import UsageError
 from hf_momo.utils.files import write_whole
 
@@ -152,7 +153,8 @@ class _Worker:
         for folder in left:
             if len(self.going) < self.jobs and folder not in self.stopped:
                 self._start(trials[folder])
-        self.bar.set_postfix_str(" ".join(str(job.run.folder) for job in self.going.values()), refresh=not ended)
+        going = " ".join(str(job.run.folder) for job in self.going.values())
+        self.bar.set_postfix_str(going or "waiting for other workers", refresh=not ended)
         return bool(set(left) - self.stopped)
 
     def _start(self, trial: FrozenTrial) -> None:

@@ -43,11 +43,8 @@ class Sweep:
 
     def command(self, run: Run, output_dir: Path) -> list[str]:
         """Return the command line of one run."""
-        script = [self.script] if self.plain else ["-m", "hf_momo", "run", self.script]
-        return [
-            *(self.launcher or [sys.executable]), *script, *self.arguments, *run.arguments,
-            *("--output_dir", str(output_dir)),
-        ]  # fmt: skip
+        start = [*(self.launcher or [sys.executable]), *([] if self.plain else ["-m", "hf_momo", "run"]), self.script]
+        return [*start, *self.arguments, *run.arguments, "--output_dir", str(output_dir)]
 
     @property
     def script_settings(self) -> dict[str, Any]:
@@ -55,14 +52,9 @@ class Sweep:
         arguments, launcher = list(self.arguments), list(self.launcher)
         return {"script": self.script, "arguments": arguments, "launcher": launcher, "plain": self.plain}
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the sweep as plain lists and dicts."""
-        metric = {"metric": self.metric, "greater_is_better": self.greater_is_better}
-        return {**self.script_settings, **metric, "grid": self.grid.to_json()}
-
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Sweep:
-        """Return the sweep of ``to_json``."""
+        """Return the sweep that ``dataclasses.asdict`` made this of."""
         words = {name: tuple(content[name]) for name in ("arguments", "launcher")}
         return cls(**{**content, **words, "grid": Grid.from_json(content["grid"])})
 

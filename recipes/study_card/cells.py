@@ -12,7 +12,7 @@ from typing import Any
 from hf_momo.hub.cards.training import capped_share
 from hf_momo.hub.record import portable
 from hf_momo.sweep.records import OUTPUT_FOLDER
-from hf_momo.sweep.storage import Study
+from hf_momo.sweep.trials import Study
 from hf_momo.utils.errors import UsageError
 
 Reference = Mapping[tuple[str, float], tuple[float, float]]

@@ -16,7 +16,7 @@ from recipe_runs import ROOT
 from hf_momo.sweep.grid import parse_grid
 from hf_momo.sweep.records import Record
 from hf_momo.sweep.settings import Sweep
-from hf_momo.sweep.storage import Study
+from hf_momo.sweep.trials import Study
 from hf_momo.utils.errors import UsageError
 from study_card.cells import read_cells, read_reference
 from study_card.page import render_study

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -16,7 +16,7 @@ def difference(**changes):
 
 
 def test_a_sweep_is_read_as_it_was_written():
-    content = json.loads(json.dumps(SWEEP.to_json()))
+    content = json.loads(json.dumps(asdict(SWEEP)))
     assert Sweep.from_json(content) == SWEEP and Sweep.from_json(content).grid.runs == SWEEP.grid.runs
 
 
