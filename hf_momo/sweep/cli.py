@@ -38,14 +38,10 @@ or with the arguments in a file (the keys are SCRIPT and the flags below, and ar
   hf-momo sweep --config recipes/studies/mnist.yaml --seed 0 -- --data_dir data/mnist
 
 SCRIPT must take --optim, --learning_rate, --seed and --output_dir and write all_results.json to its --output_dir, as
-the examples of transformers do. Every run is started by `hf-momo run`, so that it knows momo and momo_adam, and has a
-folder of its own, e.g. momo_adam/lr_1e-03/seed_0, with run.json (its result), log.txt (its output) and output (its
---output_dir). Runs that have ended are not repeated: give the same command to go on after Ctrl-C, a kill or a power
-cut, or on further machines to share the runs, and give more learning rates, seeds or optimizers to add to the sweep.
-A run that diverges or crashes is a result; --retry_failed repeats those that crashed.
-
-The report is printed and written to the folder: report.md, points.csv, best.csv, runs.csv, the picture
-score_by_learning_rate.png and, if the script leaves the Trainer's trainer_state.json, training_curves.png."""
+the examples of transformers do. `hf-momo run` starts it, so that it knows momo and momo_adam. The same command goes on
+after Ctrl-C, a kill or a power cut, shares the runs on further machines, and adds learning rates, seeds or optimizers;
+runs that have ended are not repeated. A run that diverges or crashes is a result. The report is printed, and written
+to the folder as report.md, CSV tables and pictures."""
 
 
 class _SweepParser(argparse.ArgumentParser):

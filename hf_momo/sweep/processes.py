@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 # Seconds from SIGTERM to SIGKILL: `accelerate launch` needs a few to stop its workers.
 GRACE = 15.0
@@ -33,27 +34,13 @@ def lock_folder(folder: Path, *, wait: bool = False) -> int | None:
 
 
 class Process:
-    """A run of the script, which is stopped when its sweep ends in whatever way.
-
-    Args:
-        command: The command line.
-        log: File for its output and errors, appended to.
-        environment: Environment of the process.
-        lock: Descriptor that the process holds open while it lives.
-    """
+    """A run of the script, which holds the lock open and is stopped when its sweep ends in whatever way."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str], lock: int) -> None:
         guarded = [sys.executable, "-I", "-S", str(_GUARD), str(GRACE), str(lock), *command]
         with log.open("ab") as output:
-            self._guard = subprocess.Popen(
-                guarded,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-                pass_fds=[lock],
-            )
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": output, "stderr": subprocess.STDOUT}
+            self._guard = subprocess.Popen(guarded, **pipes, env=environment, start_new_session=True, pass_fds=[lock])
 
     def poll(self) -> int | None:
         """Return the exit status, 128 + the number of the signal if one killed it; ``None`` while it runs."""
@@ -70,13 +57,9 @@ class Process:
 
 
 def run_environment(job: int, jobs: int, base: Mapping[str, str], devices: Sequence[str]) -> dict[str, str]:
-    """Return the environment of the run in one of the places of ``--jobs``.
+    """Return the environment of one of several ``jobs``, with its share of the cores and of the GPUs ``devices``.
 
-    Args:
-        job: The place, from 0.
-        jobs: Number of places.
-        base: Environment of the sweep, whose ``OMP_NUM_THREADS`` stays.
-        devices: The GPUs to share out; with fewer GPUs than jobs several runs share one.
+    With fewer GPUs than jobs several share one. ``OMP_NUM_THREADS`` stays if ``base`` sets it.
 
     Example:
         >>> run_environment(1, 2, {"OMP_NUM_THREADS": "4"}, ["0", "1", "2", "3"])["CUDA_VISIBLE_DEVICES"]

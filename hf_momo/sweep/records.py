@@ -27,14 +27,7 @@ Status = Literal["done", "diverged", "crashed", "no metric"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The meaning of a record for one metric.
-
-    Attributes:
-        status: ``done`` with a score; ``diverged`` if the metric or the loss is not finite, or the run was pruned;
-            ``crashed`` if the script failed; ``no metric`` if its results have no such key.
-        score: Value of the metric, if done.
-        reason: Why there is no score.
-    """
+    """The meaning of a record for one metric: a score, or the reason why there is none (see the page of the sweep)."""
 
     status: Status
     score: float | None = None

@@ -62,13 +62,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Width:
-    """The learning rates around the best one whose mean score is within ``TOLERANCE`` of the best.
+    """The learning rates from ``low`` to ``high``, whose mean score is within ``TOLERANCE`` of the best.
 
-    Attributes:
-        low: The lowest of them.
-        high: The highest.
-        below: The next point of the grid below ``low``; ``None`` if the grid ends there.
-        above: The next one above ``high``.
+    ``below`` and ``above`` are the next points of the grid outside, ``None`` where the grid ends.
     """
 
     low: float

@@ -78,17 +78,10 @@ class _Signals:
 
 
 def run_sweep(study: Study, sweep: Sweep, *, jobs: int = 1, resume: bool = False, prune: bool = False) -> int:
-    """Make the runs of a sweep that nobody else makes.
-
-    Args:
-        study: The study, which knows the runs.
-        sweep: The settings.
-        jobs: Runs at once.
-        resume: Whether interrupted runs continue from their last complete checkpoint.
-        prune: Whether runs that have diverged are stopped.
+    """Make the runs that nobody else makes, ``jobs`` at once, until every run has ended.
 
     Returns:
-        0 if every run has ended, 128 + the number of the signal if one stopped this worker.
+        0, or 128 + the number of the signal if one stopped this worker.
 
     Raises:
         UsageError: If no run has the metric, or the script does not know an optimizer.

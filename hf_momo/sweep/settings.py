@@ -21,17 +21,7 @@ _LOWER_IS_BETTER = {"loss", "perplexity", "ppl", "nll", "bpc", "wer", "cer", "te
 
 @dataclass(frozen=True)
 class Sweep:
-    """The settings of a sweep.
-
-    Attributes:
-        script: Path of the script.
-        arguments: Arguments that every run gets.
-        launcher: Words that start the script, e.g. ``("accelerate", "launch")``; empty for this Python.
-        plain: Whether the script is started directly instead of by ``hf-momo run``.
-        grid: The runs.
-        metric: A key of ``all_results.json``.
-        greater_is_better: Whether the best value of the metric is the greatest.
-    """
+    """The settings of a sweep, as the flags of its command; ``arguments`` are those of the script."""
 
     script: str
     arguments: tuple[str, ...]
