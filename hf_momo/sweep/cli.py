@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_momo.sweep.grid import parse_grid
 from hf_momo.sweep.processes import lock_folder
-from hf_momo.sweep.report import make_report
+from hf_momo.sweep.report import Report, make_report
 from hf_momo.sweep.settings import Sweep, check_script, is_greater_better
 from hf_momo.sweep.study import apply_study
 from hf_momo.sweep.tables import best_csv, points_csv, render_markdown, render_text, runs_csv
@@ -132,9 +132,13 @@ def _main(options: argparse.Namespace) -> int:
     try:
         return _report_only(options) if options.report is not None else _run(options)
     except ModuleNotFoundError as error:
-        if error.name not in ("optuna", "sqlalchemy", "filelock", "tenacity", "tqdm"):
+        if str(error.name).partition(".")[0] not in ("optuna", "sqlalchemy", "filelock", "tenacity", "tqdm"):
             raise
-        raise UsageError(f"a sweep needs {error.name}; install it with: pip install 'hf_momo[sweep]'") from None
+        raise UsageError(f"a sweep needs {error.name}: install it with: pip install 'hf_momo[sweep]'") from None
+    except BrokenPipeError:
+        # `| head` has read enough; the files of the report are written before it is printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise UsageError(
@@ -223,7 +227,14 @@ def _report(study: Study, sweep: Sweep) -> None:
     except UnicodeEncodeError:
         # An ASCII terminal; as wide as the table has it.
         text = text.replace(" ± ", "+/-").encode("ascii", "backslashreplace").decode()
-    print(text, flush=True)
+    try:
+        _write_report(report, folder)
+    finally:
+        print(text, flush=True)
+    print(f"\n{os.path.join(folder, 'report.md')} and the pictures and tables beside it", flush=True)
+
+
+def _write_report(report: Report, folder: Path) -> None:
     # Workers of one sweep end at about the same time.
     lock = lock_folder(folder, wait=True)
     try:
@@ -238,10 +249,9 @@ def _report(study: Study, sweep: Sweep) -> None:
     finally:
         if lock is not None:
             os.close(lock)
-    print(f"\n{os.path.join(folder, 'report.md')} and the pictures and tables beside it")
 
 
-def _draw(report: Any, folder: Path) -> list[str]:
+def _draw(report: Report, folder: Path) -> list[str]:
     try:
         from hf_momo.sweep.pictures import draw_report
     except ImportError as error:

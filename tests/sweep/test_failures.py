@@ -192,3 +192,20 @@ def test_a_report_on_an_ascii_terminal(folder, undrawn, monkeypatch):
     assert sweep("--report", folder) == 0
     terminal.flush()
     assert b"0.9010+/-0.0014" in terminal.buffer.getvalue()
+
+
+def test_a_reader_that_has_read_enough(folder, undrawn):
+    """``hf-momo sweep --report FOLDER | head -1`` blamed the disk."""
+    assert sweep(*ONE) == 0
+    (folder / "report.md").unlink()
+    command = f"set -o pipefail; {sys.executable} -m hf_momo sweep --report {folder} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and (folder / "report.md").exists()
+
+
+def test_without_optuna_the_command_says_what_to_install(folder, monkeypatch, capsys):
+    for name in ("hf_momo.sweep.runs", "hf_momo.sweep.trials", "hf_momo.sweep.storage"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "optuna.trial", None)
+    assert sweep(*ONE) == 2
+    assert "a sweep needs optuna.trial: install it with: pip install 'hf_momo[sweep]'" in error_of(capsys)
