@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from hf_momo import LastStep, Momo, MomoAdam
+from hf_momo import LastStep, Momo
 from hf_momo.optimizers.scalars import SCALARS
 
 by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
@@ -209,37 +209,6 @@ def test_warm_up_from_lr_0(cls, options):
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(caps)
     assert optimizer.last_step.skipped_steps == 0
     assert not torch.equal(model.weights[0], before[0])
-
-
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
-def test_one_cycle_lr(cls):
-    """OneCycleLR writes lr into the groups (and would cycle betas, which one model of the loss forbids)."""
-    model = Model()
-    optimizer = cls(model.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=0.5, total_steps=6, cycle_momentum=False, pct_start=0.5
-    )
-    seen = []
-    for k in range(6):
-        run(model, optimizer, 1, seed=k)
-        seen.append(optimizer.param_groups[0]["lr"])
-        if k < 5:
-            scheduler.step()
-    assert max(seen) == pytest.approx(0.5, rel=0.2)
-    assert optimizer.last_step.num_steps == 6
-    assert all(bool(torch.isfinite(p).all()) for p in model.weights)
-
-
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
-def test_lr_given_as_a_tensor(cls):
-    """A 0-d tensor as lr, as torch's capturable optimizers take, is the same cap."""
-    ends = []
-    for lr in (0.25, torch.tensor(0.25)):
-        model = Model()
-        optimizer = cls(model.parameters(), lr=lr, weight_decay=0.125)
-        run(model, optimizer, 3, seed=1)
-        ends.append(torch.cat([p.detach().reshape(-1) for p in model.weights]))
-    torch.testing.assert_close(ends[1], ends[0], rtol=1e-6, atol=1e-6)
 
 
 def test_last_step():

@@ -8,7 +8,7 @@ import io
 import pytest
 import torch
 from optimizer_cases import assert_bit_equal, snapshot
-from optimizers.torch_problem import Problem, by_input, by_method
+from optimizers.torch_problem import Problem, by_input, by_method, by_variant
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -29,7 +29,7 @@ def assert_same(actual, expected):
 
 
 class TestStateDict:
-    @by_input
+    @by_variant
     @named
     def test_deterministic(self, cls, options, named):
         """The loaded optimizer takes the same steps, with or without names, and its names are kept."""
@@ -80,10 +80,9 @@ class TestStateDict:
         public = {name for name in vars(optimizer) if not name.startswith("_")}
         assert {name for name in vars(copy.deepcopy(optimizer)) if not name.startswith("_")} == public
 
-    @by_input
-    @named
-    def test_printed(self, cls, options, named):
-        optimizer = Problem(cls, options, named=named[0]).optimizer
+    @by_method
+    def test_printed(self, cls):
+        optimizer = Problem(cls, {}).optimizer
         assert repr(optimizer).startswith(f"{cls.__name__} (")
         assert "weight_decay: " in repr(optimizer)
 

@@ -43,7 +43,7 @@ import itertools
 import pytest
 import torch
 from optimizer_cases import assert_bit_equal, snapshot
-from optimizers.torch_problem import Problem, by_input, by_method
+from optimizers.torch_problem import Problem, by_input, by_method, by_variant
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -84,8 +84,9 @@ class TestErrors:
 
 class TestDirection:
     @by_input
-    @pytest.mark.parametrize("contiguous", [True, False], ids=["contiguous", "strided"])
-    @pytest.mark.parametrize("schedule", [None, "StepLR", "ReduceLROnPlateau"])
+    @pytest.mark.parametrize(
+        ("contiguous", "schedule"), [(True, None), (False, None), (True, "StepLR"), (True, "ReduceLROnPlateau")]
+    )
     def test_goes_the_right_way(self, cls, options, contiguous, schedule):
         """The loss falls, by a closure as by ``loss=``, which take the same steps."""
         ends = []
@@ -105,7 +106,7 @@ class TestDirection:
             ends.append(snapshot(optimizer))
         assert_bit_equal(*ends)
 
-    @by_input
+    @by_variant
     @pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=str)
     def test_default_dtype(self, cls, options, default):
         """Models are made under ``set_default_dtype``; no scalar of a step may come to have that dtype."""
@@ -162,7 +163,7 @@ class TestGroups:
             problem.optimizer.step(loss=loss)
         assert all(torch.equal(p, old) for p, old in zip(problem.params, before, strict=True))
 
-    @by_input
+    @by_variant
     @pytest.mark.parametrize("at", [0, 1, 2])
     def test_group_without_parameters(self, cls, options, at):
         """A filter that matched nothing: the steps are those without the group, wherever it stands."""

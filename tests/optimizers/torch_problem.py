@@ -23,6 +23,7 @@ INPUTS = {
         }.items(),
     )
 }
+by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
 by_input = pytest.mark.parametrize(("cls", "options"), INPUTS.values(), ids=INPUTS.keys())
 
 
@@ -44,10 +45,13 @@ class Problem:
         # The tensor of an lr given as one belongs to the optimizer from here on.
         self.optimizer = cls(named_params if named else self.params, **copy.deepcopy(options))
 
+    def loss(self):
+        weight, bias = self.params
+        return (weight.mv(self.input) + bias).pow(2).sum()
+
     def closure(self):
         self.optimizer.zero_grad()
-        weight, bias = self.params
-        loss = (weight.mv(self.input) + bias).pow(2).sum()
+        loss = self.loss()
         loss.backward()
         return loss
 
