@@ -1,15 +1,16 @@
-"""What is refused: the type of the error, and that the message names the argument, its value and what to do."""
+"""Refused arguments: the type of the error, and that the message names the argument, its value and the way out."""
 
 import re
 
 import pytest
 import torch
-from optimizer_cases import assert_bit_equal, backward, make_params, snapshot
+from optimizer_cases import METHODS, assert_bit_equal, backward, make_params, snapshot
 from torch import nn
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo, MomoAdam, MomoSignum
 
 NAN, INF = float("nan"), float("inf")
+by_method = pytest.mark.parametrize("cls", [method.cls for method in METHODS.values()], ids=METHODS)
 
 
 def one():
@@ -19,7 +20,11 @@ def one():
 BAD_ARGUMENTS = [
     *(
         (cls, {name: value}, error, message)
-        for cls, names in ((Momo, ("lr", "weight_decay")), (MomoAdam, ("lr", "weight_decay", "eps")))
+        for cls, names in (
+            (Momo, ("lr", "weight_decay")),
+            (MomoAdam, ("lr", "weight_decay", "eps")),
+            (MomoSignum, ("lr", "weight_decay")),
+        )
         for name in names
         for value, error, message in (
             (-0.1, ValueError, f"{name}: got -0.1, must be in [0, inf)"),
@@ -30,7 +35,12 @@ BAD_ARGUMENTS = [
             (None, TypeError, f"{name}: got None, must be a number"),
         )
     ),
-    *((Momo, {"beta": value}, ValueError, f"beta: got {value}, must be in [0, 1)") for value in (-0.1, 1.0, 1.5, NAN)),
+    *(
+        (cls, {name: value}, ValueError, f"{name}: got {value}, must be in [0, 1)")
+        for cls, name in ((Momo, "beta"), (MomoSignum, "momentum"))
+        for value in (-0.1, 1.0, 1.5, NAN)
+    ),
+    (MomoSignum, {"kernel": "compiled"}, ValueError, "kernel: got 'compiled', must be one of 'auto', 'eager'"),
     *(
         (MomoAdam, {"betas": betas}, ValueError, f"betas[{i}]: got {betas[i]}, must be in [0, 1)")
         for betas, i in (((1.0, 0.9), 0), ((-0.5, 0.9), 0), ((0.9, 1.0), 1), ((0.9, NAN), 1))
@@ -45,7 +55,7 @@ BAD_ARGUMENTS = [
     ),
     *(
         (cls, {"lower_bound": value}, error, message)
-        for cls in (Momo, MomoAdam)
+        for cls in (Momo, MomoAdam, MomoSignum)
         for value, error, message in (
             (NAN, ValueError, "lower_bound: got nan, must be a finite number"),
             (-INF, ValueError, "lower_bound: got -inf, must be a finite number"),
@@ -70,21 +80,21 @@ def test_constructor(cls, options, error, message):
         cls(one(), **options)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("lr", [torch.tensor(-1.0), torch.tensor(NAN)])
 def test_lr_tensor_is_checked_too(cls, lr):
     with pytest.raises(ValueError, match=r"lr: got .*, must be in \[0, inf\)"):
         cls(one(), lr=lr)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
 def test_parameter_that_is_not_real_floating(cls, dtype):
     with pytest.raises(ValueError, match=rf"params: got a parameter of shape \(2,\) and dtype {dtype}, must be"):
         cls([nn.Parameter(torch.ones(2, dtype=dtype), requires_grad=False)])
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_no_parameters(cls):
     """Torch's own check."""
     with pytest.raises(ValueError, match="empty parameter list"):
@@ -106,7 +116,7 @@ BAD_LOSSES = {
 }
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("with_closure", [False, True], ids=["loss", "closure"])
 @pytest.mark.parametrize(("loss", "error", "message"), BAD_LOSSES.values(), ids=BAD_LOSSES.keys())
 def test_loss(cls, with_closure, loss, error, message):
@@ -126,7 +136,7 @@ def test_no_loss_says_what_to_do(hint):
         Momo(one()).step()
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_loss_and_closure(cls):
     """Two losses are refused; a closure that returns none, as Lightning's empty one does, is run beside the loss."""
     with pytest.raises(ValueError, match="loss: got a loss and a closure that returns one; give one of them"):
@@ -160,7 +170,7 @@ def test_sample_weight(weight, error, message):
     assert_bit_equal(snapshot(optimizer), before)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_sparse_gradient(cls):
     """Says which parameter and group, and how to get a dense one; nothing has changed."""
     layer = nn.Embedding(5, 3, sparse=True)
@@ -177,7 +187,7 @@ def test_sparse_gradient(cls):
     assert_bit_equal({n: v for n, v in snapshot(optimizer).items() if n in before}, before)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_complex_gradient(cls):
     """Torch allows a complex gradient only for complex parameters, unless the parameter's data was swapped later."""
     param = nn.Parameter(torch.ones(2))
@@ -193,7 +203,11 @@ SHARED = [
     (Momo, {"bias_correction": True}, "bias_correction: got False, True in the parameter groups, must be the same"),
     (MomoAdam, {"betas": (0.9, 0.5)}, "betas: got (0.9, 0.999), (0.9, 0.5) in the parameter groups, must be the same"),
     (MomoAdam, {"weight_decay_form": "adamw"}, "weight_decay_form: got proximal, adamw in the parameter groups"),
-    *((cls, {"lower_bound": 1.0}, "lower_bound: got 0.0, 1.0 in the parameter groups") for cls in (Momo, MomoAdam)),
+    (MomoSignum, {"momentum": 0.5}, "momentum: got 0.9, 0.5 in the parameter groups, must be the same"),
+    *(
+        (cls, {"lower_bound": 1.0}, "lower_bound: got 0.0, 1.0 in the parameter groups")
+        for cls in (Momo, MomoAdam, MomoSignum)
+    ),
     *(
         (cls, {"adapt_lower_bound": True}, "adapt_lower_bound: got False, True in the parameter groups")
         for cls in (Momo, MomoAdam)
@@ -232,7 +246,7 @@ def test_refused_group_leaves_the_optimizer_as_it_was(options, error):
     assert optimizer.last_step.num_steps == 2
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("same_group", [True, False])
 def test_several_devices(cls, same_group):
     """The message names the devices and the way out."""
@@ -241,7 +255,7 @@ def test_several_devices(cls, same_group):
         cls([a, b] if same_group else [{"params": [a]}, {"params": [b]}])
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_several_devices_found_at_the_step(cls):
     """Accelerate may swap the parameters of a group after construction."""
     optimizer = cls([*one(), *one()])

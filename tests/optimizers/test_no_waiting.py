@@ -3,10 +3,8 @@
 import pytest
 import torch
 from memory import model_of, peak_memory
-from optimizer_cases import VARIANTS, backward, make_params, supported
+from optimizer_cases import METHODS, VARIANTS, backward, make_params, supported
 from torch import nn
-
-from hf_momo import Momo, MomoAdam
 
 by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
 
@@ -94,7 +92,7 @@ def test_cuda_equals_cpu(cls, options, dtype):
     torch.testing.assert_close(ends[1], ends[0], rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@pytest.mark.parametrize("cls", [method.cls for method in METHODS.values()], ids=METHODS)
 @pytest.mark.parametrize(
     ("layout", "dtype"),
     [

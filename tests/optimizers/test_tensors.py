@@ -3,12 +3,14 @@
 import pytest
 import torch
 from optimizer_cases import (
+    METHODS,
     SHAPES,
     VARIANTS,
     assert_bit_equal,
     assert_near,
     assert_scalars_match,
     backward,
+    estimating,
     gradients,
     make_oracle,
     make_params,
@@ -16,9 +18,10 @@ from optimizer_cases import (
 )
 from torch import nn
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo
 from hf_momo.optimizers import scalars as group_scalars
 
+by_method = pytest.mark.parametrize("cls", [method.cls for method in METHODS.values()], ids=METHODS)
 by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
 
 # The sums are formed in float32 from what is stored, so the scalars are right to float32 whatever the parameters are;
@@ -88,7 +91,7 @@ def test_low_precision_of_whole_vectors(cls, options, dtype):
     assert run_low_precision(cls, options, dtype, shapes=((64,), (7, 37), (5,))) <= ROUNDINGS
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_momentum_of_low_precision(cls, dtype):
     """The average of the gradients is right to the rounding of its dtype."""
@@ -127,12 +130,12 @@ def test_low_precision_tolerance_sees_a_wrong_formula(spoil, dtype):
     assert run_low_precision(Momo, {"lr": 0.3}, dtype, spoil=spoil) > 2 * ROUNDINGS
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
 def test_dtypes_of_the_state(cls, dtype):
     """Averages in the parameter's dtype as torch's, counters float32, scalars float32 or, for float64, float64."""
     params = make_params(dtype)
-    optimizer = cls(params, adapt_lower_bound=True, weight_decay=0.1)
+    optimizer = cls(params, **estimating(cls), weight_decay=0.1)
     for _ in range(2):
         optimizer.step(loss=backward(params, torch.Generator().manual_seed(1)))
     for p in params:
@@ -205,7 +208,7 @@ LAYOUT_CASES = [
 ]
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize(("param_layout", "grad_layout", "shape"), LAYOUT_CASES)
 def test_memory_layouts_of_parameter_and_gradient(cls, param_layout, grad_layout, shape):
     """Any layout of either gives what contiguous tensors of the same values give."""
@@ -227,7 +230,7 @@ def test_memory_layouts_of_parameter_and_gradient(cls, param_layout, grad_layout
         assert_near(other_state[name], tensor.double(), 1e-12, name)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("shape", [(6, 5), (700, 601)], ids=str)
 def test_expanded_gradient(cls, shape):
     """The gradient of a sum is one number expanded: overlapping memory, which no kernel may write to."""
@@ -246,7 +249,7 @@ def test_expanded_gradient(cls, shape):
     assert ends[1][1].step_size[0] == pytest.approx(ends[0][1].step_size[0], rel=1e-9)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_memory_between_strided_elements_is_not_touched(cls):
     """A parameter that is a view of every second element leaves the others as they are."""
     holder = torch.full((5, 8), 7.0)
@@ -333,7 +336,7 @@ def test_frozen_parameter_never_moves(cls, options):
     assert not torch.equal(params[0], make_params()[0])
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_model_moved_to_another_dtype(cls):
     """``model.double()`` after construction, before the first step: scalars follow the parameters."""
     model = nn.Linear(3, 2)
@@ -373,8 +376,15 @@ def test_same_numbers_in_every_run(cls, options):
 @pytest.mark.skipif(
     not hasattr(torch.Tensor, "grad_dtype"), reason="this torch keeps gradients to the dtype of their parameter"
 )
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
-@pytest.mark.parametrize("kernel", ["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("cls", "kernel"),
+    [
+        (method.cls, kernel)
+        for method in METHODS.values()
+        for kernel in ("eager", "compiled")
+        if kernel in method.cls.direction.kernels
+    ],
+)
 def test_gradient_of_another_dtype(cls, kernel):
     """A gradient may be wider than its parameter (``grad_dtype``): it is rounded to the parameter's dtype."""
     ends = []

@@ -98,7 +98,7 @@ class TestDirection:
                 "StepLR": lambda o: lr_scheduler.StepLR(o, gamma=0.9, step_size=10),
                 "ReduceLROnPlateau": lr_scheduler.ReduceLROnPlateau,
             }[schedule](optimizer)
-            for _ in range(20):
+            for _ in range(8):
                 loss = optimizer.step(problem.closure) if by_closure else optimizer.step(loss=problem.closure())
                 if scheduler is not None:
                     scheduler.step(*([loss.detach()] if schedule == "ReduceLROnPlateau" else []))
