@@ -96,7 +96,7 @@ def test_parameter_that_is_not_real_floating(cls, dtype):
 
 @by_method
 def test_no_parameters(cls):
-    """Torch's own check."""
+    """The check is torch's."""
     with pytest.raises(ValueError, match="empty parameter list"):
         cls([])
 
@@ -120,7 +120,7 @@ BAD_LOSSES = {
 @pytest.mark.parametrize("with_closure", [False, True], ids=["loss", "closure"])
 @pytest.mark.parametrize(("loss", "error", "message"), BAD_LOSSES.values(), ids=BAD_LOSSES.keys())
 def test_loss(cls, with_closure, loss, error, message):
-    """Refused with nothing changed, whether given or returned by a closure."""
+    """A bad loss, given or returned by a closure, is refused and changes nothing."""
     params = make_params()
     optimizer = cls(params)
     optimizer.step(loss=backward(params, torch.Generator().manual_seed(1)))
@@ -138,7 +138,7 @@ def test_no_loss_says_what_to_do(hint):
 
 @by_method
 def test_loss_and_closure(cls):
-    """Two losses are refused; a closure that returns none, as Lightning's empty one does, is run beside the loss."""
+    """Two losses are refused; a closure that returns none, as Lightning's does, may be passed with a loss."""
     with pytest.raises(ValueError, match="loss: got a loss and a closure that returns one; give one of them"):
         cls(one()).step(lambda: 1.0, loss=1.0)
     called = []
@@ -160,7 +160,7 @@ def test_loss_and_closure(cls):
     ],
 )
 def test_sample_weight(weight, error, message):
-    """A plain NaN used to be committed into every average and parameter."""
+    """A plain NaN was written into every average and parameter."""
     params = make_params()
     optimizer = Momo(params)
     optimizer.step(loss=backward(params, torch.Generator().manual_seed(1)))
@@ -172,7 +172,7 @@ def test_sample_weight(weight, error, message):
 
 @by_method
 def test_sparse_gradient(cls):
-    """Says which parameter and group, and how to get a dense one; nothing has changed."""
+    """The error names parameter, group and remedy, and nothing has changed."""
     layer = nn.Embedding(5, 3, sparse=True)
     weight = nn.Parameter(torch.ones(2))
     optimizer = cls([{"params": [weight]}, {"params": [layer.weight], "name": "embeddings"}])
@@ -189,7 +189,7 @@ def test_sparse_gradient(cls):
 
 @by_method
 def test_complex_gradient(cls):
-    """Torch allows a complex gradient only for complex parameters, unless the parameter's data was swapped later."""
+    """Replacing ``param.data`` is the one way to a complex gradient, since complex parameters are refused."""
     param = nn.Parameter(torch.ones(2))
     optimizer = cls([param])
     param.data = torch.ones(2, dtype=torch.complex64)
@@ -233,7 +233,7 @@ def test_groups_must_share_what_the_model_of_the_loss_needs(cls, options, messag
     ],
 )
 def test_refused_group_leaves_the_optimizer_as_it_was(options, error):
-    """Also in the middle of a run, which then goes on as if nothing had been tried."""
+    """A refused group in the middle of a run changes nothing."""
     params = make_params()
     optimizer = Momo(params, adapt_lower_bound=True)
     optimizer.step(loss=backward(params, torch.Generator().manual_seed(1)))
@@ -249,7 +249,7 @@ def test_refused_group_leaves_the_optimizer_as_it_was(options, error):
 @by_method
 @pytest.mark.parametrize("same_group", [True, False])
 def test_several_devices(cls, same_group):
-    """The message names the devices and the way out."""
+    """The error names the devices and the remedy."""
     a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, device="meta"))
     with pytest.raises(ValueError, match=r"params: on several devices \(cpu, meta\).*Put the model on one device"):
         cls([a, b] if same_group else [{"params": [a]}, {"params": [b]}])

@@ -30,9 +30,9 @@ def step(optimizer, *, loss=1.0):
 
 
 class TestResizedParameters:
-    """``resize_token_embeddings`` gives the same Parameter other data.
+    """``resize_token_embeddings`` gives the same Parameter data of another shape.
 
-    The compiled kernel then read its state out of bounds: a crash, or every step skipped without a word.
+    The compiled kernel then read the state out of bounds: it crashed, or every step was skipped silently.
     """
 
     @with_state
@@ -50,7 +50,7 @@ class TestResizedParameters:
 
     @by_variant
     def test_gradient_of_the_old_size(self, cls, options):
-        """``param.grad`` still has the old shape where the data was replaced between backward and step."""
+        """If the data is replaced between ``backward`` and ``step``, the gradient still has the old shape."""
         for kernel in kernels(cls):
             weight = nn.Parameter(torch.randn(1_000, 8))
             optimizer = cls([weight], kernel=kernel, **options)
@@ -61,7 +61,7 @@ class TestResizedParameters:
 
     @with_state
     def test_checkpoint_of_another_size(self, cls, options):
-        """A state dict of other shapes was loaded unchecked."""
+        """A state dict of other shapes was loaded without a check."""
         small, large = (cls([nn.Parameter(torch.randn(rows, 4))], **options) for rows in (3, 5))
         step(small)
         before = large.state_dict()
@@ -72,11 +72,11 @@ class TestResizedParameters:
 
 
 class TestFrozenInMidTraining:
-    """``requires_grad_(False)`` after some steps: 200 steps later the layer had moved by 0.13, and decayed."""
+    """A layer frozen after some steps had moved by 0.13 and decayed 200 steps later."""
 
     @by_variant
     @pytest.mark.parametrize("decay", [0.0, 0.3])
-    def test_neither_moved_nor_decayed_and_the_model_exact(self, cls, options, decay):
+    def test_matches_the_oracle(self, cls, options, decay):
         params = make_params()
         optimizer = cls([{"params": params[:2]}, {"params": params[2:], "lr": 0.02}], weight_decay=decay, **options)
         oracle = make_oracle(optimizer)
@@ -115,7 +115,7 @@ class TestFrozenInMidTraining:
 class TestStateDicts:
     @by_variant
     def test_snapshot_is_not_changed_by_training(self, cls, options):
-        """Accelerate's resume tests keep a ``state_dict()`` from before training; its scalars went on changing."""
+        """Accelerate's resume tests keep a ``state_dict()`` from before training, whose scalars changed with training."""
         optimizer = cls(make_params(), **options)
         taken = optimizer.state_dict()
         kept = copy.deepcopy(taken)
@@ -127,7 +127,7 @@ class TestStateDicts:
 
     @by_variant
     def test_pre_hooks_run_first(self, cls, options):
-        """A hook may translate a state dict whose groups do not stand under ``param_groups`` yet."""
+        """A pre-hook may build ``param_groups``, which were read before the hook ran."""
         source, optimizer = (cls(make_params(), **options) for _ in range(2))
         step(source)
         optimizer.register_load_state_dict_pre_hook(lambda _, wrapped: wrapped["inner"])
@@ -136,7 +136,7 @@ class TestStateDicts:
 
     @by_variant
     def test_step_as_a_plain_number(self, cls, options):
-        """Torch takes a ``step`` that older checkpoints hold as a number; here the next step failed."""
+        """Older checkpoints hold ``step`` as a number, which torch converts; the next step failed here."""
         optimizer = cls(make_params(), **options)
         step(optimizer)
         saved = optimizer.state_dict()
@@ -175,7 +175,7 @@ class TestStateDicts:
 class TestBelowTheBound:
     @by_variant
     def test_steps_of_size_0_are_counted(self, cls, options):
-        """Negative losses (policy gradients, densities) stopped training in silence: every step 0, none skipped."""
+        """Negative losses (policy gradients, densities) made every step 0, and no counter showed it."""
         params = make_params(torch.float32)
         optimizer = cls(params, **options)
         before = [param.detach().clone() for param in params]
@@ -193,8 +193,8 @@ class TestBelowTheBound:
         assert optimizer.last_step.zero_steps == 5
 
     @by_variant
-    def test_a_rate_of_0_is_none_of_them(self, cls, options):
-        """Warm-up begins at a learning rate of 0, which says nothing about the bound."""
+    def test_steps_at_learning_rate_0_are_not_counted(self, cls, options):
+        """A step at learning rate 0, as in warm-up, is not counted as below the bound."""
         optimizer = cls(make_params(torch.float32), **{**options, "lr": 0.0}, lower_bound=-5.0)
         step(optimizer)
         assert optimizer.last_step.zero_steps == 0

@@ -80,7 +80,7 @@ class TestSchedulers:
 
     @by_method
     def test_momenta_that_differ_between_groups(self, cls):
-        """A list of base momenta, or a loaded state, stepped all groups with the first one's without a word."""
+        """Groups with different momenta, from a scheduler or a checkpoint, were all stepped with the first one's."""
         problem = Problem(cls, {})
         problem.optimizer = optimizer = cls([{"params": [param]} for param in problem.params], lr=0.1)
         lr_scheduler.CyclicLR(optimizer, 0.01, 0.1, base_momentum=[0.8, 0.7], max_momentum=[0.9, 0.85])
@@ -91,7 +91,7 @@ class TestSchedulers:
     @pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)], ids=["number", "tensor"])
     @pytest.mark.parametrize("name", SCHEDULERS)
     def test_continues_to_the_bit(self, cls, lr, name):
-        """Interrupted and continued in a new optimizer with a new scheduler, both from their state dicts."""
+        """A run continued with a new optimizer and scheduler from state dicts equals the unbroken run."""
         problems = [Problem(cls, {"lr": lr}) for _ in range(2)]
         schedulers = [SCHEDULERS[name](problem.optimizer) for problem in problems]
 
@@ -118,7 +118,7 @@ class TestAveragedModels:
     @by_input
     @pytest.mark.parametrize("average", ["mean", "ema"])
     def test_beside_training(self, cls, options, average):
-        """The average is of the weights after each step, SWALR reaches its rate, and training is not disturbed."""
+        """The average is that of the weights after each step, SWALR reaches its rate, and the training is unchanged."""
         problem, alone = Problem(cls, options), Problem(cls, options)
         model = nn.ParameterList(problem.params)
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5) if average == "ema" else None)
@@ -143,7 +143,7 @@ class TestGradScaler:
     @pytest.mark.parametrize("through", ["loss", "tap"])
     @pytest.mark.parametrize("set_to_none", [True, False])
     def test_scaled_and_skipped_steps(self, cls, options, through, set_to_none):
-        """Scaled by a power of two the steps are the plain ones to the bit; a step that overflows leaves no trace."""
+        """Steps scaled by a power of two equal unscaled ones to the bit; a step that overflows changes nothing."""
         problem, plain, tap = Problem(cls, options), Problem(cls, options), LossTap()
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126, backoff_factor=2.0**-110, growth_interval=100)
         if through == "tap":

@@ -32,7 +32,7 @@ class TestStateDict:
     @by_variant
     @named
     def test_deterministic(self, cls, options, named):
-        """The loaded optimizer takes the same steps, with or without names, and its names are kept."""
+        """A loaded optimizer takes the same steps, with or without names, and names are kept."""
         first, second = (Problem(cls, options, named=each) for each in named)
         first.run(4)
         for param, other in zip(first.params, second.params, strict=True):
@@ -104,6 +104,25 @@ class TestStateDict:
         assert {second.optimizer.param_groups[0][name].dtype for name in ("loss_avg", "lower_bound")} == {wide}
         assert second.optimizer.last_step.num_steps == 4
 
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    @by_variant
+    def test_of_a_cpu_onto_a_gpu(self, cls, options):
+        """Averages, counters and scalars move to the device of the parameters, and the run continues there."""
+        first, second = Problem(cls, options), Problem(cls, options, device="cuda")
+        first.run(3)
+        saved = copy.deepcopy(first.optimizer.state_dict())
+        second.optimizer.load_state_dict(saved)
+        assert_same(saved, first.optimizer.state_dict())
+        for param, other in zip(first.params, second.params, strict=True):
+            other.data.copy_(param.data)
+        for problem in (first, second):
+            problem.run(3)
+        state = [*second.optimizer.state[second.params[0]].values(), second.optimizer.param_groups[0]["loss_avg"]]
+        assert all(tensor.is_cuda for tensor in state)
+        for param, other in zip(first.params, second.params, strict=True):
+            torch.testing.assert_close(other.cpu(), param, rtol=1e-4, atol=1e-5)
+
     @by_method
     @pytest.mark.parametrize("groups", [[[0], [1]], [[0]]], ids=["number of groups", "size of a group"])
     def test_of_other_groups(self, cls, groups):
@@ -118,9 +137,9 @@ class TestStateDict:
 
     @by_method
     def test_of_groups_without_the_entries_of_others(self, cls):
-        """Schedulers (``initial_lr``) and layer-wise rates (``lr_scale``) write entries of their own into groups.
+        """Schedulers (``initial_lr``) and users (``lr_scale``) add entries to groups.
 
-        A checkpoint from before they did was refused as the state of another optimizer.
+        A checkpoint without these entries was refused as the state of another optimizer.
         """
         first, second = Problem(cls, {}), Problem(cls, {})
         first.run(2)
@@ -135,7 +154,7 @@ class TestStateDict:
 
     @by_method
     def test_snapshot_keeps_its_tensor_lr(self, cls):
-        """Schedulers write into a tensor lr; a state dict taken before training then changed with it."""
+        """Schedulers write into a tensor lr, which changed a state dict taken before."""
         problem = Problem(cls, {"lr": torch.tensor(0.5)})
         scheduler = lr_scheduler.ExponentialLR(problem.optimizer, 0.5)
         taken = problem.optimizer.state_dict()
@@ -148,7 +167,7 @@ class TestStateDict:
 class TestHooks:
     @by_method
     def test_of_the_state_dict(self, cls):
-        """A pre-hook adds to the state; a post-hook edits the state dict in place."""
+        """A pre-hook may add to the state, and a post-hook may edit the state dict in place."""
         problem = Problem(cls, {})
         problem.run(1)
         problem.optimizer.register_state_dict_pre_hook(lambda optimizer: optimizer.state.update(test=1))
@@ -165,7 +184,7 @@ class TestHooks:
     @by_method
     @pytest.mark.parametrize("prepend", [False, True])
     def test_post_hook_that_arranges_the_state_dict_anew(self, cls, prepend):
-        """Post-hooks may return another dict; ours was expected to have ``param_groups``, and was a KeyError."""
+        """Post-hooks may return a dict without ``param_groups``, which was a KeyError."""
         problem = Problem(cls, {})
         problem.optimizer.register_state_dict_post_hook(lambda _, state_dict: {"inner": state_dict}, prepend=prepend)
         taken = problem.optimizer.state_dict()["inner"]
@@ -176,7 +195,7 @@ class TestHooks:
 
     @by_method
     def test_of_loading(self, cls):
-        """Hooks run in their order, ``prepend`` before the others; one may return a dict to be used instead."""
+        """Hooks run in order, with ``prepend`` first; one may return a dict to be loaded instead."""
         problem = Problem(cls, {})
         optimizer, saved = problem.optimizer, problem.optimizer.state_dict()
 
@@ -202,7 +221,7 @@ class TestHooks:
 
     @by_method
     def test_of_steps(self, cls):
-        """Global hooks run outside of the optimizer's own, and removed ones no more."""
+        """Global hooks run outside of the optimizer's own, and removed hooks do not run."""
         problem, calls = Problem(cls, {}), []
 
         def called(name):

@@ -11,26 +11,27 @@ errors for all optimizers, errors of each               ``TestErrors``, ``test_e
 forloop_goes_right_direction, with schedulers           ``TestDirection``
 param_groups_lr, param_groups_weight_decay              ``TestGroups``
 step_is_noop_for_zero_grads, ..._params_have_no_grad    ``TestGroups``, ``test_tensors.py``
-state_dict_deterministic, from and to named, printed    ``TestStateDict``
-save_load_equality_with_weights_only, non_empty_state   ``TestStateDict``, ``test_state.py``
+state_dict_deterministic, from and to named, printed    ``test_torch_state.py``
+save_load_equality_with_weights_only, non_empty_state   ``test_torch_state.py``, ``test_state.py``
 load_nontensor_step                                     ``test_reported.py``
-cpu_load_state_dict, state_dict_with_cuda_params        ``TestStateDict`` by dtype; by device in ``measure_kernels``
-hooks of step, state_dict and load_state_dict           ``TestHooks``
-deepcopy_copies_all_public_attrs                        ``TestStateDict``; pickle in ``test_state.py``
+cpu_load_state_dict, state_dict_with_cuda_params        ``test_torch_state.py``, by dtype and by device (GPU)
+hooks of step, state_dict and load_state_dict           ``test_torch_state.py``
+deepcopy_copies_all_public_attrs                        ``test_torch_state.py``; pickle in ``test_state.py``
 tensor_lr; schedulers, SWA, GradScaler                  ``test_torch_schedulers.py``
 set_default_dtype_works                                 ``TestDirection``
 grads_are_never_inplaced_into, mixed dtypes, layouts    ``test_tensors.py``
 second_order_optims_return_consistent_types             ``TestClosures``: the closure is called once, its loss returned
-peak_memory, capturable (graph capture), large tensors  ``measure_kernels`` (GPU), ``tests/memory.py``
+peak_memory, large tensors                              ``test_no_waiting.py``, ``measure_kernels/test_steps.py``
+capturable matches not capturable                       ``measure_kernels/test_triton.py`` (graph capture, GPU)
 compiled optimizers                                     ``test_compiled.py``
-complex, complex_2d                                     does not apply: refused, there is no loss model for them
-sparse, rosenbrock_sparse, metadata_for_sparse          does not apply: refused, averages and decay are dense
+complex, complex_2d                                     does not apply: refused, the error names ``view_as_real``
+sparse, rosenbrock_sparse, metadata_for_sparse          does not apply: refused, averages and inner products are dense
 mixed_device, multigpu                                  does not apply: refused, one step sums over all parameters
 foreach, fused, defaults_changed_to_foreach             does not apply: one implementation, chosen by ``kernel``
-found_inf of fused optimizers                           does not apply: the step skips bad batches on its own device
-differentiable                                          does not apply: the step is not differentiable in the loss
-maximize                                                does not apply: a bound from below has no meaning for it
-capturable (flag), tensor betas                         does not apply: every step is capturable; betas are shared
+found_inf of fused optimizers                           does not apply: the step itself skips what is not finite
+differentiable                                          does not apply: a step runs under ``no_grad``, in fused kernels
+maximize                                                does not apply: the model needs a loss with a lower bound
+capturable (flag), tensor betas                         does not apply: every step can be captured; betas are numbers
 can_load_older_state_dict                               does not apply: no option was added after a release
 ======================================================  ===============================================================
 """
@@ -77,7 +78,7 @@ class TestErrors:
     @by_method
     @pytest.mark.parametrize("flag", ["foreach", "fused", "capturable", "differentiable", "maximize"])
     def test_flags_are_refused(self, cls, flag):
-        """A flag that is taken without an effect would be a lie."""
+        """A flag without an effect is refused instead of ignored."""
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{flag}'"):
             cls([nn.Parameter(torch.ones(2))], **{flag: True})
 
@@ -88,7 +89,7 @@ class TestDirection:
         ("contiguous", "schedule"), [(True, None), (False, None), (True, "StepLR"), (True, "ReduceLROnPlateau")]
     )
     def test_goes_the_right_way(self, cls, options, contiguous, schedule):
-        """The loss falls, by a closure as by ``loss=``, which take the same steps."""
+        """The loss falls, and ``closure`` and ``loss=`` take the same steps."""
         ends = []
         for by_closure in (True, False):
             problem = Problem(cls, options, contiguous=contiguous)
@@ -109,7 +110,7 @@ class TestDirection:
     @by_variant
     @pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=str)
     def test_default_dtype(self, cls, options, default):
-        """Models are made under ``set_default_dtype``; no scalar of a step may come to have that dtype."""
+        """Models are often made under ``set_default_dtype``, which must not change the dtype of a step."""
         ends = []
         for dtype in (torch.float32, default):
             problem = Problem(cls, options)
@@ -128,7 +129,7 @@ class TestDirection:
 class TestGroups:
     @by_method
     def test_param_groups_lr(self, cls):
-        """Only the group with a rate above 0 moves, and one without gradients stays as it is."""
+        """Only the group with a rate above 0 moves, and a parameter without gradients does not."""
         problem = Problem(cls, {})
         (weight, bias), unused = problem.params, nn.Parameter(torch.randn(3))
         groups = [{"params": [weight]}, {"params": [bias], "lr": 0.01}, {"params": [unused], "lr": 0.01}]
@@ -142,7 +143,7 @@ class TestGroups:
 
     @by_method
     def test_param_groups_weight_decay(self, cls):
-        """Without a gradient to follow, the group with decay shrinks, by one factor, and the other stays."""
+        """With zero gradients the group with decay shrinks by one factor, and the other does not change."""
         decayed, kept = (nn.Parameter(torch.rand(4) + 1) for _ in range(2))
         optimizer = cls([{"params": [decayed], "weight_decay": 0.5}, {"params": [kept]}], lr=0.1)
         before = [decayed.detach().clone(), kept.detach().clone()]
@@ -166,7 +167,7 @@ class TestGroups:
     @by_variant
     @pytest.mark.parametrize("at", [0, 1, 2])
     def test_group_without_parameters(self, cls, options, at):
-        """A filter that matched nothing: the steps are those without the group, wherever it stands."""
+        """An empty group, as a filter without matches makes, changes no step, in any position."""
         ends = []
         for empty in (False, True):
             problem = Problem(cls, options)
@@ -206,7 +207,7 @@ class TestGroups:
 class TestClosures:
     @by_input
     def test_called_once_with_gradients_on(self, cls, options):
-        """Under ``no_grad`` too, as torch's decorator of steps has it; the loss is returned as the closure gave it."""
+        """Gradients are enabled in the closure, also under ``no_grad``, and its loss is returned unchanged."""
         problem, calls = Problem(cls, options), []
 
         def closure():

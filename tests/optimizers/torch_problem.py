@@ -35,12 +35,12 @@ class Problem:
         optimizer: The optimizer.
     """
 
-    def __init__(self, cls, options, *, dtype=torch.float32, named=False, contiguous=True):
+    def __init__(self, cls, options, *, dtype=torch.float32, device="cpu", named=False, contiguous=True):
         generator = torch.Generator().manual_seed(0)
         shapes = ((10, 5), (10,)) if contiguous else ((10, 5, 2), (10, 2))
         tensors = [torch.randn(shape, generator=generator) for shape in shapes]
-        self.params = [nn.Parameter((t if contiguous else t[..., 0]).to(dtype)) for t in tensors]
-        self.input = torch.randn(5, generator=generator).to(dtype)
+        self.params = [nn.Parameter((t if contiguous else t[..., 0]).to(device, dtype)) for t in tensors]
+        self.input = torch.randn(5, generator=generator).to(device, dtype)
         named_params = [(f"name{i}", param) for i, param in enumerate(self.params)]
         # The tensor of an lr given as one belongs to the optimizer from here on.
         self.optimizer = cls(named_params if named else self.params, **copy.deepcopy(options))
