@@ -118,7 +118,7 @@ class TestAveragedModels:
     @by_input
     @pytest.mark.parametrize("average", ["mean", "ema"])
     def test_beside_training(self, cls, options, average):
-        """The average is that of the weights after each step, SWALR reaches its rate, and the training is unchanged."""
+        """The average is of the weights after each step, SWALR reaches its rate, and training is unchanged."""
         problem, alone = Problem(cls, options), Problem(cls, options)
         model = nn.ParameterList(problem.params)
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5) if average == "ema" else None)
