@@ -14,7 +14,7 @@ from hf_momo.hub.push import add_push_parser
 from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers
 from hf_momo.sweep.cli import add_sweep_parser
 from hf_momo.utils.errors import UsageError, run_command
-from hf_momo.utils.threads import wait_until_threads_rest
+from hf_momo.utils.threads import wait_for_idle_threads
 
 _RUN_HELP = """run a script of the Hugging Face Trainer with --optim momo and --optim momo_adam"""
 _RUN_DESCRIPTION = """\
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
             runpy.run_path(options.script, run_name="__main__")
     finally:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            wait_until_threads_rest()
+            wait_for_idle_threads()
     return 0
 
 

@@ -116,7 +116,7 @@ def _replicas_of_dtensor(param: Tensor, ranks: int) -> int:
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
-    """Return the piece of ``tensor`` that this rank holds: itself, or a DTensor's local tensor (which may be empty)."""
+    """Return the piece of ``tensor`` that this rank holds: itself, or the local tensor of a DTensor, perhaps empty."""
     return tensor.to_local() if _is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 

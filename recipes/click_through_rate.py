@@ -36,6 +36,7 @@ from accelerate.utils import send_to_device, set_seed
 from click_through import checkpoints
 from click_through.arguments import DataArguments, LoopArguments, ModelArguments
 from click_through.batches import Step
+from click_through.card import CLICK_THROUGH_RATE
 from click_through.checkpoints import LoopState
 from click_through.evaluation import Scores, evaluate
 from click_through.loop import LoopKeeper, decisive_settings
@@ -43,12 +44,13 @@ from click_through.model import prepare_model
 from click_through.optimizer import make_optimizer, make_schedule
 from click_through.settings import check_settings
 from common.config import parse_settings
-from common.pictures import CLICK_THROUGH_RATE, draw_run
+from common.pictures import draw_run
 from common.processes import agree, check_processes, leave_processes, on_main_process, use_cpu_without_gpu
 from common.publishing import write_results
-from common.records import RECORD_NAME, write_text
+from common.records import RECORD_NAME
 from hf_momo.hub.record import portable, run_record
 from hf_momo.utils.errors import run_command
+from hf_momo.utils.files import write_whole
 
 # Split to the prefix of its numbers in all_results.json.
 _PREFIXES = {"validation": "eval", "test": "predict"}
@@ -174,7 +176,7 @@ def save_model(settings: Settings, keeper: LoopKeeper) -> None:
     keeper.state.write(settings.folder)
     if settings.loop.draw_pictures:
         title = f"{settings.loop.optim}, learning rate {settings.loop.learning_rate:g}"
-        draw_run(keeper.state.log_history, settings.folder, title, CLICK_THROUGH_RATE)
+        draw_run(keeper.state.log_history, settings.folder, CLICK_THROUGH_RATE, title)
 
 
 def wanted_splits(settings: Settings) -> list[str]:
@@ -198,7 +200,7 @@ def evaluate_split(settings: Settings, keeper: LoopKeeper, split: str) -> Scores
 def report(settings: Settings, keeper: LoopKeeper, results: dict[str, Any], scores: dict[str, Scores]) -> None:
     """Write all_results.json and, after training, record.json."""
     folder, args, state = settings.folder, settings.loop, keeper.state
-    write_text(folder / "all_results.json", json.dumps(results, indent=4) + "\n")
+    write_whole(folder / "all_results.json", json.dumps(results, indent=4) + "\n")
     if not args.do_train:
         return
     accelerator = keeper.accelerator
@@ -206,7 +208,6 @@ def report(settings: Settings, keeper: LoopKeeper, results: dict[str, Any], scor
     model = accelerator.unwrap_model(keeper.model)
     record = run_record(model, keeper.optimizer, accelerator.device, accelerator.num_processes, distributed)
     record |= {
-        "task": "click-through-rate",
         "settings": portable(
             {"model": asdict(settings.model), "data": asdict(settings.data), "training": asdict(args)}
         ),
@@ -220,7 +221,7 @@ def report(settings: Settings, keeper: LoopKeeper, results: dict[str, Any], scor
         "evaluations": [entry for entry in state.log_history if "eval_loss" in entry],
         "metrics": {split: asdict(each) for split, each in scores.items()},
     }
-    write_results(record, folder)
+    write_results(record, folder, CLICK_THROUGH_RATE)
     print(f"model, scores and pictures are in {folder}")
 
 

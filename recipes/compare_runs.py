@@ -1,8 +1,8 @@
-"""Set finished translation runs side by side: translations, scores, and a picture.
+"""Compare finished translation runs: translations, scores, and a picture.
 
     python recipes/compare_runs.py runs/demo/momo_adam runs/demo/adamw_torch
 
-Writes comparison.png into the folder that the runs have in common.
+The script writes comparison.png into the nearest folder that contains all runs.
 """
 
 import argparse
@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.pictures import PICTURE_NAMES, draw_comparison
+from common.pictures import draw_comparison
 from common.records import read_record
 from hf_momo.utils.errors import UsageError, run_command
+from machine_translation.card import TRANSLATION
 
 
 def main() -> None:
-    """Print and draw what the records of the runs hold."""
-    parser = argparse.ArgumentParser(description="Set finished translation runs side by side.")
+    """Print and draw the records of the runs."""
+    parser = argparse.ArgumentParser(description="Compare finished translation runs.")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folder of a finished run")
     folders = parser.parse_args().runs
     records = {name: read_record(folder) for name, folder in zip(_names(folders), folders, strict=True)}
@@ -36,13 +37,13 @@ def main() -> None:
     }
     draw_comparison(histories, picture)
     print("\nPictures:")
-    for path in (picture, *(folder / name for folder in folders for name in PICTURE_NAMES)):
+    for path in (picture, *(folder / name for folder in folders for name in TRANSLATION.picture_names)):
         if path.exists():
             print(f"  {os.path.relpath(path)}")
 
 
 def print_translations(records: Mapping[str, Mapping[str, Any]]) -> None:
-    """The samples, each run's translation below the other's."""
+    """Print the sample sentences with the translation of each run."""
     width = max(map(len, [*records, "reference"])) + 2
     for rows in zip(*(record["samples"] for record in records.values()), strict=True):
         print(f"{'source':{width}}{rows[0]['source']}")
@@ -53,7 +54,7 @@ def print_translations(records: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def print_scores(records: Mapping[str, Mapping[str, Any]]) -> None:
-    """One line a run, and the signatures."""
+    """Print the scores, one line per run, and the signatures."""
     width = max(map(len, [*records, "run"])) + 2
     print(f"{'run':{width}}{'learning rate':>13}{'steps':>8}{'BLEU':>8}{'chrF':>8}{'loss':>8}")
     for name, record in records.items():
@@ -69,23 +70,23 @@ def print_scores(records: Mapping[str, Mapping[str, Any]]) -> None:
 def _names(folders: list[Path]) -> list[str]:
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
-        raise UsageError(f"two runs are called the same: {', '.join(names)}; give folders with different names")
+        raise UsageError(f"RUN: two folders have the same name: {', '.join(names)}; rename one of them")
     return names
 
 
 def _check_same_test(records: Mapping[str, Mapping[str, Any]]) -> None:
     signatures = {name: _test(record)["signature"] for name, record in records.items()}
     if len(set(signatures.values())) > 1:
-        raise UsageError(f"the runs were scored differently and cannot be compared: {signatures}")
+        raise UsageError(f"RUN: the runs were scored differently and cannot be compared: {signatures}")
     sources = {name: [sample["source"] for sample in record["samples"]] for name, record in records.items()}
     if any(each != next(iter(sources.values())) for each in sources.values()):
-        raise UsageError(f"the runs were tested on different sentences: {', '.join(records)}")
+        raise UsageError(f"RUN: the runs were tested on different sentences: {', '.join(records)}")
 
 
 def _test(record: Mapping[str, Any]) -> Mapping[str, Any]:
     metrics = record["metrics"]
     if not metrics:
-        raise UsageError("a run was not scored; train with --do_predict")
+        raise UsageError("RUN: a run has no scores; train with --do_predict")
     scores: Mapping[str, Any] = metrics.get("test") or metrics["validation"]
     return scores
 

@@ -37,7 +37,7 @@ from typing import Any
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from common.config import parse_settings
-from common.pictures import IMAGE_CLASSIFICATION, draw_run
+from common.pictures import draw_run
 from common.processes import agree, check_processes, leave_processes, use_cpu_without_gpu
 from common.publishing import push_results, write_results
 from common.records import RECORD_NAME
@@ -45,6 +45,7 @@ from hf_momo.hub.record import training_record
 from hf_momo.utils.errors import UsageError, run_command
 from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
 from images.augmentation import Augmentation
+from images.card import IMAGE_CLASSIFICATION
 from images.corpus import describe, load_corpus
 from images.data import ImageCorpus, ImageDataset, Normalization, collate
 from images.model import create_model, image_processor, load_pretrained, saved_normalization
@@ -84,9 +85,9 @@ def main() -> None:
     metrics = evaluate(trainer, settings) if settings.training.do_eval else {}
     if settings.training.do_train:
         record = training_record(trainer, {"model": settings.model, "data": settings.data})
-        record |= {"task": "image-classification", "data": describe(corpus, settings.data), "metrics": metrics}
+        record |= {"data": describe(corpus, settings.data), "metrics": metrics}
         if trainer.is_world_process_zero():
-            write_results(record, settings.folder)
+            write_results(record, settings.folder, IMAGE_CLASSIFICATION)
             print(f"model, scores and record are in {settings.folder}")
         push_results(trainer, record)
     leave_processes()
@@ -189,7 +190,7 @@ def train(trainer: ImageTrainer, settings: Settings) -> None:
     trainer.save_state()
     if settings.data.draw_pictures and trainer.is_world_process_zero():
         title = f"{settings.training.optim}, learning rate {settings.training.learning_rate:g}"
-        draw_run(trainer.state.log_history, settings.folder, title, IMAGE_CLASSIFICATION)
+        draw_run(trainer.state.log_history, settings.folder, IMAGE_CLASSIFICATION, title)
 
 
 def evaluate(trainer: ImageTrainer, settings: Settings) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from datasets import DatasetDict
 from transformers import PreTrainedTokenizerBase, default_data_collator, set_seed
 
 from common.config import parse_settings
-from common.pictures import LANGUAGE_MODELING, draw_run
+from common.pictures import draw_run
 from common.processes import agree, check_processes, leave_processes, on_main_process, use_cpu_without_gpu
 from common.publishing import push_results, write_results
 from common.records import RECORD_NAME
@@ -45,6 +45,7 @@ from hf_momo import MomoTrainer, MomoTrainingArguments
 from hf_momo.hub.record import training_record
 from hf_momo.utils.errors import UsageError, run_command
 from language_models.arguments import DataArguments, ModelArguments
+from language_models.card import LANGUAGE_MODELING
 from language_models.corpus import Blocks, cut_into_blocks, describe, load_texts
 from language_models.model import load_tokenizer, prepare_model, train_tokenizer
 
@@ -92,9 +93,9 @@ def main() -> None:
         samples = generate(trainer, tokenizer, settings.data, texts["validation"]["text"])
         if settings.training.do_train:
             record = training_record(trainer, {"model": settings.model, "data": settings.data})
-            record |= {"task": "language-modeling", "data": describe(settings.data, blocks), "samples": samples}
+            record |= {"data": describe(settings.data, blocks), "samples": samples}
             record["metrics"] = {"validation": metrics} if metrics else {}
-            write_results(record, settings.folder)
+            write_results(record, settings.folder, LANGUAGE_MODELING)
             print(f"model, scores and record are in {settings.folder}")
     if settings.training.do_train:
         push_results(trainer, record)
@@ -154,7 +155,7 @@ def train(trainer: MomoTrainer, settings: Settings) -> None:
     trainer.save_state()
     if settings.data.draw_pictures and trainer.is_world_process_zero():
         title = f"{settings.training.optim}, learning rate {settings.training.learning_rate:g}"
-        draw_run(trainer.state.log_history, settings.folder, title, LANGUAGE_MODELING)
+        draw_run(trainer.state.log_history, settings.folder, LANGUAGE_MODELING, title)
 
 
 def evaluate(trainer: MomoTrainer, blocks: Blocks) -> dict[str, float]:

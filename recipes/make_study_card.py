@@ -1,15 +1,15 @@
-r"""Make the card of a study: the final scores of a sweep over the learning rate, beside published ones or alone.
+r"""Make the card of a study: the final scores of a sweep over learning rates, with or without published scores.
 
     hf-momo sweep --config recipes/studies/mnist.yaml --output_dir sweeps/mnist -- --data_dir data/mnist
     python recipes/make_study_card.py sweeps/mnist --reference recipes/studies/mnist_paper.csv \
         --title "The paper's perceptron on MNIST" --output model_cards/mnist-mlp-study
 
-Takes the runs' records and nothing else, and leaves README.md, record.json with every run, and score.png. The
-reference is a table with the columns optimizer, learning_rate, mean and deviation. Scores are shares (an accuracy from
-0 to 1) and shown in percent, or with --digits N as they are. A run that diverged counts with the score that its model
-ended with, that of chance.
+The script needs only the records of the runs, and writes README.md, record.json with every run, and score.png. The
+reference is a table with the columns optimizer, learning_rate, mean and deviation. Scores are shares, such as an
+accuracy from 0 to 1, and are shown in percent; with --digits N they are shown as they are. A run that diverged counts
+with the score of its last model, which is that of guessing.
 
-Given the folder of a card instead of a sweep, it makes page and picture anew from the record there:
+Given the folder of a card instead of a sweep, it makes page and picture anew from the record in it:
 
     python recipes/make_study_card.py model_cards/mnist-mlp-study
 """
@@ -20,10 +20,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common.records import RECORD_NAME, read_record, write_text
+from common.records import RECORD_NAME, read_record
 from hf_momo.hub.cards import CARD_FILE, write_card
 from hf_momo.sweep.settings import read_sweep
 from hf_momo.utils.errors import UsageError, run_command
+from hf_momo.utils.files import write_whole
 from study_card.cells import Reference, read_cells, read_reference, read_runs
 from study_card.page import PICTURE, render_study
 from study_card.picture import draw_scores
@@ -32,15 +33,17 @@ _STUDIES = Path(__file__).parent / "studies"
 
 
 def main() -> None:
-    """Read the sweep and the reference, or the record made of them, then write the card."""
+    """Read the sweep and the reference, or the record made from them, and write the card."""
     parser = argparse.ArgumentParser(description="Make the card of a study.")
-    parser.add_argument("sweep", type=Path, help="folder of the sweep, all of whose runs have ended, or of a card")
+    parser.add_argument("sweep", type=Path, help="folder of a finished sweep, or of a card")
     parser.add_argument("--reference", type=Path, help="CSV: optimizer, learning_rate, mean, deviation")
-    parser.add_argument("--reference_name", default="paper", help="what the table calls it")
-    parser.add_argument("--metric_name", help="what the table calls the score (default: its key)")
-    parser.add_argument("--digits", type=int, help="digits of a score that is not to be shown in percent")
+    parser.add_argument("--reference_name", default="paper", help="its name in the table (default: paper)")
+    parser.add_argument("--metric_name", help="name of the score in the table (default: its key)")
+    parser.add_argument("--digits", type=int, help="show scores with this many digits, not in percent")
     parser.add_argument("--chance", type=float, default=0.1, help="score of guessing (default: 0.1)")
-    parser.add_argument("--tolerance", type=float, default=0.004, help="how far apart scores may be (default: 0.004)")
+    parser.add_argument(
+        "--tolerance", type=float, default=0.004, help="largest difference of scores that agree (default: 0.004)"
+    )
     parser.add_argument("--note", action="append", help="a sentence for the limits; may be given more than once")
     parser.add_argument("--title", help="heading of the card")
     parser.add_argument("--output", type=Path, help="folder of the card")
@@ -50,14 +53,14 @@ def main() -> None:
         reference = read_reference(_STUDIES / record["reference"]) if record.get("reference") else {}
     else:
         if arguments.title is None or arguments.output is None:
-            raise UsageError("--title and --output are needed for the card of a sweep")
+            raise UsageError("give --title and --output for the card of a sweep")
         folder = arguments.output
         record, reference = study_record(arguments)
     write_study(record, reference, folder)
 
 
 def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Reference]:
-    """The record of a study, from the folder of its sweep, and what was published."""
+    """Return the record of a study, made from the folder of its sweep, and the published scores."""
     sweep = read_sweep(arguments.sweep)
     runs = read_runs(sweep, arguments.sweep)
     reference = read_reference(arguments.reference) if arguments.reference else {}
@@ -80,10 +83,10 @@ def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Referen
 
 
 def write_study(record: dict[str, Any], reference: Reference, folder: Path) -> None:
-    """Write record, picture and page."""
+    """Write the record, the picture and the page."""
     cells = read_cells(record["runs"], reference, record["chance"], record["tolerance"])
     page = render_study(record, reference)
-    write_text(folder / RECORD_NAME, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    write_whole(folder / RECORD_NAME, json.dumps(record, indent=1, allow_nan=False) + "\n")
     draw_scores(
         cells,
         folder / PICTURE,
@@ -93,9 +96,9 @@ def write_study(record: dict[str, Any], reference: Reference, folder: Path) -> N
         greater_is_better=record.get("greater_is_better", True),
     )
     if not write_card(page, folder):
-        raise UsageError(f"{folder / CARD_FILE} is no generated card; move it away, or give another --output")
-    apart = [cell for cell in cells if cell.agrees is False]
-    print(f"{folder}: {CARD_FILE}, {RECORD_NAME}, {PICTURE}; {len(cells)} cells, {len(apart)} disagree")
+        raise UsageError(f"{folder / CARD_FILE} was not generated; move it away, or give another --output")
+    disagreeing = [cell for cell in cells if cell.agrees is False]
+    print(f"{folder}: {CARD_FILE}, {RECORD_NAME}, {PICTURE}; {len(cells)} cells, {len(disagreeing)} disagree")
 
 
 if __name__ == "__main__":

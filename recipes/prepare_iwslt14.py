@@ -30,8 +30,8 @@ from typing import Any
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from common.records import write_text
 from hf_momo.utils.errors import UsageError, run_command
+from hf_momo.utils.files import write_whole
 from machine_translation.iwslt14 import (
     LANGUAGES,
     STANDARD_PAIRS,
@@ -128,9 +128,9 @@ def write_all(output: Path, splits: Splits, tokenizer: PreTrainedTokenizerFast, 
     unfinished.mkdir(parents=True)
     for split, pairs in splits.items():
         for language, side in zip(LANGUAGES, zip(*pairs, strict=True) if pairs else ((), ()), strict=True):
-            write_text(unfinished / f"{split}.{language}", "".join(f"{sentence}\n" for sentence in side))
+            write_whole(unfinished / f"{split}.{language}", "".join(f"{sentence}\n" for sentence in side))
     tokenizer.save_pretrained(unfinished / "tokenizer")
-    write_text(unfinished / SUMMARY_NAME, json.dumps(summary, indent=2) + "\n")
+    write_whole(unfinished / SUMMARY_NAME, json.dumps(summary, indent=2) + "\n")
     if output.exists():
         shutil.rmtree(output)
     unfinished.rename(output)

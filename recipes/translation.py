@@ -64,12 +64,12 @@ from common.processes import (
 from common.publishing import push_results, write_results
 from common.records import RECORD_NAME
 from hf_momo import MomoSeq2SeqTrainingArguments
-from hf_momo.hub.cards import TOKENIZED_BLEU
 from hf_momo.hub.record import training_record
 from hf_momo.utils.errors import UsageError, run_command
 from machine_translation.arguments import DataArguments, ModelArguments
 from machine_translation.averaging import average_checkpoints
 from machine_translation.batching import TranslationCollator, tokenize
+from machine_translation.card import TOKENIZED_BLEU, TRANSLATION
 from machine_translation.corpus import EMBEDDED, load_corpus
 from machine_translation.evaluation import (
     PREDICTIONS_NAME,
@@ -121,13 +121,13 @@ def main() -> None:
     results = evaluate(trainer, scorer, settings, encoded)
     if settings.training.do_train:
         record = training_record(trainer, {"model": settings.model, "data": settings.data})
-        record |= {"task": "translation", "data": describe_corpus(corpus, settings.data), **results}
+        record |= {"data": describe_corpus(corpus, settings.data), **results}
         if settings.data.dataset_name == EMBEDDED:  # the one name that is not of the Hub
             record["datasets"] = []
         if averaged:
             record["averaged_checkpoints"] = averaged
         if trainer.is_world_process_zero():
-            write_results(record, settings.folder)
+            write_results(record, settings.folder, TRANSLATION)
             print(f"model, scores and pictures are in {settings.folder}")
         push_results(trainer, record)
     leave_processes()
@@ -204,7 +204,7 @@ def train(trainer: TranslationTrainer, settings: Settings) -> list[int]:
     trainer.save_state()
     if trainer.is_world_process_zero():
         title = f"{settings.training.optim}, learning rate {settings.training.learning_rate:g}"
-        draw_run(trainer.state.log_history, settings.folder, title)
+        draw_run(trainer.state.log_history, settings.folder, TRANSLATION, title)
     return averaged
 
 

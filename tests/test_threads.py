@@ -1,4 +1,4 @@
-"""How processes that trained together end."""
+"""The end of processes that trained together."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import threading
 
 import pytest
 
-from hf_momo.utils.threads import threads_at_work, wait_until_threads_rest
+from hf_momo.utils.threads import count_busy_threads, wait_for_idle_threads
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at threads in /proc")
-def test_threads_at_work_are_waited_for() -> None:
-    """A process of an image run was aborted at its end, all saved: "terminate called without an active exception".
+def test_busy_threads_are_waited_for() -> None:
+    """A process was aborted at its end, after everything was saved: "terminate called without an active exception".
 
-    One of gloo's threads still held the last message when Python was taken down. It happened once in some hundred
-    launches on a machine with more to do than cores.
+    One of gloo's threads still held the last message when Python shut down. It happened once in about a hundred
+    launches on a machine with more busy processes than cores.
     """
     stop = threading.Event()
 
@@ -26,9 +26,9 @@ def test_threads_at_work_are_waited_for() -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    assert threads_at_work() >= 1
+    assert count_busy_threads() >= 1
     threading.Timer(0.5, stop.set).start()
-    wait_until_threads_rest()
+    wait_for_idle_threads()
     assert stop.is_set()
     worker.join(timeout=0.5)
     assert not worker.is_alive()

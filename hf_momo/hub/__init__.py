@@ -1,1 +1,1 @@
-"""From the record of a run to its model card and to the Hub."""
+"""The record of a run, its model card, and pushing to the Hub."""

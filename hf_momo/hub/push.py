@@ -1,4 +1,4 @@
-"""``hf-momo push``: bring the folder of a finished run to the Hub."""
+"""``hf-momo push``: push the folder of a finished run to the Hub."""
 
 from __future__ import annotations
 
@@ -12,75 +12,76 @@ from hf_momo.utils.errors import PushError, UsageError
 
 _HELP = "push the folder of a finished run to the Hugging Face Hub"
 _DESCRIPTION = """\
-Push the folder of a finished run to the Hub: the model with all that lies beside it, and a model card, which is made
-where there is none. Checkpoints, optimizer states, logs, hidden files and what begins with "_" stay here.
+Push the folder of a finished run to the Hub: the model, the files beside it, and a model card, which is generated if
+there is none. Checkpoints, optimizer states, logs, hidden files and names that begin with "_" are not pushed.
 
   hf-momo push runs/demo --hub_model_id me/my-model --private
 
-The token is that of `hf auth login` or of HF_TOKEN. Doing it again pushes what has changed, or nothing. The exit
-status is 0 when the folder is on the Hub, 1 when the Hub did not take it, 2 when the folder cannot be pushed."""
+The token is that of `hf auth login` or HF_TOKEN. The same command again pushes what has changed. The exit status is 0
+if the folder is on the Hub, 1 if the Hub failed or refused, and 2 if the folder cannot be pushed."""
 
 
 def add_push_parser(commands: Any) -> None:
     """Add the sub-command ``push``.
 
     Args:
-        commands: What ``add_subparsers`` gave.
+        commands: Return value of ``add_subparsers``.
     """
     parser = commands.add_parser(
         "push", help=_HELP, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="what was the run's --output_dir")
-    parser.add_argument("--hub_model_id", metavar="OWNER/NAME", help="repository; RUN_FOLDER's name if left out")
-    parser.add_argument("--private", action="store_true", help="make the repository private, where it is created")
-    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to, created if need be (default: main)")
-    parser.add_argument("--commit_message", default="Push a finished run", help="of the commit (%(default)s)")
+    parser.add_argument("folder", metavar="RUN_FOLDER", type=Path, help="--output_dir of the run")
+    parser.add_argument("--hub_model_id", metavar="OWNER/NAME", help="repository (default: the name of RUN_FOLDER)")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch, created if necessary (default: main)")
+    parser.add_argument("--commit_message", default="Push a finished run", help="commit message (%(default)s)")
     parser.set_defaults(func=push)
 
 
 def push(options: argparse.Namespace) -> int:
-    """Run ``hf-momo push``.
+    """Run ``hf-momo push`` and return its exit status.
 
     Args:
-        options: What the parser made.
+        options: The parsed command line.
 
-    Returns:
-        The exit status.
+    Raises:
+        UsageError: If the folder cannot be pushed.
+        PushError: If the Hub failed or refused.
     """
-    # Only now: `hf-momo list` needs torch alone.
+    # Imported late: `hf-momo list` needs torch alone.
     from hf_momo.hub.requests import describe
 
     files = _prepare(options.folder, options.hub_model_id)
     try:
         _upload(options, files)
     except Exception as problem:
-        raise PushError(f"{describe(problem)}. The same command goes on where it stopped") from problem
+        raise PushError(f"{describe(problem)}. The same command continues the push") from problem
     return 0
 
 
 def _prepare(folder: Path, repo_id: str | None) -> list[Path]:
-    """Check the folder, and make a card where there is none."""
+    """Check the folder, write a card if necessary, and return the files to push."""
     from hf_momo.hub.run_folder import ARGUMENTS_FILE, check_model, files_to_push, without_tokens
 
     if not folder.is_dir():
-        raise UsageError(f"RUN_FOLDER: got {str(folder)!r}, must be the folder that a run was written to")
+        raise UsageError(f"RUN_FOLDER: got {str(folder)!r}, must be the --output_dir of a run")
     check_model(folder, files_to_push(folder))
     _ensure_card(folder, repo_id)
     found = files_to_push(folder)
     files = without_tokens(folder, found)
     if len(files) < len(found):
-        print(f"{ARGUMENTS_FILE} stays here: it holds a token")
+        print(f"{ARGUMENTS_FILE} is not pushed: it holds a token")
     return files
 
 
 def _ensure_card(folder: Path, repo_id: str | None) -> None:
-    """Make the card from record.json, or without one a plain card; one that somebody has written stays as it is."""
+    """Generate the card, from ``record.json`` if possible; a card that somebody wrote stays as it is."""
     from hf_momo.hub.cards import CARD_FILE, card_from_folder, is_generated
     from hf_momo.utils.files import write_whole
 
     path = folder / CARD_FILE
-    there = path.read_text(encoding="utf-8") if path.exists() else None
-    if there is not None and not is_generated(there):
+    existing = path.read_text(encoding="utf-8") if path.exists() else None
+    if existing is not None and not is_generated(existing):
         _check_card(path)
         return
     try:
@@ -88,10 +89,10 @@ def _ensure_card(folder: Path, repo_id: str | None) -> None:
         reason = "there is no record of the run"
     except ValueError as problem:
         card, reason = None, str(problem)
-    if card is None and there is not None:
+    if card is None and existing is not None:
         return
     write_whole(path, card or _plain_card(folder))
-    print(f"{CARD_FILE}: {'made from record.json' if card else f'a plain one, for {reason}'}")
+    print(f"{CARD_FILE}: {'generated from record.json' if card else f'generated without a record: {reason}'}")
 
 
 def _check_card(path: Path) -> None:
@@ -100,7 +101,7 @@ def _check_card(path: Path) -> None:
     try:
         ModelCard.load(path)
     except Exception as problem:
-        raise UsageError(f"RUN_FOLDER: {path} is no model card: {' '.join(str(problem).split())}") from problem
+        raise UsageError(f"RUN_FOLDER: {path} is not a model card: {' '.join(str(problem).split())}") from problem
 
 
 def _plain_card(folder: Path) -> str:
@@ -109,7 +110,7 @@ def _plain_card(folder: Path) -> str:
     name = folder.absolute().name
     library = "transformers" if (folder / "config.json").exists() else "peft"
     data = ModelCardData(library_name=library, tags=["hf_momo"], model_name=name)
-    return f"---\n{data.to_yaml()}\n---\n\n# {name}\n\nThere is no record of how this model was trained.\n"
+    return f"---\n{data.to_yaml()}\n---\n\n# {name}\n\nIt is not recorded how this model was trained.\n"
 
 
 def _upload(options: argparse.Namespace, files: Sequence[Path]) -> None:
@@ -125,7 +126,7 @@ def _upload(options: argparse.Namespace, files: Sequence[Path]) -> None:
     )
     if revision is not None:
         retrying(lambda: api.create_branch(repository, branch=revision, exist_ok=True), "creating the branch")
-    before = retrying(lambda: api.model_info(repository, revision=revision).sha, "looking at the repository")
+    before = retrying(lambda: api.model_info(repository, revision=revision).sha, "reading the repository")
     print(f"pushing {folder} to {api.endpoint}/{repository}")
     for file in files:
         print(f"  {file.as_posix()}  {(folder / file).stat().st_size:,} bytes")
@@ -140,7 +141,7 @@ def _upload(options: argparse.Namespace, files: Sequence[Path]) -> None:
         "pushing the folder",
     )
     if commit.oid == before:
-        print("nothing has changed since the last push: no commit was made")
+        print("nothing has changed since the last push; no commit was made")
     else:
         print(f"committed {commit.oid}")
     print(f"{api.endpoint}/{repository}{f'/tree/{revision}' if revision else ''}")

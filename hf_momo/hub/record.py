@@ -1,7 +1,7 @@
-"""The record of a run: what it was and what came of it, so that every published number has a source.
+"""The record of a run: its command, settings, scores and log, so that every published number has a source.
 
-Nothing in it tells the machine, its user or a token: it is meant to be published, as record.json and as the model card
-made from it.
+A record is published, as ``record.json`` and as the model card made from it. It therefore holds no token, no user name
+and no path of the machine.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hf_momo.hub.requests import redact
+from hf_momo.optimizers.registry import unwrap_optimizer
+
 if TYPE_CHECKING:
     from transformers import Trainer
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "scikit-learn", "hf_momo")
-# What decides a result, written down also where it was left at its default.
+# Settings that decide a result, recorded even at their defaults.
 _ALWAYS_RECORDED = (
     "optim",
     "optim_args",
@@ -46,7 +49,7 @@ _ALWAYS_RECORDED = (
     "seed",
 )
 
-# Of the machine or its user, or of no consequence for the result.
+# Settings that describe the machine or its user, or do not change a result.
 _NOT_SETTINGS = (
     "output_dir",
     "accelerator_config",
@@ -61,22 +64,21 @@ _NOT_SETTINGS = (
     "activation_checkpointing",
 )
 _NOT_SETTINGS_PREFIXES = ("hub_", "push_to_hub", "_")
-# Flags of a command whose value nobody else is to see, and what tokens of the Hub look like anywhere.
+# Flags whose value is a secret.
 _SECRET_FLAG = re.compile(r"--?[\w-]*(token|secret|password|api_key)", re.IGNORECASE)
-_TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
-# Of a URL: NAME:PASSWORD@.
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 # Flags about tokens of text.
 _TEXT_TOKEN_FLAG = re.compile(r"(bos|eos|pad|unk|sep|mask|cls|begin|end)_token", re.IGNORECASE)
+# ``NAME:PASSWORD@`` of a URL.
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything about a finished training that does not depend on its task.
+    """Return everything about a finished training that does not depend on its task.
 
     Args:
-        trainer: After `train`.
-        settings: Name to dataclass of settings of the script, beside the Trainer's own. A `dataset_name` among them
-            that may be one of the Hub is recorded as such.
+        trainer: The Trainer, after ``train``.
+        settings: Dataclasses of the script's own settings, by name. A ``dataset_name`` among them is recorded as a
+            data set of the Hub if it can be one.
     """
     history = trainer.state.log_history
     summary = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
@@ -100,21 +102,23 @@ def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, 
 def run_record(
     model: Any, optimizer: Any, device: torch.device, processes: int = 1, distributed: Any = None
 ) -> dict[str, Any]:
-    """What was trained with what on what, for any loop: command, optimizer, model, versions, hardware.
+    """Return command, optimizer, model, versions and hardware of a run of any training loop.
 
     Args:
-        model: Any; one of transformers says its own type.
-        optimizer: As it was made, or in accelerate's wrapper; None where nothing was trained.
-        device: Of this process.
-        processes: How many trained together.
-        distributed: How they did, a `DistributedType`; None for one process.
+        model: The model; one of transformers names its own type.
+        optimizer: The optimizer, with or without accelerate's wrapper; ``None`` if nothing was trained.
+        device: Device of this process.
+        processes: Number of processes.
+        distributed: ``DistributedType`` of several processes.
     """
     return {
         "command": command_line(processes),
         "optimizer": _optimizer_settings(optimizer),
+        # Records without this key hold the step size divided by the bias correction.
+        "step_size_is_bias_corrected": True,
         "model": {
             "type": getattr(getattr(model, "config", None), "model_type", None) or type(model).__name__,
-            # Under ZeRO-3 a parameter is empty between its uses and keeps its size elsewhere.
+            # Under ZeRO-3 a parameter is empty between its uses, and its size is in ds_numel.
             "parameters": sum(int(getattr(each, "ds_numel", each.numel())) for each in model.parameters()),
         },
         "versions": _versions(),
@@ -123,13 +127,13 @@ def run_record(
 
 
 def command_line(processes: int = 1) -> str:
-    """The command that started this process, with paths as another machine would give them and without secrets.
+    """Return the command that started this process, with portable paths and without secrets.
 
     Args:
-        processes: How many processes were started together. Which launch file they were started with is not known.
+        processes: Number of processes that were launched together. The launch file is not known.
 
     Returns:
-        The command; empty where there is none to repeat, as in a notebook.
+        The command; empty if there is none, as in a notebook.
     """
     script, *arguments = sys.argv
     if not Path(script).is_file() or "ipykernel" in script:
@@ -142,7 +146,7 @@ def command_line(processes: int = 1) -> str:
 
 
 def _under_hf_momo_run() -> bool:
-    """Whether `hf-momo run` or `python -m hf_momo run` started the script, which has hidden itself from `sys.argv`."""
+    """Return whether ``hf-momo run`` or ``python -m hf_momo run`` started the script, which ``sys.argv`` hides."""
     words = sys.orig_argv
     is_ours = (Path(word).name == "hf-momo" or word == "hf_momo" for word in words)
     return any(ours and next_word == "run" for ours, next_word in zip(is_ours, words[1:], strict=False))
@@ -158,13 +162,13 @@ def _without_secrets(words: list[str]) -> list[str]:
         flag, equals, _ = word.partition("=")
         secret = bool(_SECRET_FLAG.fullmatch(flag)) and not _TEXT_TOKEN_FLAG.search(flag)
         if not secret:
-            kept.append(_CREDENTIALS.sub("", _TOKEN.sub("...", word)))
+            kept.append(_CREDENTIALS.sub("", redact(word, None)))
         secret = secret and not equals
     return kept
 
 
 def hub_name(name: Any) -> str | None:
-    """The name of a model or data set if it can be one of the Hub, and is not that of something on this disk."""
+    """Return the name of a model or data set if it can be one of the Hub and is no path on this machine."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -182,9 +186,9 @@ def _dataset_names(settings: Mapping[str, Any]) -> list[Any]:
 
 
 def portable(value: Any) -> Any:
-    """Take machine and user out of paths.
+    """Return a value, or values in a container, with machine and user removed from its paths.
 
-    Inside the working directory they become relative to it, elsewhere their last two parts stay.
+    Paths in the working directory become relative to it; of other paths the last two parts remain.
     """
     if isinstance(value, Mapping):
         return {key: portable(each) for key, each in value.items()}
@@ -202,7 +206,7 @@ def portable(value: Any) -> Any:
         return path.relative_to(Path.cwd()).as_posix()
     users = {Path.home().name, os.environ.get("USER"), os.environ.get("LOGNAME")}
     parts = path.parts[1:]
-    # /home/NAME and /Users/NAME, whoever it is.
+    # The home of another user.
     parts = parts[2:] if parts[:1] in (("home",), ("Users",)) else parts
     parts = tuple(part for part in parts if part not in users)
     return Path(*parts[-2:]).as_posix()
@@ -226,18 +230,17 @@ def _training_settings(args: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """An enum member as it stands in `to_dict`."""
+    """Return an enum member as ``to_dict`` does."""
     return getattr(value, "value", value)
 
 
 def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
-    """The settings of the optimizer itself, which may be more than its name and `optim_args` say."""
-    while hasattr(optimizer, "optimizer"):  # accelerate's wrapper
-        optimizer = optimizer.optimizer
-    if optimizer is None:  # nothing was trained
+    """Return all settings of the optimizer, defaults included."""
+    optimizer = unwrap_optimizer(optimizer)
+    if optimizer is None:
         return {}
     in_use = {name: optimizer.param_groups[0].get(name, default) for name, default in optimizer.defaults.items()}
-    # The schedule has moved lr since, and MoMo its bound, which is a tensor as all that the optimizer itself changes.
+    # The schedule changes lr, and the optimizer its own tensors, such as an estimated bound.
     moved = {name for name, value in in_use.items() if name == "lr" or torch.is_tensor(value)}
     settings = {name: optimizer.defaults[name] if name in moved else value for name, value in in_use.items()}
     settings["weight_decay"] = [group.get("weight_decay") for group in optimizer.param_groups]
@@ -269,7 +272,7 @@ def _hardware(device: torch.device, processes: int, distributed: Any) -> dict[st
     return {
         **hardware,
         "device": _cpu_model(),
-        # Wider ones add up in another order, and the last digits of a score are others.
+        # Sums depend on the width of the instructions, and so do the last digits of a score.
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),

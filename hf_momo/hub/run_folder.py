@@ -1,4 +1,4 @@
-"""Which files of a run's folder belong on the Hub, and whether they may go there."""
+"""The files of a run's folder that belong on the Hub, and the checks before they are pushed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hf_momo.utils.files import file_problem
 
 ARGUMENTS_FILE = "training_args.bin"
 
-# What the Trainer leaves behind when it pushes.
+# Patterns that the Trainer itself does not push.
 TRAINER_IGNORES = ("_*", "checkpoint-*")
-# Beside it, in the folder of a finished run: what only going on with the training needs, and what was printed.
+# Files that only resuming the training needs, and logs.
 _STATES = ("optimizer*", "scheduler.pt", "scaler.pt", "rng_state*", "random_states_*", "global_step*")
 _IGNORED_NAMES = ("*.log", "*.lock", "*.tmp", "*.partial", "__pycache__")
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
@@ -26,19 +26,19 @@ _LONGEST_TOKEN = 256
 
 
 def files_to_push(folder: Path) -> list[Path]:
-    """The files of a finished run that belong on the Hub, relative to its folder and in order.
+    """Return the files of a finished run that belong on the Hub, relative to its folder and sorted.
 
-    As when the Trainer pushes, checkpoints and everything that begins with ``_`` stay behind; so do hidden files,
-    optimizer states and logs.
+    Like the Trainer this leaves out checkpoints and names that begin with ``_``, and also hidden files, optimizer
+    states and logs.
     """
     return sorted(
         path.relative_to(folder)
         for path in folder.rglob("*")
-        if path.is_file() and not _stays_behind(path.relative_to(folder))
+        if path.is_file() and not _is_ignored(path.relative_to(folder))
     )
 
 
-def _stays_behind(path: Path) -> bool:
+def _is_ignored(path: Path) -> bool:
     if any(part.startswith(".") or _matches(part, _IGNORED_NAMES) for part in path.parts):
         return True
     return _matches(path.parts[0], (*TRAINER_IGNORES, *_STATES))
@@ -49,36 +49,38 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def check_model(folder: Path, files: Sequence[Path]) -> None:
-    """Refuse a folder without a whole model.
+    """Refuse a folder without a complete model.
 
     Args:
-        folder: Of the run.
-        files: Those to be pushed, relative to it.
+        folder: Folder of the run.
+        files: Files to push, relative to the folder.
 
     Raises:
-        UsageError: If there is no model, or a file of it is missing or cut short.
+        UsageError: If there is no model, or a file is missing or truncated.
     """
     names = {str(file) for file in files}
     if not names & set(_CONFIGS) or not any(_matches(name, _WEIGHTS) and name != ARGUMENTS_FILE for name in names):
         checkpoints = sorted((path.name for path in folder.glob("checkpoint-*")), key=lambda name: (len(name), name))
         instead = f" Push one of its checkpoints instead: {folder / checkpoints[-1]}" if checkpoints else ""
         raise UsageError(
-            f"RUN_FOLDER: {folder} holds no model: {_CONFIGS[0]} and model.safetensors are expected, as"
-            f" trainer.save_model() or model.save_pretrained() leave them.{instead}"
+            f"RUN_FOLDER: {folder} holds no model: it must have {_CONFIGS[0]} and model.safetensors, which"
+            f" trainer.save_model() and model.save_pretrained() write.{instead}"
         )
     for file in files:
         problem = file_problem(folder / file)
         if problem is not None:
-            raise UsageError(f"RUN_FOLDER: {folder / file} {problem}; a run that has not ended, or was killed?")
+            raise UsageError(
+                f"RUN_FOLDER: {folder / file} {problem}; wait until the run has ended, or repeat it if it was killed"
+            )
 
 
 def files_with_token(folder: Path, files: Sequence[Path], token: str | None = None) -> Iterator[Path]:
-    """The files that hold a token: the one in use, or anything that looks like one of the Hub.
+    """Yield the files that hold the token in use or anything that looks like a token of the Hub.
 
     Args:
-        folder: Of the run.
-        files: Relative to it.
-        token: The one in use, if it is not that of the login.
+        folder: Folder of the run.
+        files: Files relative to the folder.
+        token: Token in use; by default that of the login.
     """
     token = token or get_token()
     for file in files:
@@ -93,15 +95,15 @@ def files_with_token(folder: Path, files: Sequence[Path], token: str | None = No
 
 
 def without_tokens(folder: Path, files: Sequence[Path], token: str | None = None) -> list[Path]:
-    """The files without the pickled arguments, where those hold a token.
+    """Return the files, without the pickled arguments if these hold a token.
 
     Raises:
-        UsageError: If another file holds one.
+        UsageError: If another file holds a token.
     """
     found = set(files_with_token(folder, files, token))
     if others := sorted(str(file) for file in found if str(file) != ARGUMENTS_FILE):
         raise UsageError(
-            f"RUN_FOLDER: {folder} holds a token of the Hub, in {', '.join(others)}. Nothing was pushed. Take it out"
-            " of there, and replace it at the Hub (Settings, Access Tokens) if anybody else may have read it"
+            f"RUN_FOLDER: {folder} holds a token of the Hub, in {', '.join(others)}. Nothing was pushed. Remove the"
+            " token from there, and revoke it on the Hub (Settings, Access Tokens) if somebody else may have read it"
         )
     return [file for file in files if file not in found]

@@ -20,8 +20,8 @@ Columns = Sequence[Sequence[Tensor]]
 """Parameters, gradients, and the averages there are: lists of one length, row ``i`` belonging to parameter ``i``."""
 
 Row = tuple[int, ...]
-"""Entries for one parameter: addresses of parameter, gradient and two averages (0 where there is none), number of elements,
-step of the gradient (0 where it is one number expanded, else 1), index in the columns."""
+"""Entries for one parameter: addresses of parameter, gradient and two averages (0 where there is none), number of
+elements, step of the gradient (0 where it is one number expanded, else 1), index in the columns."""
 
 SIZE, GRAD_STEP = 4, 5
 """Positions in a row."""
@@ -174,6 +174,6 @@ def pick(column: Sequence[Tensor], indices: Sequence[int]) -> list[Tensor]:
 
 
 def pick_numbers(vectors: tuple[Tensor, Tensor], indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the entries at ``indices`` of two vectors, without a copy from the host, which would wait for the device."""
+    """Return the entries at ``indices`` of two vectors; a copy from the host would wait for the device."""
     first, second = (torch.stack(pick(vector.unbind(), indices)) for vector in vectors)
     return first, second

@@ -85,7 +85,9 @@ def load_adamw_state_dict(
 
 
 def adamw_state_dict(optimizer: MomoAdam) -> dict[str, Any]:
-    """Return the state of ``optimizer`` in the form that ``torch.optim.AdamW.load_state_dict`` takes.
+    """Return the state of ``optimizer`` as ``torch.optim.AdamW`` loads it.
+
+    Use it as ``adamw.load_state_dict(adamw_state_dict(ours))``.
 
     Averages, step counts, ``lr``, ``betas``, ``eps`` and ``weight_decay`` are those of ``optimizer``; AdamW shrinks
     weights by ``1 - lr * weight_decay``, which is ``weight_decay_form="adamw"`` here. It is told to use its fused

@@ -1,1 +1,1 @@
-"""Files, versions and threads: helpers that know nothing of MoMo."""
+"""Helpers that do not depend on MoMo."""

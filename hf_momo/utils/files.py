@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and files that are not whole."""
+"""Files that are written whole or not at all, and the check that a file is whole."""
 
 import json
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file such that a kill in the middle leaves what stood there before.
+    """Write a file such that a kill during the write leaves the old content.
 
     Args:
-        path: Its folder is made where it does not exist.
-        content: Text is written as UTF-8.
+        path: The file; its folder is created if necessary.
+        content: Bytes, or text that is written as UTF-8.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -23,13 +23,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def file_problem(path: Path) -> str | None:
-    """What is wrong with a file whose format tells where it ends.
+    """Return what is wrong with a JSON, safetensors or PyTorch file.
 
     Args:
-        path: The file. Only its beginning and its end are read, except of JSON.
+        path: The file. Except for JSON only its beginning and its end are read.
 
     Returns:
-        A short description, or ``None`` if nothing is wrong or the format is not known.
+        A short description such as ``"is cut short"``; ``None`` if the file is whole or of another format.
     """
     if path.suffix == ".json":
         return _json_problem(path)
@@ -46,7 +46,7 @@ def _json_problem(path: Path) -> str | None:
     except UnicodeDecodeError:
         return "is cut short"
     except json.JSONDecodeError as error:
-        # More behind a whole document is no file cut short, but one document a line.
+        # Data after a whole document does not mean a truncated file, but a file with one document per line.
         return None if error.msg == "Extra data" else "is cut short"
     if path.name.endswith(".index.json") and isinstance(content, dict):
         shards = sorted(set(content.get("weight_map", {}).values()))
@@ -68,7 +68,7 @@ def _safetensors_problem(path: Path) -> str | None:
 def _torch_file_problem(path: Path) -> str | None:
     with path.open("rb") as file:
         magic = file.read(4)
-    # torch.save writes a zip archive, whose table of contents stands at the end. Older formats are not looked into.
+    # torch.save writes a zip archive, whose table of contents is at its end. Older formats are not checked.
     if b"PK\x03\x04".startswith(magic):
         try:
             zipfile.ZipFile(path).close()

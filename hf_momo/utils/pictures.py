@@ -1,4 +1,4 @@
-"""What all pictures of this project share: size, palette, axes and how they are saved. Needs matplotlib."""
+"""Size, palette, axes and saving of all pictures of this project. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -15,36 +15,35 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from hf_momo.utils.files import write_whole
 
-# The palette of Okabe and Ito, which people with any form of colour blindness can tell apart; its yellow is left out
-# because it does not show on white.
+# The palette of Okabe and Ito, which is safe for colour-blind readers, without yellow, which is hard to see on white.
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, BLACK = (
     *("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#000000"),
 )
-# One line of a picture each; dashes and markers differ as well as colours.
+# Colour, dashes and marker of each line of a picture.
 STYLES = (
     *((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"), (PURPLE, ":", "D")),
     *((ORANGE, "-", "v"), (SKY, "--", "P"), (BLACK, "-.", "X")),
 )
-# 960 pixels wide: a README's column.
+# 960 pixels wide, the width of a README.
 WIDTH, _DPI = 8.0, 120
 
 LogHistory = Sequence[Mapping[str, Any]]
 
 
 def series(history: LogHistory, key: str) -> tuple[list[int], list[float]]:
-    """The steps at which ``key`` was logged, and its values."""
+    """Return the steps at which ``key`` was logged, and its values."""
     points = [(int(entry["step"]), float(entry[key])) for entry in history if entry.get(key) is not None]
     return [step for step, _ in points], [value for _, value in points]
 
 
 def new_figure(height: float = 4.2) -> tuple[Figure, Axes]:
-    """A figure with one panel, ``WIDTH`` inches wide."""
+    """Return a figure with one panel, ``WIDTH`` inches wide."""
     figure = Figure(figsize=(WIDTH, height))
     return figure, figure.subplots()
 
 
 def label(axes: Axes, x_label: str, y_label: str, *, from_zero: bool = False) -> None:
-    """Name the axes and draw a light grid; with ``from_zero`` the x axis begins at 0."""
+    """Label the axes and draw a light grid; with ``from_zero`` the x axis begins at 0."""
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)

@@ -8,9 +8,9 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from common.records import write_text
 from hf_momo.trainer.checkpoint_files import TRAINER_STATE, checkpoint_problem
 from hf_momo.utils.errors import UsageError
+from hf_momo.utils.files import write_whole
 
 _PREFIX = "checkpoint-"
 
@@ -41,7 +41,7 @@ class LoopState:
 
     def write(self, folder: Path) -> None:
         """Write trainer_state.json, under the Trainer's name so that tools for its runs find the history."""
-        write_text(folder / TRAINER_STATE, json.dumps(asdict(self), indent=2) + "\n")
+        write_whole(folder / TRAINER_STATE, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def save(accelerator: Accelerator, state: LoopState, output_dir: Path, keep: int) -> None:

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from hf_momo.utils.errors import SharedUsageError, UsageError
-from hf_momo.utils.threads import wait_until_threads_rest
+from hf_momo.utils.threads import wait_for_idle_threads
 
 _Result = TypeVar("_Result")
 # Devices on which accelerate lets several processes train together, beside the CPU.
@@ -94,7 +94,7 @@ def leave_processes() -> None:
     """End the communication, after everything that needs the other processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-        wait_until_threads_rest()
+        wait_for_idle_threads()
 
 
 def _started() -> int:

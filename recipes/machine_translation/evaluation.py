@@ -8,9 +8,9 @@ import numpy as np
 from datasets import DatasetDict
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 
-from common.records import write_text
-from hf_momo.hub.cards import TOKENIZED_BLEU
+from hf_momo.utils.files import write_whole
 from machine_translation.arguments import DataArguments
+from machine_translation.card import TOKENIZED_BLEU
 from machine_translation.corpus import SPLIT_FLAGS
 from machine_translation.metrics import load_bleu
 from machine_translation.moses import MosesText
@@ -96,7 +96,7 @@ class TranslationScorer:
 
 def write_predictions(folder: Path, translations: Sequence[str], name: str = PREDICTIONS_NAME) -> None:
     """Write one translation a line."""
-    write_text(folder / name, "".join(f"{translation}\n" for translation in translations))
+    write_whole(folder / name, "".join(f"{translation}\n" for translation in translations))
 
 
 def sample_translations(

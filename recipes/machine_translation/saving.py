@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from common.records import write_text
+from hf_momo.utils.files import write_whole
 from machine_translation import translation_pipeline
 
 
@@ -34,4 +34,4 @@ def _name_tokenizer_class(path: Path) -> None:
     settings = json.loads(path.read_text(encoding="utf-8"))
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-        write_text(path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        write_whole(path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")

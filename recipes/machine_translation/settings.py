@@ -8,9 +8,9 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from common.processes import sharding
 from common.records import RECORD_NAME
 from hf_momo import MomoSeq2SeqTrainingArguments
-from hf_momo.hub.cards import TOKENIZED_BLEU
 from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments, ModelArguments
+from machine_translation.card import TOKENIZED_BLEU
 
 
 @dataclass

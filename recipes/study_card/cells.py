@@ -1,4 +1,4 @@
-"""What a sweep came to at each learning rate, and what was published for it."""
+"""The scores of a sweep at each learning rate, and the published ones."""
 
 import csv
 import json
@@ -24,12 +24,12 @@ class Cell:
     """One optimizer at one learning rate.
 
     Attributes:
-        optimizer: As `--optim` takes it.
-        learning_rate: Above 0.
-        scores: Of all seeds; of a run that diverged, what its model ended with.
-        diverged: How many runs did, by their loss.
-        published: Mean and deviation, where there are any.
-        agrees: Whether the means are close, or both no better than twice chance; None with nothing to compare.
+        optimizer: Name of the optimizer, as in ``--optim``.
+        learning_rate: Learning rate, or cap on the step size.
+        scores: Score of each seed; for a run that diverged, that of its last model.
+        diverged: Number of runs whose loss was not finite.
+        published: Published mean and deviation, if any.
+        agrees: Whether the means are close, or both no better than twice chance; ``None`` without a published one.
     """
 
     optimizer: str
@@ -41,30 +41,32 @@ class Cell:
 
     @property
     def mean(self) -> float:
-        """Of the scores."""
+        """Mean of the scores."""
         return statistics.fmean(self.scores)
 
     @property
     def deviation(self) -> float | None:
-        """Sample standard deviation, from two scores on."""
+        """Sample standard deviation of two or more scores."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the cell as JSON values."""
         return {**asdict(self), "mean": self.mean, "deviation": self.deviation}
 
 
 def read_runs(sweep: Sweep, folder: Path) -> list[dict[str, Any]]:
-    """Every run of a sweep: its point in the grid, how it ended, its command, versions and machine.
+    """Return every run of a sweep: its point in the grid, outcome, command, versions and hardware.
 
     Raises:
-        UsageError: A run has not ended, or failed, or left no score.
+        UsageError: If a run has not ended, failed, or has no score.
     """
     runs = []
     for run in sweep.grid.runs:
         path = folder / run.folder / RECORD_FILE
         if not path.is_file():
-            raise UsageError(f"{folder / run.folder} has not ended yet; let the sweep go on")
+            raise UsageError(
+                f"{folder / run.folder} has not ended yet; repeat the command of the sweep to continue it"
+            )
         ended = json.loads(path.read_text(encoding="utf-8"))
         score = (ended["results"] or {}).get(sweep.metric)
         if ended["status"] not in ("done", "diverged") or not isinstance(score, int | float):
@@ -93,15 +95,15 @@ def read_runs(sweep: Sweep, folder: Path) -> list[dict[str, Any]]:
 
 
 def _capped(curve: Sequence[Mapping[str, Any]]) -> float | None:
-    """Share of the steps at which the cap was binding; None of other optimizers than MoMo's."""
+    """Return the share of capped steps; ``None`` for an optimizer without an adaptive step size."""
     return capped_share(curve) if curve and "step_capped" in curve[-1] else None
 
 
 def read_reference(path: Path) -> Reference:
-    """Read published means and deviations by optimizer and learning rate.
+    """Return published means and deviations by optimizer and learning rate.
 
     Raises:
-        UsageError: The table cannot be read.
+        UsageError: If the table cannot be read.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -111,19 +113,18 @@ def read_reference(path: Path) -> Reference:
             }
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise UsageError(
-            f"--reference {path} is no table with the columns optimizer, learning_rate, mean, deviation: {error!r}"
+            f"--reference {path} is not a table with the columns optimizer, learning_rate, mean, deviation: {error!r}"
         ) from error
 
 
 def read_cells(runs: Sequence[Mapping[str, Any]], reference: Reference, chance: float, tolerance: float) -> list[Cell]:
-    """Put the runs of each optimizer and learning rate together.
+    """Return the runs of each optimizer and learning rate as a cell.
 
     Args:
-        runs: Of `read_runs`.
-        reference: Of `read_reference`.
-        chance: Score of guessing; up to twice as much counts as having learnt nothing. Of no consequence without a
-            reference.
-        tolerance: How far apart two means may be.
+        runs: Return value of ``read_runs``.
+        reference: Return value of ``read_reference``.
+        chance: Score of guessing. Two means up to twice this score agree.
+        tolerance: Largest difference of two means that agree.
     """
     cells = []
     for optimizer, rate in dict.fromkeys((run["optimizer"], run["learning_rate"]) for run in runs):

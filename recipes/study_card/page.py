@@ -1,4 +1,4 @@
-"""The card of a study as a page."""
+"""The page of a study."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from study_card.cells import Cell, read_cells
 
 PICTURE = "score.png"
 _COMPARED = """\
-Of {compared} cells with a published value {agreeing} agree: their means are no more than {tolerance:g} points apart, \
-or both have learnt next to nothing (up to twice the score of guessing)."""
+Of {compared} cells with a published value, {agreeing} agree: the means differ by at most {tolerance:g} points, or \
+both are at most twice the score of guessing."""
 
-# Scores beside the study's own, by split and key, and what they are called.
+# Names of further scores in the table, by split and key.
 _OTHER_SCORES = {
     ("validation", "loss"): "validation loss",
     ("validation", "auc"): "validation AUC",
@@ -28,10 +28,10 @@ Record = Mapping[str, Any]
 
 
 def render_study(record: Record, reference: Mapping[tuple[str, float], tuple[float, float]]) -> str:
-    """The page, with the picture that lies beside it.
+    """Return the page, which shows the picture in the same folder.
 
     Args:
-        record: Of a study. `digits` is how many a score is shown with; without it scores are shares, in percent.
+        record: Record of a study. Scores are shown with ``digits`` digits; without this key, in percent.
         reference: Published means and deviations; may be empty.
 
     Returns:
@@ -50,7 +50,7 @@ def render_study(record: Record, reference: Mapping[tuple[str, float], tuple[flo
         _how(record["runs"]),
     ]
     notes = record.get("notes") or []
-    limits = [*notes, "Scores of a study: there is no model in this folder"]
+    limits = [*notes, "This folder holds the scores of a study, and no model"]
     sections += ["## Limits", "\n".join(f"- {limit.rstrip('.')}." for limit in limits)]
     return "\n\n".join(sections) + "\n"
 
@@ -86,7 +86,7 @@ def _runs(cell: Cell, record: Record) -> list[Record]:
 
 
 def _others(cell: Cell, score: tuple[str, str], record: Record) -> tuple[float, float | None] | None:
-    """Mean and deviation of another score; None where there is none, or it is the study's own."""
+    """Return mean and deviation of a further score; ``None`` if a run lacks it or it is the study's own score."""
     split, key = score
     values = [((run.get("metrics") or {}).get(split) or {}).get(key) for run in _runs(cell, record)]
     found = [value for value in values if isinstance(value, int | float)]
@@ -105,12 +105,12 @@ def _note(cells: Sequence[Cell], record: Record) -> str:
     named = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
     percent = ", in percent" if record.get("digits") is None else ""
     sentences = [
-        f"Mean and sample standard deviation over {named}{percent}, at the end of training and not at its best."
+        f"Mean and sample standard deviation over {named}{percent}, at the end of training (not the best score)."
     ]
     if any(cell.diverged for cell in cells):
         sentences.append(
-            "*Diverged* is how many runs ended with a loss that is not a number; they count with the score that their "
-            "model ended with."
+            "*Diverged* is the number of runs whose loss was not finite at the end; they count with the score of "
+            "their last model."
         )
     compared = [cell for cell in cells if cell.agrees is not None]
     if compared:
@@ -124,13 +124,13 @@ def _how(runs: Sequence[Record]) -> str:
     first = runs[0]
     seconds = sorted(run["train_runtime"] for run in runs if run["train_runtime"] is not None)
     hardware, versions = first["hardware"], first["versions"]
-    threads = ["1 thread a run"] if hardware.get("threads") == 1 else []
+    threads = ["1 thread per run"] if hardware.get("threads") == 1 else []
     machine = ", ".join([str(hardware["device"]), *threads])
     return (
-        f"{len(runs)} runs of {first['steps']:,} steps on {_data(first)}, training for "
-        f"{seconds[0]:.0f} to {seconds[-1]:.0f} seconds each ({machine}); "
+        f"{len(runs)} runs of {first['steps']:,} steps on {_data(first)}; "
+        f"{seconds[0]:.0f} to {seconds[-1]:.0f} seconds of training per run ({machine}); "
         + ", ".join(f"{name} {number}" for name, number in versions.items())
-        + f". The first of them:\n\n```\n{first['command']}\n```\n\nrecord.json has every run."
+        + f". The command of the first run:\n\n```\n{first['command']}\n```\n\n`record.json` lists every run."
     )
 
 

@@ -1,4 +1,4 @@
-"""The picture of a study: final score over the learning rate, ours as lines and the published ones as circles."""
+"""The picture of a study: final scores over learning rates as lines, published ones as circles."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,14 +23,14 @@ def draw_scores(
     """Draw a line with the range over seeds for every optimizer, and a circle for every published mean.
 
     Args:
-        cells: Of all optimizers.
-        path: The picture.
-        metric: What stands at the axis of the score.
-        reference: What the circles are called.
-        percent: Scores are shares, and drawn in percent.
-        greater_is_better: If not, scores go on a log axis.
+        cells: Cells of all optimizers.
+        path: File of the picture.
+        metric: Label of the score's axis.
+        reference: Name of the circles in the legend.
+        percent: Whether to draw scores in percent.
+        greater_is_better: If false, the axis of the scores is logarithmic.
     """
-    # Two panels: learning rates of which some have learnt nothing, and a close look at the best.
+    # Two panels: all scores, and a close-up of the best.
     figure = Figure(figsize=(8.0, 7.0))
     panels = figure.subplots(2, 1, sharex=True)
     factor = 100 if percent else 1

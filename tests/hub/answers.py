@@ -1,4 +1,4 @@
-"""How the Hub in the tests answers its requests."""
+"""The answers of the test's Hub to its requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hub.server import Hub, Request, cut
 
 _NAME = r"(?P<name>[^/]+/[^/]+)"
 _ROUTES = [
-    # huggingface_hub's own question for its User-Agent; not having an answer does it no harm.
+    # A request of huggingface_hub for its User-Agent, which needs no answer.
     ("harnesses", "GET", r"/api/agent-harnesses"),
     ("create", "POST", r"/api/repos/create"),
     ("yaml", "POST", r"/api/validate-yaml"),
@@ -34,7 +34,7 @@ _ROUTES = [
 
 
 class Refusal(Exception):
-    """An answer that is an error."""
+    """An error answer."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
     hub: ClassVar[Hub]
 
     def log_message(self, *args: Any) -> None:
-        """Nothing on stderr."""
+        """Write nothing to stderr."""
 
     def handle(self) -> None:
         with self.hub.lock:
@@ -116,7 +116,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _user(self) -> str | None:
-        """Who asks; a token that nobody has is refused even where none is needed, as on the Hub."""
+        """Return the user of the request; an unknown token is refused even if none is needed, as on the Hub."""
         given = self.headers.get("Authorization")
         if given is None:
             return None
@@ -171,7 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200, {})
 
     def _yaml(self, body: bytes) -> None:
-        """As far as a client can tell: whether the metadata are YAML, and the base model no path."""
+        """Check, as the Hub does, that the metadata are YAML and that the base model is not a path."""
         content = json.loads(body)["content"]
         match = re.match(r"---\r?\n(.*?)\r?\n---", content, re.DOTALL)
         try:

@@ -1,4 +1,4 @@
-"""A Hub of the test's own, and a process that knows no other."""
+"""A Hub of the test's own, which the process takes for the real one."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import tenacity
 import transformers
 from hub.server import Hub
 from hub.tiny_runs import TOKEN, USER
 from huggingface_hub import constants, file_download
 from trainer.conftest import _fresh_process_state, _imports_out_of_the_collectors_sight
 
-from hf_momo.hub import requests as hub_requests
-
 __all__ = ["_fresh_process_state", "_imports_out_of_the_collectors_sight"]
 
 
 class Clock:
-    """Pauses that are counted and not waited for, in place of the module `time`."""
+    """A stand-in for the module ``time`` whose pauses are counted and take no time."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
@@ -39,21 +38,21 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Of the retries here and in huggingface_hub."""
+    """Return the clock of tenacity and huggingface_hub, which retry."""
     from huggingface_hub.utils import _http
 
     clock = Clock()
-    monkeypatch.setattr(hub_requests, "time", clock)
-    monkeypatch.setattr(_http, "time", clock)
+    for module in (tenacity, tenacity.nap, _http):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """A Hub that this process takes for the real one, and a login to it.
+    """Start a Hub, make this process take it for the real one, and log in.
 
-    What the environment variables decide when huggingface_hub is imported is set here afterwards: HF_ENDPOINT, HF_HOME
-    and HF_HUB_DISABLE_XET. Runs in processes of their own are given the variables.
+    huggingface_hub reads HF_ENDPOINT, HF_HOME and HF_HUB_DISABLE_XET when it is imported, so what they decide is set
+    here afterwards. Runs in processes of their own get the variables.
     """
     hub = Hub({TOKEN: USER})
     monkeypatch.setenv("HF_TOKEN", TOKEN)

@@ -20,7 +20,7 @@ from hub.repositories import Repository
 
 @dataclass
 class Fault:
-    """What happens to requests of one kind instead of an answer."""
+    """A fault of requests of one kind."""
 
     kind: str
     left: float
@@ -40,7 +40,7 @@ class Request(NamedTuple):
 
 
 class Hub:
-    """The server with all that it stores."""
+    """The server and its repositories."""
 
     def __init__(self, tokens: dict[str, str]) -> None:
         self.tokens = tokens
@@ -59,7 +59,7 @@ class Hub:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Listen, on the same port as before."""
+        """Listen on the same port as before."""
         from hub.answers import Handler
 
         handler = type("HandlerOfThisHub", (Handler,), {"hub": self})
@@ -69,7 +69,7 @@ class Hub:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
-        """Refuse connections, and end those that there are; what is stored stays."""
+        """Refuse new connections and close the others; the repositories stay."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -80,7 +80,7 @@ class Hub:
                         connection.shutdown(socket.SHUT_RDWR)
 
     def fail(self, kind: str, times: float = float("inf"), **what: object) -> None:
-        """Let the next requests of a kind fail: `status` with `headers`, or `cut` off in the middle of the body.
+        """Let the next requests of a kind fail: ``status`` with ``headers``, or ``cut`` off in the middle of the body.
 
         With `delay`, in seconds, it is only late.
 
@@ -90,7 +90,7 @@ class Hub:
         self.faults.append(Fault(kind, times, **what))  # type: ignore[arg-type]
 
     def fault_of(self, kind: str, path: str) -> Fault | None:
-        """The fault that this request runs into, which is one less then."""
+        """Return the fault of this request, and count it down."""
         with self.lock:
             here = (each for each in self.faults if each.left > 0 and each.repository in path)
             fault = next((each for each in here if each.kind in (kind, "any")), None)
@@ -99,18 +99,18 @@ class Hub:
             return fault
 
     def count(self, kind: str) -> int:
-        """How many requests of a kind there were."""
+        """Return the number of requests of a kind."""
         return sum(request.kind == kind for request in self.requests)
 
     def holds(self, text: str) -> list[str]:
-        """The names of all files, in all commits, that contain a text."""
+        """Return the names of all files, in all commits, that contain a text."""
         commits = [each for repo in self.repositories.values() for branch in repo.branches.values() for each in branch]
         found = {name for commit in commits for name, content in commit.files.items() if text.encode() in content}
         found |= {f"message {commit.message!r}" for commit in commits if text in commit.message}
         return sorted(found)
 
     def wait_for_commits(self, repository: str, count: int, seconds: float = 20.0) -> None:
-        """Wait until so many commits were pushed."""
+        """Wait until this many commits were pushed."""
         end = time.monotonic() + seconds
         while len(self.repositories[repository].messages) < count:
             assert time.monotonic() < end, self.repositories[repository].messages
@@ -118,6 +118,6 @@ class Hub:
 
 
 def cut(connection: socket.socket) -> None:
-    """Close a connection the hard way: the other side sees it reset."""
+    """Reset a connection."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()

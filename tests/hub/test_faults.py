@@ -1,4 +1,4 @@
-"""The fault table: what goes wrong at the Hub, what the user sees, what is left on disk and on the Hub."""
+"""Faults of the Hub: what the user sees, and what is left on disk and on the Hub."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from hf_momo import MomoTrainer
 from hf_momo.cli import main
+from hf_momo.hub.requests import retrying
 from hf_momo.utils.errors import PushError
 
 MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "training_args.bin"}
@@ -25,7 +26,7 @@ WRONG = "hf_" + "wrong" * 7
 
 
 class Refusal(NamedTuple):
-    """A fault before training, which stops the run."""
+    """A fault that stops the run before training."""
 
     seen: str
     put_in: Callable[[Hub, pytest.MonkeyPatch], Any]
@@ -34,18 +35,18 @@ class Refusal(NamedTuple):
 
 REFUSALS = {
     "no token": Refusal(
-        "takes no push without a token (401): log in with `hf auth login`, or set HF_TOKEN. Nothing has been trained",
+        "accepts no push without a token (401): log in with `hf auth login`, or set HF_TOKEN. Nothing has been",
         lambda hub, patch: patch.delenv("HF_TOKEN"),
     ),
     "a wrong token": Refusal(
-        "refuses the token (401): log in with `hf auth login`, or set HF_TOKEN to one that may write. Nothing",
+        "refuses the token (401): log in with `hf auth login`, or set HF_TOKEN to a token with write access. Nothing",
         lambda hub, patch: patch.setenv("HF_TOKEN", WRONG),
     ),
     "a wrong token in the arguments": Refusal(
         "refuses the token (401)", lambda hub, patch: None, {"hub_token": WRONG}
     ),
     "another's name space": Refusal(
-        "may not write there (403): 403 Forbidden: You don't have the rights to create a model under the namespace",
+        "no write access to the repository (403): 403 Forbidden: You don't have the rights to create a model under",
         lambda hub, patch: None,
         {"hub_model_id": "somebody/tiny"},
     ),
@@ -71,7 +72,7 @@ def test_refused_before_training(
 
 
 class Fault(NamedTuple):
-    """A fault after training, and what the error about it says."""
+    """A fault after training, and a part of its error message."""
 
     seen: str
     put_in: Callable[[Hub], Any]
@@ -84,8 +85,8 @@ LASTING = {
     "the token is taken back": Fault(
         "refuses the token (401)", lambda hub: hub.tokens.clear(), lambda hub: hub.tokens.update({TOKEN: "me"})
     ),
-    "every upload is cut off": Fault("cut the connection", lambda hub: hub.fail("put", cut=True)),
-    "the commit is cut off": Fault("cut the connection", lambda hub: hub.fail("commit", cut=True)),
+    "every upload is cut off": Fault("closed the connection", lambda hub: hub.fail("put", cut=True)),
+    "the commit is cut off": Fault("closed the connection", lambda hub: hub.fail("commit", cut=True)),
     "500 at the card": Fault("answered 500", lambda hub: hub.fail("yaml")),
     "500 at the list of files": Fault("answered 500", lambda hub: hub.fail("preupload")),
     "503 at the commit": Fault("answered 503", lambda hub: hub.fail("commit", status=503)),
@@ -97,7 +98,7 @@ LASTING = {
 def test_the_last_push_fails(
     hub: Hub, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
-    """The run ends as it would have; the model is on disk; the command in the error pushes it later."""
+    """The run ends normally, the model is on disk, and the command in the error pushes it later."""
     run = trainer(tmp_path / "run")
     run.train()
     LASTING[fault].put_in(hub)
@@ -132,7 +133,7 @@ PASSING: dict[str, tuple[str, int, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("fault", PASSING)
 def test_tried_again(hub: Hub, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str) -> None:
-    """A fault that passes costs time and nothing else."""
+    """A transient fault costs time and nothing else."""
     kind, times, what = PASSING[fault]
     run = trainer(tmp_path / "run")
     run.train()
@@ -143,16 +144,38 @@ def test_tried_again(hub: Hub, clock: Clock, tmp_path: Path, caplog: pytest.LogC
     assert hub.faults[0].left == 0
     assert [record for record in caplog.records if record.levelno == logging.ERROR] == []
     # A line for every new attempt, ours or huggingface_hub's.
-    lines = [
-        text for text in caplog.messages if "trying again in" in text or "before retry" in text or "Retrying" in text
-    ]
+    lines = [text for text in caplog.messages if "retrying in" in text or "before retry" in text or "Retrying" in text]
     assert len(lines) >= len(clock.pauses) >= times
     if "headers" in what:
         assert 10.0 in clock.pauses
 
 
+@pytest.mark.parametrize(
+    ("error", "failed", "pauses"),
+    [
+        (ConnectionError("gone"), False, [1.0, 2.0, 4.0, 8.0, 16.0, 16.0, 16.0]),
+        (ConnectionError("gone"), True, [1.0, 2.0, 4.0, 8.0, 16.0, 16.0, 16.0]),
+        (ValueError("refused"), False, []),
+        (KeyboardInterrupt(), False, []),
+    ],
+)
+def test_a_lasting_fault_is_given_up(clock: Clock, error: BaseException, failed: bool, pauses: list[float]) -> None:
+    """The first pause that ends after a minute is the last one; an attempt made earlier is not made again at once."""
+    calls: list[float] = []
+
+    def fail() -> None:
+        calls.append(clock.monotonic())
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        retrying(fail, "failing", failed=ConnectionError("the first") if failed else None)
+    assert raised.value is error
+    assert clock.pauses == pauses
+    assert len(calls) == len(pauses) + (not failed)
+
+
 class BackAfterOneStep(TrainerCallback):
-    """Starts the Hub after the first save, and waits after each for what is asked of it in the background."""
+    """Starts the Hub after the first save, and after each save waits for the request in the background."""
 
     def __init__(self, hub: Hub, run: MomoTrainer) -> None:
         self.hub, self.run = hub, run
@@ -164,7 +187,7 @@ class BackAfterOneStep(TrainerCallback):
 
 
 def test_out_of_reach_at_the_start(hub: Hub, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Training begins; once the Hub is back, the next save but one is pushed, and the end is."""
+    """Training begins; when the Hub is back, the save after the next one is pushed, and the final model."""
     hub.stop()
     options = {"hub_strategy": "every_save", "save_strategy": "steps", "save_steps": 1, "max_steps": 3}
     run = trainer(tmp_path / "run", **options)
@@ -179,7 +202,7 @@ def test_out_of_reach_at_the_start(hub: Hub, clock: Clock, tmp_path: Path, caplo
 
 
 def test_out_of_reach_all_along(hub: Hub, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Also a script that leaves the saving to `push_to_hub` has its model."""
+    """A script that saves by ``push_to_hub`` alone has its model on disk."""
     hub.fail("create", status=500)
     run = trainer(tmp_path / "run")
     run.train()
@@ -195,7 +218,7 @@ def test_out_of_reach_all_along(hub: Hub, clock: Clock, tmp_path: Path, caplog: 
 def test_a_save_that_cannot_be_pushed(
     hub: Hub, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture, strategy: str
 ) -> None:
-    """Training goes on to its end, every failed push is reported, and the last push brings all that was saved."""
+    """Training continues, every failed push is reported, and the last push brings everything that was saved."""
     options = {"hub_strategy": strategy, "save_strategy": "steps", "save_steps": 1, "hub_always_push": True}
     run = trainer(tmp_path / "run", **options)
     hub.fail("commit", status=400)
@@ -212,7 +235,7 @@ def test_a_save_that_cannot_be_pushed(
 
 
 class ChartsThatFail(TrainerCallback):
-    """A tracker that takes its charts to the Hub at every push, as trackio's callback does, and fails."""
+    """A tracker that fails to push its charts, which it does at every push, like trackio's callback."""
 
     def on_push_begin(self, *args: Any, **kwargs: Any) -> None:
         raise ConnectionError("no Space could be made")
@@ -236,7 +259,7 @@ def test_a_tracker_that_fails_keeps_no_model_back(
 def test_a_slow_push_is_waited_for(
     hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that has trained and does not end says why."""
+    """A run that waits for a push at its end says so."""
     monkeypatch.setattr("hf_momo.trainer.pushing._SAY_EVERY", 0.1)
     run = trainer(tmp_path / "run", hub_strategy="every_save", save_strategy="steps", save_steps=2)
     hub.fail("commit", 1, delay=0.5)
@@ -253,7 +276,7 @@ def test_offline_mode_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.M
     renew = getattr(_http, "reset_sessions", getattr(_http, "close_session", lambda: None))
     renew()
     try:
-        with pytest.raises(PushError, match="HF_HUB_OFFLINE=1 keeps everything from the Hub; unset it"):
+        with pytest.raises(PushError, match="HF_HUB_OFFLINE=1 forbids every request to the Hub; unset it"):
             trainer(tmp_path / "run")
     finally:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -261,7 +284,7 @@ def test_offline_mode_is_refused(hub: Hub, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_call_that_nobody_asked_for_beforehand_raises(hub: Hub, clock: Clock, tmp_path: Path) -> None:
-    """Without push_to_hub in the arguments, pushing is what the caller wants, and is told that it failed."""
+    """A call of push_to_hub() without push_to_hub in the arguments raises when the push fails."""
     run = trainer(tmp_path / "run", push_to_hub=False)
     run.train()
     assert hub.requests == []
@@ -272,7 +295,7 @@ def test_a_call_that_nobody_asked_for_beforehand_raises(hub: Hub, clock: Clock, 
 
 
 def test_saving_survives_a_broken_hub(hub: Hub, clock: Clock, tmp_path: Path) -> None:
-    """`save_model()` pushes too, and what a script does after it is done."""
+    """``save_model()`` pushes too; when the push fails, the script continues."""
     run = trainer(tmp_path / "run")
     hub.stop()
     run.save_model()

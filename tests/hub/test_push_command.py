@@ -1,4 +1,4 @@
-"""`hf-momo push`: the folder of a finished run, brought to the Hub."""
+"""``hf-momo push`` pushes the folder of a finished run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What belongs on the Hub of a finished run."""
+    """Return the files of a finished run that belong on the Hub."""
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {name: content for name, content in files.items() if name not in STAYS}
 
@@ -36,7 +36,7 @@ def test_a_finished_run(hub: Hub, run: Path, tmp_path: Path, capsys: pytest.Capt
     assert repository.files.keys() >= {"runs/one/events.out.tfevents.1", "record.json", "translation_pipeline.py"}
     assert (repository.private, repository.messages) == (True, ["One run"])
     out = capsys.readouterr().out
-    assert "README.md: made from record.json" in out
+    assert "README.md: generated from record.json" in out
     assert f"  config.json  {(run / 'config.json').stat().st_size:,} bytes\n" in out
     assert out.endswith(f"committed {repository.at('main').oid}\n{hub.url}/{NAME}\n")
     loaded = AutoModelForCausalLM.from_pretrained(NAME, cache_dir=tmp_path / "cache").state_dict()
@@ -60,11 +60,11 @@ def test_twice_makes_one_commit(hub: Hub, run: Path, capsys: pytest.CaptureFixtu
     command = ["push", str(run), "--hub_model_id", NAME]
     assert [main(command), main(command)] == [0, 0]
     assert len(hub.repositories[NAME].messages) == 1
-    assert "nothing has changed since the last push: no commit was made" in capsys.readouterr().out
+    assert "nothing has changed since the last push; no commit was made" in capsys.readouterr().out
     (run / "all_results.json").write_text('{"eval_bleu": 31.0}\n')
     assert main(command) == 0
     assert hub.repositories[NAME].files == contents(run)
-    # huggingface_hub 0 brings the unchanged files along.
+    # huggingface_hub 0 pushes unchanged files too.
     assert "all_results.json" in hub.repositories[NAME].at("main").changed
     assert len(hub.repositories[NAME].messages) == 2
 
@@ -99,14 +99,14 @@ def test_without_a_record_the_card_is_plain(
     if record is not None:
         (run / "record.json").write_text(record)
     assert main(["push", str(run), "--hub_model_id", NAME]) == 0
-    assert "README.md: a plain one, for " in capsys.readouterr().out
+    assert "README.md: generated without a record: " in capsys.readouterr().out
     card = ModelCard(hub.repositories[NAME].files["README.md"].decode())
     assert hub.count("yaml") > 0
     assert (card.data.library_name, card.data.tags) == ("transformers", ["hf_momo"])
 
 
 def spoil(name: str, content: str | None) -> Any:
-    """Replace a file, or take it away."""
+    """Return a function that replaces or removes a file."""
 
     def change(run: Path) -> None:
         (run / name).unlink(missing_ok=True)
@@ -121,12 +121,12 @@ def cut_short(run: Path) -> None:
 
 
 UNFIT = {
-    "no such folder": (lambda run: run.rename(run.with_name("other")), "must be the folder that a run was written to"),
-    "no model": (spoil("model.safetensors", None), "holds no model: config.json and model.safetensors are expected"),
+    "no such folder": (lambda run: run.rename(run.with_name("other")), "must be the --output_dir of a run"),
+    "no model": (spoil("model.safetensors", None), "holds no model: it must have config.json and model.safetensors"),
     "only checkpoints": (spoil("config.json", None), "Push one of its checkpoints instead:"),
-    "weights cut short": (cut_short, "model.safetensors is cut short"),
-    "a record cut short": (spoil("record.json", '{"curve'), "record.json is cut short"),
-    "no card but other things": (spoil("README.md", "---\n[\n---\n"), "is no model card"),
+    "truncated weights": (cut_short, "model.safetensors is cut short"),
+    "a truncated record": (spoil("record.json", '{"curve'), "record.json is cut short"),
+    "no card but other things": (spoil("README.md", "---\n[\n---\n"), "is not a model card"),
     "a token": (
         spoil("notes.md", f"logged in as {TOKEN}."),
         "holds a token of the Hub, in notes.md. Nothing was pushed",
@@ -147,7 +147,7 @@ def test_unfit_folders(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str], 
 
 
 def test_the_newest_checkpoint_is_named(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Sorted as text, checkpoint-9 stood after checkpoint-10."""
+    """The error named checkpoint-9 instead of checkpoint-10, the last one in alphabetical order."""
     (run / "config.json").unlink()
     for steps in (9, 10):
         (run / f"checkpoint-{steps}").mkdir(exist_ok=True)
@@ -156,25 +156,25 @@ def test_the_newest_checkpoint_is_named(hub: Hub, run: Path, capsys: pytest.Capt
 
 
 def test_pickled_arguments_with_a_token_stay_here(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As a stock Trainer leaves them that was given one."""
+    """A stock Trainer with a token in its arguments saves it."""
     torch.save({"hub_token": TOKEN}, run / "training_args.bin")
     assert main(["push", str(run), "--hub_model_id", NAME]) == 0
-    assert "training_args.bin stays here: it holds a token" in capsys.readouterr().out
+    assert "training_args.bin is not pushed: it holds a token" in capsys.readouterr().out
     assert "training_args.bin" not in hub.repositories[NAME].files
     assert hub.holds(TOKEN) == []
 
 
 FAULTS: dict[str, tuple[Any, str]] = {
-    "no token": (lambda hub, patch: patch.delenv("HF_TOKEN"), "takes no push without a token (401): log in"),
+    "no token": (lambda hub, patch: patch.delenv("HF_TOKEN"), "accepts no push without a token (401): log in"),
     "wrong token": (lambda hub, patch: patch.setenv("HF_TOKEN", "hf_" + "wrong" * 7), "refuses the token (401)"),
     "no connection": (lambda hub, patch: hub.stop(), "cannot be reached"),
     "500 for ever": (lambda hub, patch: hub.fail("create"), "answered 500"),
-    "cut off for ever": (lambda hub, patch: hub.fail("put", cut=True), "cut the connection"),
+    "cut off for ever": (lambda hub, patch: hub.fail("put", cut=True), "closed the connection"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_hub_does_not_take_it(
+def test_the_hub_fails(
     hub: Hub,
     clock: Clock,
     run: Path,
@@ -189,16 +189,16 @@ def test_the_hub_does_not_take_it(
     out, error = capsys.readouterr()
     assert error.splitlines()[-1].startswith("hf-momo push: error: the Hub at ")
     assert said in error.splitlines()[-1]
-    assert error.splitlines()[-1].endswith("The same command goes on where it stopped")
+    assert error.splitlines()[-1].endswith("The same command continues the push")
     assert "wrong" * 7 not in out + error
     check_no_token(hub, tmp_path, out, error)
 
 
-def test_a_line_for_every_new_attempt(hub: Hub, clock: Clock, run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_retry_is_logged(hub: Hub, clock: Clock, run: Path, caplog: pytest.LogCaptureFixture) -> None:
     hub.fail("create", 1, status=500)
     hub.fail("info", 1, status=429, headers={"Retry-After": "9"})
     assert main(["push", str(run), "--hub_model_id", NAME]) == 0
-    lines = [text for text in caplog.messages if "trying again in" in text]
-    assert [line.split(": ")[0] for line in lines] == ["creating the repository", "looking at the repository"]
-    assert [line.split("; ")[-1] for line in lines] == ["trying again in 1 s", "trying again in 10 s"]
+    lines = [text for text in caplog.messages if "retrying in" in text]
+    assert [line.split(": ")[0] for line in lines] == ["creating the repository", "reading the repository"]
+    assert [line.split("; ")[-1] for line in lines] == ["retrying in 1 s", "retrying in 10 s"]
     assert clock.pauses == [1.0, 10.0]

@@ -1,4 +1,4 @@
-"""The recipes with `--push_to_hub`: what is loaded back from the Hub scores as what was trained."""
+"""The recipes with ``--push_to_hub``: the model that is loaded from the Hub has the scores of the trained one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(patch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
 
 
 def test_translation(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four sentences, half learned by heart: a model that is not the trained one cannot have its BLEU."""
+    """The model overfits four sentences, so no other model can have its BLEU."""
     data = [f"--{split}_file={write_sides(tmp_path, split)}" for split in ("train", "validation", "test")]
     steps = ("--max_steps", "45", "--warmup_steps", "2", "--learning_rate", "1e-2", "--dropout", "0")
     saves = ("--eval_strategy", "no", "--save_strategy", "no")
@@ -47,7 +47,7 @@ def test_translation(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     bleu = json.loads(files["record.json"])["metrics"]["test"]["bleu"]
     card = ModelCard(files["README.md"].decode())
     assert [each.metric_value for each in card.data.eval_results if each.metric_type == "bleu"] == [round(bleu, 2)]
-    assert hub.count("yaml") > 0  # the Hub has looked at the metadata
+    assert hub.count("yaml") > 0  # the Hub has checked the metadata
 
     run(monkeypatch, *data, "--output_dir", again, "--model_name_or_path", NAME, "--do_train", "false")
     first, second = (json.loads((each / "all_results.json").read_text()) for each in (folder, again))
@@ -58,7 +58,7 @@ def test_translation(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def pushed_card(hub: Hub, folder: Path) -> ModelCard:
-    """The card on the Hub of a run whose files are all there, as they were saved."""
+    """Check that all files of a run are on the Hub as they were saved, and return the card."""
     files = hub.repositories[NAME].files
     assert files == saved(folder)
     return ModelCard(files["README.md"].decode())
@@ -89,7 +89,7 @@ def test_image_classifier(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_model_of_clicks(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop of accelerate pushes nothing by itself; the command does."""
+    """An accelerate loop does not push; the command does."""
     train, test = (write_log(tmp_path / f"{split}.tsv", 64) for split in ("train", "test"))
     logs = ("--train_files", train, "--test_files", test)
     config = ("--config", test_click_through_rate.CONFIG, *test_click_through_rate.TINY, "--use_cpu")

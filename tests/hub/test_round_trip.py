@@ -1,4 +1,4 @@
-"""What a Trainer pushes is what it saved, and what is loaded back is what was trained."""
+"""A Trainer pushes what it saved, and the model that is loaded from the Hub is the trained one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_what_is_pushed_is_what_was_saved(hub: Hub, tmp_path: Path) -> None:
     assert repository.files == saved(tmp_path / "run")
     assert set(repository.files) >= {"README.md", "config.json", "model.safetensors", "step_size.png"}
     assert (repository.messages, repository.private) == (["End of training"], False)
-    assert hub.count("yaml") >= 1  # the Hub has looked at the metadata of the card
+    assert hub.count("yaml") >= 1  # the Hub has checked the metadata of the card
     assert "momo_adam" in ModelCard(repository.files["README.md"].decode()).data.tags
     assert [request for request in hub.requests if request.kind == "unknown"] == []
     check_no_token(hub, tmp_path)
@@ -43,7 +43,7 @@ def test_the_model_loaded_back_is_the_model_trained(hub: Hub, tmp_path: Path) ->
         AutoModelForCausalLM.from_pretrained(NAME, token=False, cache_dir=tmp_path / "other")
 
 
-# The messages of the commits: the last save is pushed once, so the end has a card alone to bring.
+# The last save is pushed once, so the push at the end adds no more than the card.
 @pytest.mark.parametrize(
     ("strategy", "folders"),
     [

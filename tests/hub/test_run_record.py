@@ -1,4 +1,4 @@
-"""The record of a run says how to repeat it, and nothing about the machine, its user or tokens."""
+"""The record of a run holds the command that repeats it, and nothing about the machine, its user or tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_command_is_the_one_that_repeats_the_run(
 
 
 @pytest.mark.parametrize("argv", [["-c"], ["", "--seed", "1"], ["/no/such/script.py"]])
-def test_where_there_is_no_script_there_is_no_command(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
+def test_without_a_script_there_is_no_command(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> None:
     monkeypatch.setattr(sys, "argv", argv)
     assert command_line() == ""
 
@@ -57,7 +57,7 @@ def test_where_there_is_no_script_there_is_no_command(monkeypatch: pytest.Monkey
         (["--token", "--seed", "1"], "--seed 1"),
         (["--wandb_api_key", "secret"], ""),
         (["--db-password", "secret", "file.txt"], "file.txt"),
-        (["--note", f"see {TOKEN}"], "--note 'see ...'"),
+        (["--note", f"see {TOKEN}"], "--note 'see <token>'"),
         (["--proxy=http://me:secret@host/x"], "--proxy=http://host/x"),
         # Of text.
         (["--max_new_tokens", "8", "--tokenizer_name", "x", "--forced_bos_token", "de"], None),
@@ -74,7 +74,7 @@ def test_secrets_of_the_command_are_left_out(
     assert command == f"python train.py {expected}".strip()
 
 
-def test_paths_are_those_of_any_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_portable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/alice")
     monkeypatch.setenv("USER", "alice")
@@ -103,7 +103,7 @@ def test_names_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_instructions_are_those_that_torch_computes_with() -> None:
-    """The demo's scores of one processor could not be had on another, and no record told what was different there."""
+    """The demo had other scores on another processor, and the record did not tell the difference."""
     code = "import torch; from hf_momo.hub.record import _hardware as h; print(h(torch.device('cpu'), 1, None))"
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Two processes push once, and none waits for the other where the Hub fails; launched as a user does."""
+"""Two processes push once, and none waits for the other when the Hub fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODEL_FILES = {"config.json", "model.safetensors", "README.md"}
 
 
 class Launch(NamedTuple):
-    """What the processes left."""
+    """The results of the processes."""
 
     hub: Hub
     folder: Path
@@ -29,7 +29,7 @@ class Launch(NamedTuple):
 
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
-    """All runs of `two_processes.py`, launched as a user launches them."""
+    """Launch ``two_processes.py`` as a user would."""
     folder = tmp_path_factory.mktemp("two_processes")
     hub = Hub({TOKEN: USER})
     hub.fail("commit", status=400, repository="/me/broken/")
@@ -57,7 +57,7 @@ def test_one_push_and_not_one_a_process(launch: Launch) -> None:
     assert repository.messages == [*(f"Training in progress, step {step}" for step in (1, 2)), "End of training"]
     assert repository.files == saved(launch.folder / "good")
     creations = [request for request in launch.hub.requests if request.kind == "create"]
-    assert len(creations) == 3  # one a run
+    assert len(creations) == 3  # one per run
     assert [rank["good"]["commit"] for rank in launch.ranks] == [repository.at("main").oid, None]
 
 
@@ -68,7 +68,7 @@ def test_a_failed_push_leaves_no_process_waiting(launch: Launch) -> None:
     assert saved(launch.folder / "broken").keys() >= MODEL_FILES
     assert launch.hub.repositories["me/broken"].files == {}
     lines = [line for line in launch.output.splitlines() if "me/broken" in line and "push" in line]
-    # Two saves and the end, each said once.
+    # Two saves and the end, each logged once.
     assert [line.split(":")[0] for line in lines] == ["A push to the Hub failed"] * 2 + ["The push to the Hub failed"]
     assert push_command(lines[-1])[:2] == ["push", str(launch.folder / "broken")]
 

@@ -1,4 +1,4 @@
-"""Tiny runs that push, and what they left behind."""
+"""Tiny runs that push, and helpers for their folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USER = "me"
 TOKEN = "hf_" + "Zq7Xw2Kd9Rt4" * 3
 NAME = f"{USER}/tiny"
 CARDS = Path(__file__).parents[2] / "model_cards"
-# What no push takes along.
+# Files that are never pushed.
 STAYS = (
     "checkpoint-2/trainer_state.json",
     "_notes.txt",
@@ -34,14 +34,14 @@ STAYS = (
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Words w0, w1, ... as tokens 0, 1, ..."""
+    """Return a tokenizer with the words w0, w1, ... as tokens 0, 1, ..."""
     model = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
     model.pre_tokenizer = Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=model, unk_token="w0", pad_token="w0", eos_token="w1")
 
 
 def trainer(folder: Path, **options: Any) -> MomoTrainer:
-    """A Trainer of a tiny language model that pushes to NAME. One that logs draws a picture, which takes its time."""
+    """Return a Trainer of a tiny language model that pushes to NAME; it does not log, to draw no picture."""
     hub = {"push_to_hub": True, "hub_model_id": NAME, "hub_strategy": "end"}
     options = {**hub, "max_steps": 2, "logging_strategy": "no"} | options
     return MomoTrainer(
@@ -53,19 +53,19 @@ def trainer(folder: Path, **options: Any) -> MomoTrainer:
 
 
 def saved(folder: Path) -> dict[str, bytes]:
-    """Name to content of the files at the top of a run's folder."""
+    """Return the files at the top of a run's folder, by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def push_command(text: str) -> list[str]:
-    """The words after `hf-momo` of the command that an error names."""
+    """Return the words after ``hf-momo`` of the command in an error message."""
     found = re.search(r"hf-momo (push .+)", text)
     assert found is not None, text
     return shlex.split(found[1])
 
 
 def check_no_token(hub: Hub, folder: Path, *texts: str) -> None:
-    """The token stands in no file, no output and nowhere on the Hub."""
+    """Check that the token is in no file, no output and nowhere on the Hub."""
     for text in texts:
         assert TOKEN not in text
     for path in folder.rglob("*"):
@@ -74,7 +74,7 @@ def check_no_token(hub: Hub, folder: Path, *texts: str) -> None:
 
 
 def finished_run(folder: Path) -> Path:
-    """A folder as a run of the translation recipe leaves it, with the record of a real one, and what is not pushed."""
+    """Return the folder of a finished translation run, with the record of a real one and files that are not pushed."""
     model, words = gpt2(), tokenizer()
     model.save_pretrained(folder)
     words.save_pretrained(folder)

@@ -11,13 +11,13 @@ import torch
 from hub.tiny_runs import trainer
 
 from hf_momo.utils.errors import PushError
-from hf_momo.utils.threads import wait_until_threads_rest
+from hf_momo.utils.threads import wait_for_idle_threads
 
 EVERY_SAVE = {"hub_strategy": "every_save", "save_strategy": "steps", "save_steps": 1, "hub_always_push": True}
 
 
 def train_and_push(folder: Path, **options: Any) -> dict[str, Any]:
-    """A run that pushes, and something afterwards that all processes take part in."""
+    """Train and push, and then gather from all processes."""
     run = trainer(folder, **EVERY_SAVE, **options)
     run.train()
     commit = run.push_to_hub()
@@ -25,7 +25,7 @@ def train_and_push(folder: Path, **options: Any) -> dict[str, Any]:
 
 
 def refused(folder: Path, **options: Any) -> dict[str, Any]:
-    """A run whose token is wrong; the processes still know of each other afterwards."""
+    """Train with an invalid token; the processes can still communicate afterwards."""
     try:
         trainer(folder, **options)
     except PushError as error:
@@ -35,7 +35,7 @@ def refused(folder: Path, **options: Any) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    """Make every run, and write down what this process saw."""
+    """Make every run, and write the results of this process."""
     results = {
         "good": train_and_push(folder / "good", hub_model_id="me/good"),
         "broken": train_and_push(folder / "broken", hub_model_id="me/broken"),
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
     }
     (folder / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(results))
     torch.distributed.destroy_process_group()
-    wait_until_threads_rest()
+    wait_for_idle_threads()
 
 
 if __name__ == "__main__":

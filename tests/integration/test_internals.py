@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from concurrent.futures import Future
 from enum import Enum
 from typing import Any
 
@@ -18,6 +19,7 @@ from packaging.version import Version
 from transformers import Trainer, TrainingArguments
 from transformers import trainer as trainer_module
 from transformers.training_args import OptimizerNames
+from transformers.utils import PushInProgress
 
 RELEASE = Version(transformers.__version__).release
 
@@ -109,3 +111,67 @@ INTERNALS: dict[str, Callable[[], bool]] = {
 @pytest.mark.parametrize("name", INTERNALS)
 def test_transformers_still_has(name: str) -> None:
     assert INTERNALS[name](), f"transformers {transformers.__version__}, accelerate {accelerate.__version__}: {name}"
+
+
+def is_before(function: Any, *calls: str) -> bool:
+    """Whether the source of a function has all calls in this order."""
+    places = [source(function).find(call) for call in calls]
+    return min(places) >= 0 and places == sorted(places)
+
+
+PUSHING: dict[str, Callable[[], bool]] = {
+    "Trainer.init_hf_repo(token), called by the constructor": lambda: (
+        parameters(Trainer.init_hf_repo)[:2] == ["self", "token"] and "self.init_hf_repo()" in source(Trainer.__init__)
+    ),
+    "Trainer.init_hf_repo sets hub_model_id, then push_in_progress": lambda: is_before(
+        Trainer.init_hf_repo, "self.hub_model_id = ", "self.push_in_progress = None"
+    ),
+    "Trainer.push_to_hub(commit_message, blocking, token, revision)": lambda: (
+        parameters(Trainer.push_to_hub)[:5] == ["self", "commit_message", "blocking", "token", "revision"]
+    ),
+    "Trainer.push_to_hub: repository, model, card, current push, upload": lambda: is_before(
+        Trainer.push_to_hub,
+        "self.init_hf_repo(",
+        "self.save_model(_internal_call=True)",
+        "self.create_model_card(",
+        "self._finish_current_push()",
+        "upload_folder(",
+    ),
+    "Trainer does not push _* and checkpoint-*": lambda: (
+        'ignore_patterns=["_*", f"{PREFIX_CHECKPOINT_DIR}-*"]' in source(Trainer.push_to_hub)
+        and trainer_module.PREFIX_CHECKPOINT_DIR == "checkpoint"
+    ),
+    "Trainer.save_model(output_dir, _internal_call) pushes unless called internally": lambda: (
+        parameters(Trainer.save_model) == ["self", "output_dir", "_internal_call"]
+        and "self.args.push_to_hub and not _internal_call" in source(Trainer.save_model)
+    ),
+    "Trainer._save writes the model and the arguments": lambda: (
+        "self._save(output_dir" in source(Trainer.save_model) and "torch.save(self.args" in source(Trainer._save)
+    ),
+    "Trainer._push_from_checkpoint(checkpoint_folder), called by _save_checkpoint": lambda: (
+        parameters(Trainer._push_from_checkpoint) == ["self", "checkpoint_folder"]
+        and "self._push_from_checkpoint(" in source(Trainer._save_checkpoint)
+    ),
+    "Trainer._push_from_checkpoint keeps its jobs in push_in_progress": lambda: is_before(
+        Trainer._push_from_checkpoint, "PushInProgress(push_jobs)", "self.push_in_progress.jobs.extend(push_jobs)"
+    ),
+    "Trainer._finish_current_push waits for push_in_progress": lambda: (
+        parameters(Trainer._finish_current_push) == ["self"]
+        and "self.push_in_progress.wait_until_done()" in source(Trainer._finish_current_push)
+    ),
+    "PushInProgress: jobs are futures, is_done()": lambda: (
+        PushInProgress([future := Future()]).jobs == [future] and not PushInProgress([future]).is_done()
+    ),
+    "callback_handler.on_push_begin(args, state, control), from 5 on": lambda: (
+        RELEASE < (5,)
+        or all(
+            "self.callback_handler.on_push_begin(self.args, self.state, self.control)" in source(method)
+            for method in (Trainer.push_to_hub, Trainer._push_from_checkpoint)
+        )
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUSHING)
+def test_the_pushing_of_transformers_still_has(name: str) -> None:
+    assert PUSHING[name](), f"transformers {transformers.__version__}: {name}"

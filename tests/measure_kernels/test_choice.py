@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,10 +117,14 @@ def test_built_once(fresh, monkeypatch):
     assert built.suffix == ".so"
 
 
-def test_no_cache_folder(fresh, monkeypatch):
-    """If a file stands in the place of the cache folder, the kernel is built in a temporary folder."""
+def test_no_cache_folder(fresh):
+    """Where a file stands in place of the cache folder, the library is built in a temporary folder of the process."""
     fresh.parent.write_text("")
-    compiler.load_library()
+    library = Path(compiler.load_library()._name)
+    assert library.is_file()
+    assert library.parent == Path(compiler._own_folder().name)
+    assert get_kernel("compiled", CPU, 10) is compiled
+    assert fresh.parent.read_text() == ""
 
 
 def test_logged_once(fresh, caplog):

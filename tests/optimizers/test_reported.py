@@ -115,7 +115,7 @@ class TestFrozenInMidTraining:
 class TestStateDicts:
     @by_variant
     def test_snapshot_is_not_changed_by_training(self, cls, options):
-        """Accelerate's resume tests keep a ``state_dict()`` from before training; its scalars changed with training."""
+        """Accelerate's resume tests keep a ``state_dict()`` from before training, which training changed."""
         optimizer = cls(make_params(), **options)
         taken = optimizer.state_dict()
         kept = copy.deepcopy(taken)

@@ -23,7 +23,7 @@ grads_are_never_inplaced_into, mixed dtypes, layouts    ``test_tensors.py``
 second_order_optims_return_consistent_types             ``TestClosures``: the closure is called once, its loss returned
 peak_memory, large tensors                              ``test_no_waiting.py``, ``measure_kernels/test_steps.py``
 capturable matches not capturable                       ``measure_kernels/test_triton.py`` (graph capture, GPU)
-compiled optimizers                                     ``test_compiled.py``
+compiled optimizers                                     ``TestDirection``, ``tests/test_compiled.py``
 complex, complex_2d                                     does not apply: refused, the error names ``view_as_real``
 sparse, rosenbrock_sparse, metadata_for_sparse          does not apply: refused, averages and inner products are dense
 mixed_device, multigpu                                  does not apply: refused, one step sums over all parameters
@@ -122,6 +122,20 @@ class TestDirection:
                 problem.run(2)
             finally:
                 torch.set_default_dtype(torch.float32)
+            ends.append(snapshot(problem.optimizer))
+        assert_bit_equal(*ends)
+
+    @by_method
+    @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning", "ignore:Profiler record:UserWarning")
+    def test_compiled(self, cls):
+        """A step called from compiled code is the step itself, to the bit."""
+        ends = []
+        for compiled in (False, True):
+            problem = Problem(cls, {})
+            step = lambda loss, optimizer=problem.optimizer: optimizer.step(loss=loss)  # noqa: E731
+            step = torch.compile(step, backend="eager") if compiled else step
+            for _ in range(3):
+                step(problem.closure().detach())
             ends.append(snapshot(problem.optimizer))
         assert_bit_equal(*ends)
 

@@ -78,7 +78,7 @@ def test_a_second_run_replaces_the_first_and_one_cut_off_does_not(
     source, output = write_folder(tmp_path / "source"), tmp_path / "out"
     prepare(source, output)
     (output / "train.de").write_text("older\n")
-    write = prepare_iwslt14.write_text
+    write = prepare_iwslt14.write_whole
 
     def write_until_killed(path: Path, text: str) -> None:
         if path.name == "test.en":
@@ -86,7 +86,7 @@ def test_a_second_run_replaces_the_first_and_one_cut_off_does_not(
         write(path, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_iwslt14, "write_text", write_until_killed)
+        patch.setattr(prepare_iwslt14, "write_whole", write_until_killed)
         with pytest.raises(KeyboardInterrupt):
             prepare(source, output)
         with pytest.raises(KeyboardInterrupt):

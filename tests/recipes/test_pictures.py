@@ -8,6 +8,8 @@ import pytest
 from matplotlib.axes import Axes
 
 from common import pictures
+from images.card import IMAGE_CLASSIFICATION
+from machine_translation.card import TRANSLATION
 
 
 def history(momo: bool, lower_bound: float = 0.5) -> list[dict[str, Any]]:
@@ -38,22 +40,22 @@ def width_and_height(path: Path) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("momo", [True, False])
 def test_a_run_is_drawn_at_readme_width(tmp_path: Path, momo: bool) -> None:
-    drawn = pictures.draw_run(history(momo), tmp_path, "a title")
+    drawn = pictures.draw_run(history(momo), tmp_path, TRANSLATION, "a title")
     assert sorted(drawn) == ["bleu.png", "loss.png", "step_size.png"]
-    assert set(drawn) < set(pictures.PICTURE_NAMES)
+    assert set(drawn) == set(TRANSLATION.picture_names)
     assert {path.name for path in tmp_path.iterdir()} == set(drawn)
     assert all(width_and_height(tmp_path / name)[0] == 960 for name in drawn)
 
 
-def test_no_bleu_no_picture_of_it(tmp_path: Path) -> None:
+def test_without_bleu_there_is_no_picture_of_it(tmp_path: Path) -> None:
     entries = [entry for entry in history(True) if "eval_bleu" not in entry]
-    assert "bleu.png" not in pictures.draw_run(entries, tmp_path)
+    assert "bleu.png" not in pictures.draw_run(entries, tmp_path, TRANSLATION)
 
 
 def test_each_task_has_its_own_score_and_unit(tmp_path: Path) -> None:
     entries = [*history(True), {"step": 50, "eval_loss": 0.1, "eval_accuracy": 0.9751}]
-    task = pictures.IMAGE_CLASSIFICATION
-    assert sorted(pictures.draw_run(entries, tmp_path, task=task)) == ["accuracy.png", "loss.png", "step_size.png"]
+    task = IMAGE_CLASSIFICATION
+    assert sorted(pictures.draw_run(entries, tmp_path, task)) == ["accuracy.png", "loss.png", "step_size.png"]
     (axes,) = pictures._draw_score(entries, "", task).axes
     assert lines(axes)["validation, while training"] == [0.9751]
     assert [text.get_text() for text in axes.texts] == ["0.975"]
@@ -61,9 +63,14 @@ def test_each_task_has_its_own_score_and_unit(tmp_path: Path) -> None:
     assert axes.get_ylabel() == "loss (nats per image)"
 
 
-def test_step_size_stands_with_its_cap_on_a_log_axis() -> None:
-    size, capped, bound = pictures.draw_step_size(history(True), "").axes
+@pytest.mark.parametrize(
+    ("bias_corrected", "name"),
+    [(True, "cap (learning rate)"), (False, "cap (learning rate, before bias correction)")],
+)
+def test_step_size_stands_with_its_cap_on_a_log_axis(bias_corrected: bool, name: str) -> None:
+    size, capped, bound = pictures.draw_step_size(history(True), "", bias_corrected=bias_corrected).axes
     assert size.get_yscale() == "log"
+    assert next(iter(lines(size))) == name
     cap, applied = lines(size).values()
     assert cap == [1e-3 * step for step in (0, 10, 20, 30, 40)]
     assert applied == [5e-4 * step for step in (10, 20, 30, 40, 50)]
@@ -72,7 +79,7 @@ def test_step_size_stands_with_its_cap_on_a_log_axis() -> None:
     assert all(axes.get_ylabel() for axes in (size, capped, bound))
 
 
-def test_a_bound_that_switches_momo_off_does_not_flatten_the_loss() -> None:
+def test_a_bound_far_below_the_loss_does_not_flatten_the_loss() -> None:
     *_, bound = pictures.draw_step_size(history(True, lower_bound=-1e12), "").axes
     assert bound.get_ylim()[0] > -10
     assert "lower bound: -1e+12, far below" in lines(bound)
@@ -83,7 +90,7 @@ def test_other_optimizers_show_their_learning_rate() -> None:
     assert list(lines(axes)) == ["learning rate"]
 
 
-def test_comparison_has_one_line_a_run(tmp_path: Path) -> None:
+def test_comparison_has_one_line_per_run(tmp_path: Path) -> None:
     path = tmp_path / "comparison.png"
     pictures.draw_comparison({"one": history(True), "two": history(False)}, path)
     assert width_and_height(path)[0] == 960

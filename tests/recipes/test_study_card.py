@@ -1,4 +1,4 @@
-"""The card of a study says what its runs came to, beside what was published."""
+"""The card of a study shows the scores of its runs beside the published ones."""
 
 import json
 import math
@@ -33,7 +33,7 @@ sgd,10,0.1,0
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """The folder of a sweep, as `hf-momo sweep` and the recipe leave it."""
+    """The folder of a sweep, as ``hf-momo sweep`` and the recipe write it."""
     folder = tmp_path / "sweep"
     rates: dict[str, list[float]] = {}
     for (optimizer, rate), scores in SCORES.items():
@@ -122,7 +122,7 @@ def test_a_card_is_made_anew_from_its_record(sweep: Path, monkeypatch: pytest.Mo
     text = (card / "README.md").read_text()
     assert "# Another" in text and "- A toy.\n" in text
     (card / "README.md").write_text("Somebody's own.")
-    with pytest.raises(UsageError, match="is no generated card; move it away"):
+    with pytest.raises(UsageError, match="was not generated; move it away"):
         make_study_card.main()
 
 
@@ -150,11 +150,11 @@ def test_what_is_no_finished_study(sweep: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UsageError, match="seed_1 has no eval_accuracy: exit status 1"):
         make_card(sweep, monkeypatch)
     (run / "run.json").unlink()
-    with pytest.raises(UsageError, match="seed_1 has not ended yet; let the sweep go on"):
+    with pytest.raises(UsageError, match="seed_1 has not ended yet; repeat the command of the sweep"):
         make_card(sweep, monkeypatch)
     (sweep.parent / "paper.csv").write_text("optimizer,rate\nmomo,1\n")
     write(run / "run.json", ended(0.9))
-    with pytest.raises(UsageError, match="is no table with the columns optimizer, learning_rate, mean, deviation"):
+    with pytest.raises(UsageError, match="is not a table with the columns optimizer, learning_rate, mean, deviation"):
         make_card(sweep, monkeypatch)
     with pytest.raises(UsageError, match="holds no sweep"):
         make_card(sweep.parent, monkeypatch)

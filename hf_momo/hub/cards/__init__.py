@@ -1,7 +1,7 @@
-"""Model cards for the Hub, from the record of a run.
+"""Model cards for the Hub, made from the record of a run.
 
-`render_model_card` makes the text of any record, `write_model_card` puts both into a folder, `card_from_folder` makes
-the card of a run that has ended. Of the same record the card is the same text, so it can be made anew at any time.
+``render_model_card`` renders a record, ``write_model_card`` writes record and card into a folder, ``card_from_folder``
+renders the record in the folder of a finished run. The same record always gives the same text.
 """
 
 from hf_momo.hub.cards.card import (
@@ -15,13 +15,11 @@ from hf_momo.hub.cards.card import (
 )
 from hf_momo.hub.cards.folder import card_from_folder
 from hf_momo.hub.cards.results import summarize
-from hf_momo.hub.cards.tasks import TOKENIZED_BLEU
 
 __all__ = [
     "CARD_FILE",
     "MARKER",
     "RECORD_FILE",
-    "TOKENIZED_BLEU",
     "card_from_folder",
     "is_generated",
     "render_model_card",

@@ -1,4 +1,4 @@
-"""The picture of what the step size did, from the log of a run. Needs matplotlib."""
+"""The picture of the step size over a run. Needs matplotlib."""
 
 from collections.abc import Sequence
 
@@ -20,15 +20,19 @@ from hf_momo.utils.pictures import (
 )
 
 
-def draw_step_size(history: LogHistory, title: str = "", loss_unit: str = "") -> Figure:
-    """Draw step size and cap, the share of capped steps, and the loss above its lower bound.
+def draw_step_size(
+    history: LogHistory, title: str = "", loss_unit: str = "", *, bias_corrected: bool = True
+) -> Figure:
+    """Draw the step size with its cap, the share of capped steps, and the loss with its lower bound.
 
-    Of another optimizer, which takes the learning rate as it is, draw that alone.
+    For an optimizer without an adaptive step size, draw the learning rate.
 
     Args:
-        history: Log entries, as `log_history` of the Trainer has them.
-        title: Stands above the picture.
-        loss_unit: Of the loss, e.g. `nats per token`; empty where it is not known.
+        history: Log entries, as in ``log_history`` of the Trainer.
+        title: Title of the picture.
+        loss_unit: Unit of the loss, e.g. ``nats per token``; empty if unknown.
+        bias_corrected: Whether the logged step size is comparable with the learning rate from the first step on, as
+            in every record with ``step_size_is_bias_corrected``.
     """
     if not series(history, "step_size")[0]:
         figure, axes = new_figure()
@@ -40,9 +44,8 @@ def draw_step_size(history: LogHistory, title: str = "", loss_unit: str = "") ->
         return figure
     figure = Figure(figsize=(WIDTH, 7.5))
     size_axes, capped_axes, bound_axes = figure.subplots(3, 1, sharex=True, height_ratios=(2.2, 1, 1.6))
-    # MoMo's bias correction divides step size and cap alike by 1 - beta^k, which matters for some 40 steps.
-    cap = "cap (learning rate, before bias correction)"
-    # Broad and light, so that it still shows where the step size runs along it.
+    cap = "cap (learning rate)" if bias_corrected else "cap (learning rate, before bias correction)"
+    # Broad and light, so that it stays visible under the step size.
     size_axes.plot(*series(history, "learning_rate"), color=ORANGE, linewidth=6, alpha=0.5, label=cap)
     size_axes.plot(*series(history, "step_size"), color=BLUE, label="step size applied")
     label(size_axes, "", "step size", from_zero=True)
@@ -61,7 +64,7 @@ def _draw_bound(axes: Axes, history: LogHistory, loss_unit: str) -> None:
     losses = series(history, "loss")[1]
     steps, bounds = series(history, "lower_bound")
     axes.plot(*series(history, "loss"), color=BLUE, label="training loss")
-    # A bound such as -1e12, which switches MoMo off, would press the loss into a flat line.
+    # A bound such as -1e12, which keeps every step at the cap, would flatten the line of the loss.
     if bounds and losses and min(bounds) > -3 * max(map(abs, losses)):
         axes.plot(steps, bounds, color=VERMILION, linestyle="-.", label="lower bound")
     elif bounds:
@@ -71,11 +74,11 @@ def _draw_bound(axes: Axes, history: LogHistory, loss_unit: str) -> None:
 
 
 def _log_scale(axes: Axes, values: Sequence[float]) -> None:
-    # A warm-up starts at 0, which has no place on a log axis; with nothing above 0 there is nothing to scale.
+    # A warm-up starts at 0, which a log axis cannot show.
     positive = [value for value in values if value > 0]
     if not positive:
         return
     axes.set_yscale("log", nonpositive="mask")
     if max(positive) < 30 * min(positive):
-        # Within a decade or so powers of ten alone would leave the axis without a number.
+        # Within a decade the default ticks, at powers of ten, can leave the axis without a number.
         number_ticks(axes.yaxis, (1, 2, 3, 5))

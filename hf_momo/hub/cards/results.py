@@ -1,22 +1,19 @@
-"""The table of scores: the model of the card in its first row, other runs below it."""
+"""The table of scores: the model of the card in its first row, runs that it is compared with below."""
 
 from typing import Any
 
-from hf_momo.hub.cards.task import Record, Score, momo_curve, scored_split
-from hf_momo.hub.cards.tasks import task_of
+from hf_momo.hub.cards.task import Record, Score, TaskTexts, momo_curve, scored_split
 from hf_momo.hub.cards.training import capped_by_quarter, capped_share
 from hf_momo.hub.cards.words import cell, number, table
 
 _SETTINGS = ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "max_grad_norm")
 _RUN = ("command", "model", "optimizer", "steps", "epochs", "seed", "versions", "hardware", "metrics")
+# Options of optimizers for the weights of their averages.
+_BETAS = ("betas", "beta", "momentum")
 
 
 def summarize(record: Record) -> dict[str, Any]:
-    """What the card of another run says about this one in its table.
-
-    Args:
-        record: Of a run of the same task.
-    """
+    """Return the part of a record that the card of another run of the same task needs for its table."""
     training = record["settings"]["training"]
     curve = momo_curve(record)
     return {
@@ -27,29 +24,28 @@ def summarize(record: Record) -> dict[str, Any]:
     }
 
 
-def results(record: Record) -> str:
-    """The table, with what was scored and how below it."""
+def results(record: Record, texts: TaskTexts) -> str:
+    """Return the table, with what was scored and how below it."""
     split, metrics = scored_split(record["metrics"])
     if not metrics:
         return "The model was not evaluated."
-    task = task_of(record)
-    scores = [score for score in task.scores if score.key in metrics]
+    scores = [score for score in texts.scores if score.key in metrics]
     comparisons = record.get("comparisons") or []
     rows = [_row(row, scores, split) for row in (summarize(record), *comparisons)]
     header = ["optimizer", "betas", "clipped at", "model", "schedule", "cap or learning rate", "steps", "seed"]
     header += ["capped steps (by quarter of the run)", *(f"{split} {score.name}" for score in scores)]
     first = "The first row is this model." if comparisons else ""
-    scored = task.evaluated_on(record, split)
-    below = [first, f"Scored on {scored}." if scored else "", *_signatures(scores, metrics)]
+    scored = texts.evaluated_on.get(split)
+    below = [first, f"Scored on {scored}." if scored else "", _signatures(scores, metrics), texts.scores_note]
     return f"{table(header, rows)}\n\n{' '.join(each for each in below if each)}"
 
 
 def _row(row: Record, scores: list[Score], split: str) -> list[str]:
     metrics = row["metrics"].get(split) or {}
-    optimizer = row["optimizer"]
+    betas = [str(row["optimizer"][name]) for name in _BETAS if row["optimizer"].get(name) is not None]
     return [
         f"`{row['optim']}`" + (f" with `{row['optim_args']}`" if row["optim_args"] else ""),
-        _exact(optimizer.get("betas", optimizer.get("beta", optimizer.get("momentum")))),
+        betas[0] if betas else "",
         cell(row["max_grad_norm"]) if row["max_grad_norm"] else "",
         str(row["model"]["type"]),
         str(row["lr_scheduler_type"] or ""),
@@ -61,24 +57,15 @@ def _row(row: Record, scores: list[Score], split: str) -> list[str]:
     ]
 
 
-def _exact(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
 def _capped(row: Record) -> str:
     if row["capped"] is None:
         return ""
-    # Rows of cards made before quarters were counted have none.
+    # Older records do not hold the shares by quarter.
     quarters = ", ".join(format(share, ".0%") for share in row.get("capped_by_quarter") or [])
     return format(row["capped"], ".1%") + (f" ({quarters})" if quarters else "")
 
 
-def _signatures(scores: list[Score], metrics: Record) -> list[str]:
-    signed = [(each.name, metrics[each.signature]) for each in scores if each.signature and each.signature in metrics]
-    sentences = ["; ".join(f"{name} `{signature}`" for name, signature in signed) + "."] if signed else []
-    if len(signed) > 2:
-        sentences.append(
-            f"BLEU and chrF are of the detokenized text. {signed[-1][0]} is another score, of the Moses tokens in "
-            "lower case, as the literature reports it for such data."
-        )
-    return sentences
+def _signatures(scores: list[Score], metrics: Record) -> str:
+    signatures = {each.name: metrics.get(each.signature) for each in scores if each.signature}
+    signed = [f"{name} `{signature}`" for name, signature in signatures.items() if signature]
+    return f"{'; '.join(signed)}." if signed else ""

@@ -1,7 +1,7 @@
-"""What a card says that depends on the task of the model."""
+"""The parts of a card that depend on the task, and look-ups in a record."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 Record = Mapping[str, Any]
@@ -9,14 +9,14 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Score:
-    """A number by which models of a task are told apart.
+    """A number by which models of a task are compared.
 
     Attributes:
-        key: Where it stands among the metrics of a split.
-        name: As the table calls it.
-        metric: As the Hub calls it; None for one that stands in the table alone.
-        digits: After the point.
-        signature: Key of the text that says how it was computed.
+        key: Key among the metrics of a split.
+        name: Name in the table.
+        metric: Name of the metric on the Hub; ``None`` for a score that only the table shows.
+        digits: Number of digits after the point.
+        signature: Key of the text that says how the score was computed.
     """
 
     key: str
@@ -27,60 +27,78 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Task:
-    """A kind of run.
+class TaskTexts:
+    """The parts of a card that depend on the task.
+
+    A script puts them into its record as ``record["card"] = dataclasses.asdict(texts)``. The card can then be made
+    wherever the record is, without the code of the script.
 
     Attributes:
-        pipeline_tag: The task as the Hub calls it.
-        scores: In the order of the table.
-        what: The model and what it does, from its record: `A llama model ... of text`.
-        trained_on: The data it was trained on, with their number; empty where nothing is known.
-        evaluated_on: What a split was scored on; empty where nothing is known.
-        usage: How to use it, in Markdown.
-        limits: What the scores do not say, a sentence each.
+        description: The model and what it does, e.g. ``An m2m_100 encoder-decoder that translates de to en``.
+        usage: How to use the model, in Markdown. ``{repository}`` stands for the name of the repository.
+        pipeline_tag: Name of the task on the Hub.
+        scores: Scores in the order of the table; those without a value are left out.
+        scores_note: Sentence below the table of scores.
+        origin: Where the weights come from, e.g. ``trained from scratch``; a base model on the Hub is named instead.
+        trained_on: The training data and their size; empty if unknown.
+        evaluated_on: The evaluation data and their size, by split.
+        dataset_name: Name of the evaluation data in the metadata.
+        dataset_type: One word for them if the Hub does not have them; left out, it is made of the name.
+        languages: Language codes of the data.
+        limits: Sentences about what the scores do not say.
     """
 
-    pipeline_tag: str | None
-    scores: tuple[Score, ...]
-    what: Callable[[Record], str]
-    trained_on: Callable[[Record], str]
-    evaluated_on: Callable[[Record, str], str]
-    usage: Callable[[Record], str]
-    limits: Callable[[Record], list[str]]
+    description: str
+    usage: str
+    pipeline_tag: str | None = None
+    scores: Sequence[Score] = ()
+    scores_note: str = ""
+    origin: str = "trained"
+    trained_on: str = ""
+    evaluated_on: Mapping[str, str] = field(default_factory=dict)
+    dataset_name: str = ""
+    dataset_type: str = ""
+    languages: Sequence[str] = ()
+    limits: Sequence[str] = ()
 
 
 def optim(record: Record) -> str:
-    """The optimizer as `--optim` takes it."""
+    """Return the name of the optimizer, as in ``--optim``."""
     return str(record["settings"]["training"]["optim"])
 
 
 def model_name(record: Record) -> str:
-    """What the model is called, without its owner."""
+    """Return the name of the model, without its owner."""
     return str(record.get("name") or f"{record.get('task') or record['model']['type']}-{optim(record)}")
 
 
 def repository(record: Record) -> str:
-    """What code that loads the model calls it."""
+    """Return the name by which code loads the model."""
     return str(record.get("repo_id") or model_name(record))
 
 
 def scored_split(metrics: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The split whose scores count: test where there is one. No scores, no name."""
+    """Return the split whose scores count and these scores: test, else validation, else the first; ``""`` if none."""
     split = next((name for name in ("test", "validation") if metrics.get(name)), next(iter(metrics), ""))
     return split, metrics.get(split) or {}
 
 
 def momo_curve(record: Record) -> list[Mapping[str, Any]]:
-    """The log entries that say what the step size did; none of another optimizer."""
+    """Return the log entries that hold a step size; none for an optimizer without an adaptive one."""
     return [entry for entry in record["curve"] if "step_size" in entry]
 
 
-def base_of(record: Record) -> str:
-    """What the training began from, as a sentence goes on; empty where it is not known."""
-    base = record.get("base_model")
-    if base:
-        return f"fine-tuned from [{base}](https://huggingface.co/{base})"
-    settings = record["settings"].get("model")
-    if settings is None:
-        return "fine-tuned from a checkpoint that is not on the Hub" if record.get("fine_tuned") else ""
-    return f"fine-tuned from {settings['model_name_or_path']}" if settings["model_name_or_path"] else "from scratch"
+def article_and_type(record: Record) -> str:
+    """Return the type of the model after its article: ``An m2m_100``."""
+    kind = str(record["model"]["type"]).rpartition("/")[2]
+    # Letters that are spelled out (m2m_100, mlp) may begin with a vowel too.
+    vowel = kind[:1].lower() in "aeio" or (kind[:1].lower() in "mflnrsx" and not kind[1:2].isalpha())
+    return f"{'An' if vowel else 'A'} {kind}"
+
+
+def size(record: Record) -> str:
+    """Return the number of parameters: ``1,234 parameters (12 of them trained)``."""
+    model = record["model"]
+    trained = model.get("trained_parameters", model["parameters"])
+    some = f" ({trained:,} of them trained)" if trained != model["parameters"] else ""
+    return f"{model['parameters']:,} parameters{some}"
