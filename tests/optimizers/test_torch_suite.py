@@ -203,6 +203,8 @@ class TestGroups:
         early = copy.deepcopy(problems[0].optimizer.state_dict())
         for problem in problems:
             problem.optimizer.add_param_group({"params": problem.params[1], "lr": 0.02})
+        first, late = problems[0].optimizer.param_groups
+        assert float(late["loss_avg"]) == float(first["loss_avg"]) > 0.0
         before = problems[0].params[1].detach().clone()
         problems[0].run(3)
         assert problems[0].optimizer.last_step.num_steps == 6
