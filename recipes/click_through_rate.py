@@ -1,26 +1,26 @@
-r"""Train DLRM with MoMo on the log of Criteo, and score it with log loss and AUC: a bare loop of accelerate.
+r"""Train DLRM with MoMo on the Criteo log in a plain accelerate loop; measure log loss and AUC.
 
-On the training log of the Kaggle challenge (train.txt of dac.tar.gz), cut into days or otherwise into three files:
+On the training log of the Kaggle challenge (train.txt of dac.tar.gz), divided into three files:
 
     python recipes/click_through_rate.py --config recipes/configs/criteo_dlrm.yaml --train_files data/train.tsv.gz \
         --validation_files data/dev.tsv --test_files data/test.tsv --output_dir runs/criteo
 
-On several GPUs, or several processes on a CPU; each takes batches of --per_device_train_batch_size:
+On several GPUs, or on several CPU processes, each with batches of ``--per_device_train_batch_size``:
 
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/click_through_rate.py \
         --config recipes/configs/criteo_dlrm.yaml --per_device_train_batch_size 64 --output_dir runs/criteo ...
 
-The log is read as a stream, with a shuffling buffer, so it may be larger than the memory; `take_step` below is what a
-loop of accelerate looks like with `hf_momo.create_optimizer`. Every setting of the YAML file can be given on the
-command line, where it wins. `--optim` takes momo_adam, momo, adamw_torch, sgd and adagrad; for the first two
-`--learning_rate` is the cap of the step size.
+The log is read as a stream with a shuffle buffer, so it may be larger than the memory. ``take_step`` below shows an
+accelerate loop with ``hf_momo.create_optimizer``. Every setting of the YAML file can also be given on the command
+line, where it wins. ``--optim`` takes momo_adam, momo, adamw_torch, sgd and adagrad; for the first two
+``--learning_rate`` is the cap on the step size.
 
-A run that was killed goes on from its last complete checkpoint (`--save_steps`) when the same command is given again,
-as if it had never stopped. A run leaves in `--output_dir`: the model, loaded by
-`AutoModel.from_pretrained(folder, trust_remote_code=True)`; all_results.json with `eval_loss`, `eval_auc`,
-`predict_loss` and `predict_auc`; loss.png, step_size.png and auc.png; trainer_state.json; record.json, all of it in
-numbers; and README.md, the model card made of it. `hf-momo push` brings the folder to the Hub. Under `hf-momo
-sweep` the script takes `--plain`.
+A killed run resumes from its last complete checkpoint (``--save_steps``) when the same command is given again; the
+result equals that of an unbroken run. A run writes to ``--output_dir``: the model, loaded by
+``AutoModel.from_pretrained(folder, trust_remote_code=True)``; all_results.json with ``eval_loss``, ``eval_auc``,
+``predict_loss`` and ``predict_auc``; loss.png, step_size.png and auc.png; trainer_state.json; record.json with all
+results; and README.md, the model card made from it. ``hf-momo push`` pushes the folder to the Hub. ``hf-momo sweep``
+needs ``--plain`` for this script.
 """
 
 import json
@@ -52,7 +52,7 @@ from hf_momo.hub.record import portable, run_record
 from hf_momo.utils.errors import run_command
 from hf_momo.utils.files import write_whole
 
-# Split to the prefix of its numbers in all_results.json.
+# The prefix of each split in all_results.json.
 _PREFIXES = {"validation": "eval", "test": "predict"}
 
 
@@ -66,12 +66,12 @@ class Settings:
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """The folder of the results."""
         return Path(self.loop.output_dir)
 
 
 def main() -> None:
-    """Read the settings, check the input, train, evaluate, record."""
+    """Read the settings, check the input, train, evaluate and write the record."""
     use_cpu_without_gpu()
     types = (ModelArguments, DataArguments, LoopArguments)
     settings = Settings(*parse_settings(types, "Train DLRM on the Criteo log; score it with log loss and AUC."))
@@ -80,7 +80,7 @@ def main() -> None:
         cpu=args.use_cpu,
         mixed_precision="bf16" if args.bf16 else None,
         gradient_accumulation_steps=args.gradient_accumulation_steps,
-        # A step's rows are shared out among the processes, so the schedule moves once a step.
+        # LogSteps divides a step among the processes, so the schedule moves once a step.
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
     check_processes(accelerator.num_processes)
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def train(settings: Settings, accelerator: Accelerator, model: Any) -> LoopKeeper:
-    """Train, from the beginning or from a checkpoint."""
+    """Train, from the start or from a checkpoint, and return the keeper of the loop."""
     args = settings.loop
     optimizer: Any = make_optimizer(args, model, accelerator)
     model, optimizer, schedule = accelerator.prepare(model, optimizer, make_schedule(args, optimizer))
@@ -123,20 +123,20 @@ def train(settings: Settings, accelerator: Accelerator, model: Any) -> LoopKeepe
 def take_step(
     step: Step, model: Any, optimizer: Any, schedule: Any, accelerator: Accelerator, max_grad_norm: float
 ) -> torch.Tensor:
-    """Take one step of the optimizer: the mean over all its rows, whatever batches and processes they lie in.
+    """Take one optimizer step on the mean loss over all rows of all batches and processes.
 
     Returns:
-        This process's part of the step's mean loss, 0-dimensional.
+        This process's part of the mean loss, 0-dimensional.
     """
-    # The model divides by the rows of the whole step. `backward` divides by the batches of a process once more, and
-    # gradients are averaged over the processes: both are to add up here.
+    # The model divides the loss by the rows of the whole step. ``backward`` divides it by the batches of a process,
+    # and gradients are averaged over processes: multiplying by both numbers leaves the sum.
     parts = accelerator.gradient_accumulation_steps * accelerator.num_processes
     total = torch.zeros((), device=accelerator.device)
     for batch in step.micro_batches:
         with accelerator.accumulate(model):
             inputs = send_to_device(batch, accelerator.device)
             loss = model(**inputs, num_items_in_batch=step.num_items).loss
-            # MoMo is told this loss; the step takes no argument.
+            # hf_momo hands this loss to MoMo, so step takes no argument.
             accelerator.backward(loss * parts)
             if max_grad_norm > 0 and accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
@@ -148,12 +148,12 @@ def take_step(
 
 
 def resume(settings: Settings, accelerator: Accelerator) -> LoopState:
-    """Load the checkpoint to go on from, if there is one."""
+    """Load the checkpoint to resume from, if there is one, and return the position of the loop."""
     args = settings.loop
     decisive = decisive_settings(settings.model, settings.data, args, accelerator.num_processes)
     finished = (settings.folder / RECORD_NAME).exists()
-    asked = "false" if finished and args.resume_from_checkpoint is None else args.resume_from_checkpoint
-    checkpoint = agree(lambda: checkpoints.find(settings.folder, asked))
+    requested = "false" if finished and args.resume_from_checkpoint is None else args.resume_from_checkpoint
+    checkpoint = agree(lambda: checkpoints.find(settings.folder, requested))
     checkpoint = on_main_process(lambda: checkpoint)
     if checkpoint is None:
         if accelerator.is_main_process:
@@ -161,15 +161,15 @@ def resume(settings: Settings, accelerator: Accelerator) -> LoopState:
         return LoopState(settings=decisive)
     state = agree(lambda: checkpoints.read(checkpoint, decisive))
     accelerator.load_state(str(checkpoint))
-    accelerator.print(f"going on from {checkpoint.name}, after {state.rows} rows")
+    accelerator.print(f"resuming from {checkpoint.name}, after {state.rows} rows")
     return state
 
 
 def save_model(settings: Settings, keeper: LoopKeeper) -> None:
-    """Save the model and what training said, before anything else can fail."""
+    """Save the model and the history of training before anything else can fail."""
     if not keeper.accelerator.is_main_process:
         return
-    # The results of an overwritten run stay until here.
+    # The results of an overwritten run are deleted only now.
     for name in ("all_results.json", RECORD_NAME):
         (settings.folder / name).unlink(missing_ok=True)
     keeper.accelerator.unwrap_model(keeper.model).save_pretrained(settings.folder)
@@ -180,19 +180,19 @@ def save_model(settings: Settings, keeper: LoopKeeper) -> None:
 
 
 def wanted_splits(settings: Settings) -> list[str]:
-    """The splits that are scored after training."""
+    """Return the splits that are evaluated after training."""
     wanted = {"validation": settings.loop.do_eval, "test": settings.loop.do_predict}
     return [split for split, needed in wanted.items() if needed]
 
 
 def evaluate_split(settings: Settings, keeper: LoopKeeper, split: str) -> Scores:
-    """Score a split with the trained model."""
+    """Print and return the scores of a split."""
     files = {"validation": settings.data.validation_files, "test": settings.data.test_files}[split]
     scores = evaluate(keeper.model, keeper.evaluation_steps(files), keeper.accelerator)
     auc = "undefined" if scores.auc is None else f"{scores.auc:.4f}"
     keeper.accelerator.print(
         f"{split}: log loss {scores.loss:.4f}, AUC {auc}, {scores.rows} rows "
-        f"(log loss of the click rate {scores.click_rate:.3f} alone: {scores.constant_loss:.4f})"
+        f"(log loss of predicting the click rate {scores.click_rate:.3f}: {scores.constant_loss:.4f})"
     )
     return scores
 

@@ -1,32 +1,33 @@
 r"""Train an image classifier with MoMo: the paper's experiments, or your own images.
 
-The paper's perceptron on MNIST (the four idx files in a folder):
+The paper's perceptron on MNIST (a folder with the four idx files):
 
     python recipes/image_classification.py --config recipes/configs/mnist_mlp.yaml --data_dir data/mnist \
         --output_dir runs/mnist
 
-Your own images, in folders train/CLASS/*.png and test/CLASS/*.png, or a data set of the Hub:
+Your own images in folders train/CLASS/*.png and test/CLASS/*.png, or a data set of the Hub:
 
     python recipes/image_classification.py --config recipes/configs/cifar10_resnet20.yaml --data_dir data/mine \
         --image_size 32 --output_dir runs/mine
     python recipes/image_classification.py --config recipes/configs/cifar10_resnet20.yaml --dataset_name cifar10 \
         --output_dir runs/cifar10
 
-On several GPUs, or several processes on a CPU; each takes batches of --per_device_train_batch_size:
+The folder at the top decides the split (train; test, or else validation, valid, val or dev), the folder in it the
+class. On several GPUs, or in several processes on a CPU, each of which takes --per_device_train_batch_size images:
 
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/image_classification.py \
         --config recipes/configs/cifar10_resnet20.yaml --per_device_train_batch_size 64 --output_dir runs/two
 
-Every setting of the YAML file can be given on the command line, where it wins; beside those of `TrainingArguments`
-they are listed by `--help`. `--optim` takes `momo`, `momo_adam` and every optimizer of the Trainer; for the first two
-`--learning_rate` is the cap of the step size. `sgd` has `--sgd_momentum` and `--sgd_dampening`. Images are held in
-memory as bytes and cut into batches, augmented and normalised as tensors, so no workers are needed.
+Every setting of the YAML file can be given on the command line, which takes precedence; ``--help`` lists the settings.
+``--optim`` takes ``momo``, ``momo_adam`` and every optimizer of the Trainer. For MoMo, ``--learning_rate`` is the
+upper limit of the step size. ``sgd`` has ``--sgd_momentum`` and ``--sgd_dampening``. Images are held in memory as
+bytes; batches are indexed, augmented and normalised as tensors, so no data loader workers are needed.
 
-A run leaves in `--output_dir`: the model with its image processor, loaded by
-`AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)`, and for colour images by
-`pipeline("image-classification", model=folder, trust_remote_code=True)`; all_results.json with
-`eval_accuracy` (share of the test images classified right, after the last epoch) and `eval_loss`; pictures;
-record.json, all of it in numbers; and README.md, the model card made of it. `--push_to_hub` pushes the folder.
+A run writes to ``--output_dir``: the model with its image processor, which
+``AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)`` loads, and for colour images
+``pipeline("image-classification", model=folder, trust_remote_code=True)``; all_results.json with ``eval_accuracy``
+(the share of test images that are classified correctly, after the last epoch) and ``eval_loss``; pictures;
+record.json, which holds all results; and README.md, the model card. ``--push_to_hub`` pushes the folder.
 """
 
 import sys
@@ -40,7 +41,7 @@ from common.config import parse_settings
 from common.pictures import draw_run
 from common.processes import agree, check_processes, leave_processes, use_cpu_without_gpu
 from common.publishing import push_results, write_results
-from common.records import RECORD_NAME
+from common.runs import check_output_dir, checkpoint_to_resume
 from hf_momo.hub.record import training_record
 from hf_momo.utils.errors import UsageError, run_command
 from images.arguments import DataArguments, ImageTrainingArguments, ModelArguments
@@ -54,7 +55,7 @@ from images.trainer import EpochCallback, ImageTrainer, accuracy, predicted_clas
 
 @dataclass
 class Settings:
-    """All settings of a run, in the order in which they are parsed."""
+    """All settings of a run, in the order in which ``parse_settings`` returns them."""
 
     model: ModelArguments
     data: DataArguments
@@ -62,15 +63,15 @@ class Settings:
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """The output folder."""
         return Path(str(self.training.output_dir))
 
 
 def main() -> None:
-    """Read the settings, check the input, train, evaluate, record."""
+    """Read the settings, check the input, train, evaluate and write the record."""
     types = (ModelArguments, DataArguments, ImageTrainingArguments)
     use_cpu_without_gpu()
-    settings = Settings(*parse_settings(types, "Train an image classifier and measure its accuracy."))
+    settings = Settings(*parse_settings(types, __doc__))
     check_processes(settings.training.world_size)
     agree(lambda: check_settings(settings))
     corpus = agree(lambda: load_corpus(settings.data, needed_splits(settings)))
@@ -94,7 +95,7 @@ def main() -> None:
 
 
 def needed_splits(settings: Settings) -> list[str]:
-    """The splits that the run will use."""
+    """Return the splits that the run uses."""
     training = settings.training
     during = training.do_train and training.eval_strategy != "no"
     wanted = {"train": training.do_train, "test": training.do_eval or during}
@@ -102,14 +103,12 @@ def needed_splits(settings: Settings) -> list[str]:
 
 
 def check_settings(settings: Settings) -> None:
-    """Refuse what would fail only later, and training over a finished run."""
-    training, folder = settings.training, settings.folder
+    """Check what would otherwise fail late, and set what the recipe needs."""
+    training = settings.training
     if not (training.do_train or training.do_eval):
         raise UsageError("nothing to do: give --do_train or --do_eval, or a --config that does")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output_dir {folder} is a file; give a folder")
-    if training.do_train and (folder / RECORD_NAME).exists() and not settings.data.overwrite:
-        raise UsageError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
+    check_output_dir(training, settings.data.overwrite)
+    training.resume_from_checkpoint = checkpoint_to_resume(training)
     for name, value in (("sgd_momentum", training.sgd_momentum), ("sgd_dampening", training.sgd_dampening)):
         if not 0 <= value <= 1:
             raise UsageError(f"--{name} {value:g} must be from 0 to 1")
@@ -117,16 +116,16 @@ def check_settings(settings: Settings) -> None:
         raise UsageError(f"--crop_padding {settings.data.crop_padding} must be 0 (no crops) or more")
     if (settings.data.image_mean is None) != (settings.data.image_std is None):
         raise UsageError("--image_mean and --image_std go together; give both, or neither")
-    # Batches are ready-made: nothing in them is for the Trainer to drop.
+    # The data set returns whole batches, which have no columns to remove.
     training.remove_unused_columns = False
-    # Pinned memory is for copies to a GPU; without one torch only warns about it.
+    # Pinned memory speeds up copies to a GPU; without a GPU torch warns.
     training.dataloader_pin_memory = training.dataloader_pin_memory and training.device.type == "cuda"
     if training.ddp_find_unused_parameters is None:
         training.ddp_find_unused_parameters = False
 
 
 def prepare_model(settings: Settings, corpus: ImageCorpus) -> PreTrainedModel:
-    """A pretrained model, or a new one for these images."""
+    """Return the pretrained model, or a new one for these images."""
     height, width, channels = next(iter(corpus.splits.values())).images.shape[1:]
     if settings.model.model_name_or_path is not None:
         return load_pretrained(settings.model, (height, width, channels), corpus.classes)
@@ -138,7 +137,7 @@ def prepare_model(settings: Settings, corpus: ImageCorpus) -> PreTrainedModel:
 def prepare_trainer(
     settings: Settings, corpus: ImageCorpus, model: PreTrainedModel, normalization: Normalization
 ) -> ImageTrainer:
-    """The Trainer with its data sets."""
+    """Return the Trainer with its data sets and callbacks."""
     data, training = settings.data, settings.training
     callbacks: list[TrainerCallback] = []
     augmentation = None
@@ -162,7 +161,7 @@ def prepare_trainer(
 
 
 def choose_normalization(settings: Settings, corpus: ImageCorpus) -> Normalization:
-    """What the settings say, or else that of the checkpoint, or else what the training images have."""
+    """Return the normalization of the settings, or else of the checkpoint, or else of the training images."""
     data = settings.data
     channels = next(iter(corpus.splits.values())).images.shape[3]
     if data.image_mean is not None and data.image_std is not None:
@@ -177,12 +176,12 @@ def choose_normalization(settings: Settings, corpus: ImageCorpus) -> Normalizati
     if saved is not None and len(saved.mean) == channels:
         return saved
     if "train" not in corpus.splits:
-        raise UsageError(f"{name} does not say how its images are normalised; give --image_mean and --image_std")
+        raise UsageError(f"{name} has no image processor with mean and deviation; give --image_mean and --image_std")
     return Normalization.of(corpus.splits["train"].images)
 
 
 def train(trainer: ImageTrainer, settings: Settings) -> None:
-    """Train, and save all that training gave before anything else can fail."""
+    """Train, and save the model and the log before anything else can fail."""
     result = trainer.train(resume_from_checkpoint=settings.training.resume_from_checkpoint)
     trainer.save_model()
     trainer.log_metrics("train", result.metrics)
@@ -194,8 +193,8 @@ def train(trainer: ImageTrainer, settings: Settings) -> None:
 
 
 def evaluate(trainer: ImageTrainer, settings: Settings) -> dict[str, Any]:
-    """Classify the test images."""
-    # predict and not evaluate: it stays out of the log, whose scores are those while training.
+    """Classify the test images, and return accuracy and loss."""
+    # `predict`, because `evaluate` would add these scores to the log of the training.
     dataset: Any = trainer.eval_dataset
     output: Any = trainer.predict(dataset, metric_key_prefix="eval")
     trainer.log_metrics("eval", output.metrics)

@@ -1,29 +1,29 @@
-r"""Train a causal language model with MoMo: a small one from scratch on your text, or a checkpoint fine-tuned on it.
+r"""Train a causal language model with MoMo, from scratch on your text or from a checkpoint.
 
 From scratch, with a tokenizer learned from the text:
 
     python recipes/language_modeling.py --config recipes/configs/tiny_lm.yaml --train_file data/tinyshakespeare.txt \
         --output_dir runs/tiny_lm
 
-Fine-tuning a checkpoint, on a data set of the Hub:
+Fine-tuning a checkpoint on a dataset of the Hub:
 
     python recipes/language_modeling.py --model_name_or_path gpt2 --dataset_name wikitext \
         --dataset_config_name wikitext-2-raw-v1 --do_train --do_eval --block_size 512 --num_train_epochs 1 \
         --learning_rate 1e-4 --lr_scheduler_type cosine --warmup_steps 100 --max_grad_norm 0 --output_dir runs/gpt2
 
-On several GPUs, or several processes on a CPU:
+On several GPUs, or on several CPU processes:
 
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/language_modeling.py \
         --config recipes/configs/tiny_lm.yaml --train_file data/tinyshakespeare.txt --output_dir runs/two
 
-Every setting of the YAML file can be given on the command line, where it wins; the names are those of
-`TrainingArguments` and of Hugging Face's own run_clm.py. `--optim` takes momo_adam, momo and every optimizer of the
-Trainer; for the first two `--learning_rate` is the cap of the step size.
+Every setting of the YAML file can also be given on the command line, where it wins. The names are those of
+``TrainingArguments`` and of Hugging Face's run_clm.py. ``--optim`` takes momo_adam, momo and every optimizer of the
+Trainer; for the first two ``--learning_rate`` is the cap on the step size.
 
-A run leaves in `--output_dir`: the model with its tokenizer, loaded by `pipeline("text-generation", model=folder)`;
-all_results.json with `eval_loss`, `eval_perplexity` (of a token) and `eval_bits_per_byte` (comparable between
-tokenizers); loss.png and step_size.png; trainer_state.json; record.json, all of it in numbers with a sample; and
-README.md, the model card made of it. `--push_to_hub` pushes the folder.
+A run writes to ``--output_dir``: the model with its tokenizer, for ``pipeline("text-generation", model=folder)``;
+all_results.json with ``eval_loss``, ``eval_perplexity`` (per token) and ``eval_bits_per_byte`` (comparable between
+tokenizers); loss.png and step_size.png; trainer_state.json; record.json with all results and a sample; and README.md,
+the model card made from it. ``--push_to_hub`` pushes the folder.
 """
 
 import math
@@ -60,12 +60,12 @@ class Settings:
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """The folder of the results."""
         return Path(str(self.training.output_dir))
 
 
 def main() -> None:
-    """Read the settings, check the input, train, evaluate, record."""
+    """Read the settings, check the input, train, evaluate and write the record."""
     use_cpu_without_gpu()
     types = (ModelArguments, DataArguments, MomoTrainingArguments)
     settings = Settings(*parse_settings(types, "Train a causal language model and measure its perplexity."))
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def prepare_blocks(data: DataArguments, texts: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> dict[str, Blocks]:
-    """The blocks of both splits."""
+    """Return the blocks of both splits."""
     limits = {"train": data.max_train_samples, "validation": data.max_eval_samples}
     return {
         split: cut_into_blocks(texts[split], tokenizer, data.block_size, limit, split)
@@ -112,10 +112,10 @@ def prepare_blocks(data: DataArguments, texts: DatasetDict, tokenizer: PreTraine
 
 
 def check_settings(settings: Settings) -> None:
-    """Refuse what would fail only later, and training over a finished run.
+    """Check the settings that would fail only later, and protect a finished run.
 
     Raises:
-        UsageError: With the argument, its value and what to do.
+        UsageError: If a setting is invalid; the message names it, its value and what to do.
     """
     training, data, folder = settings.training, settings.data, settings.folder
     if not (training.do_train or training.do_eval):
@@ -128,25 +128,25 @@ def check_settings(settings: Settings) -> None:
         raise UsageError(f"--output_dir {folder} is a file; give a folder")
     if training.do_train and (folder / RECORD_NAME).exists() and not data.overwrite:
         raise UsageError(f"--output_dir {folder} holds a finished run; give another, or --overwrite")
-    # The logits of a whole text are a vocabulary for each of its tokens, and only their loss is wanted.
+    # The logits of a whole text would fill the memory, and only the loss is needed.
     training.prediction_loss_only = True
-    # Pinned memory is for copies to a GPU; without one torch only warns about it.
+    # Without a GPU torch warns about pinned memory.
     training.dataloader_pin_memory = training.dataloader_pin_memory and training.device.type == "cuda"
     if training.ddp_find_unused_parameters is None:
         training.ddp_find_unused_parameters = False
 
 
 def train(trainer: MomoTrainer, settings: Settings) -> None:
-    """Train, and save all that training gave before anything else can fail."""
+    """Train, and save all results of training before anything else can fail."""
     checkpoint: Any = settings.training.resume_from_checkpoint
     if str(checkpoint).lower() in ("true", "false"):
         checkpoint = str(checkpoint).lower() == "true"
     result = trainer.train(resume_from_checkpoint=checkpoint)
     model: Any = trainer.model
-    # The Trainer switches the cache off for training and would leave it so.
+    # The Trainer switches the cache off for training and leaves it off.
     model.config.use_cache = True
     if trainer.is_world_process_zero():
-        # The results of an overwritten run stay until here, and no longer: all_results.json is added to, not replaced.
+        # Results of an overwritten run are deleted only now; the Trainer merges new ones into all_results.json.
         for name in ("all_results.json", "eval_results.json", RECORD_NAME):
             (settings.folder / name).unlink(missing_ok=True)
     trainer.save_model()
@@ -159,8 +159,8 @@ def train(trainer: MomoTrainer, settings: Settings) -> None:
 
 
 def evaluate(trainer: MomoTrainer, blocks: Blocks) -> dict[str, float]:
-    """Loss and perplexity of a token, and bits for each byte of the text."""
-    # predict and not evaluate: it stays out of the log, whose losses are those while training.
+    """Return the loss and the perplexity per token, and the bits per byte of the text."""
+    # Unlike evaluate, predict does not add to the log, which holds the losses during training.
     dataset: Any = blocks.dataset
     metrics: Any = trainer.predict(dataset, metric_key_prefix="eval").metrics
     loss = metrics["eval_loss"]
@@ -174,11 +174,7 @@ def evaluate(trainer: MomoTrainer, blocks: Blocks) -> dict[str, float]:
 def generate(
     trainer: MomoTrainer, tokenizer: PreTrainedTokenizerBase, data: DataArguments, texts: list[str]
 ) -> list[dict[str, str]]:
-    """Let the model go on from the prompt, each token drawn from its distribution.
-
-    Returns:
-        The sample, or nothing where none was asked for.
-    """
+    """Return a sampled continuation of the prompt, or nothing with ``--max_new_tokens 0``."""
     if data.max_new_tokens <= 0:
         return []
     lines = (line for text in texts for line in text.splitlines() if line.strip())

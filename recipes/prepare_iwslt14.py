@@ -1,20 +1,20 @@
-r"""Prepare IWSLT14 German-English for `translation.py` as the literature does, from the official archive.
+r"""Prepare IWSLT14 German-English for ``translation.py`` from the official archive, as the literature does.
 
     python recipes/prepare_iwslt14.py --archive de-en.tgz --output_dir data/iwslt14
 
-The archive is that of the 2014 evaluation campaign (WIT3, 2014-01/texts/de/en/de-en.tgz; TED talks, CC BY-NC-ND);
-`--archive` takes the folder with its files too. It leaves, one sentence a line, Moses-tokenized and lower-cased:
+The archive is that of the 2014 evaluation campaign (WIT3, 2014-01/texts/de/en/de-en.tgz; TED talks, CC BY-NC-ND).
+``--archive`` also takes a folder with its files. The sentences are tokenized as by Moses and lower-cased, one a line:
 
     train.de valid.de test.de    and the same for en: 160,239, 7,283 and 6,750 pairs from the complete archive
     tokenizer/                   joint BPE of 10,000 merges, learned on train, as a tokenizer of transformers
-    preparation.json             what was made of what
+    preparation.json             the source and the sizes
 
-The tokens are those of Moses' own scripts, so the test split is line for line that of fairseq's prepare-iwslt14.sh.
-The merges are learned by the `tokenizers` library, in seconds; of two pairs that are equally frequent it may take the
-other one first than subword-nmt does. To have exactly the pieces of an earlier preparation give its file of merges as
-`--bpe_codes`. The command for what follows stands in recipes/configs/iwslt14_de_en.yaml.
+The tokens are those of Moses' own scripts, so the test split equals that of fairseq's prepare-iwslt14.sh line for
+line. The ``tokenizers`` library learns the merges, in seconds; among equally frequent pairs it may choose in another
+order than subword-nmt. ``--bpe_codes`` takes the merges of an earlier preparation to get exactly its pieces.
+recipes/configs/iwslt14_de_en.yaml has the command that trains on the result.
 
-It may be run again: a finished preparation in `--output_dir` is replaced, and one that was cut off leaves nothing
+The script may be run again: it replaces a finished preparation in ``--output_dir``. An interrupted run leaves nothing
 there.
 """
 
@@ -48,7 +48,7 @@ SUMMARY_NAME = "preparation.json"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read, prepare, learn the pieces, write."""
+    """Read the archive, prepare the splits, learn the pieces and write the results."""
     arguments = parse(argv)
     output: Path = arguments.output_dir
     check_output(output)
@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     splits = prepare_training(files, progress)
     splits["test"] = prepare_test(files, progress)
     if not splits["train"]:
-        raise UsageError(f"--archive {arguments.archive}: no pair of train has a length to train on")
+        raise UsageError(
+            f"--archive {arguments.archive}: no pair of train has a length that is trained on; is the archive damaged?"
+        )
     tokenizer = make_tokenizer(splits, arguments.bpe_merges, codes)
     pairs = {split: len(each) for split, each in splits.items()}
     summary = {
@@ -73,21 +75,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description="Prepare IWSLT14 German-English as the literature does.")
     parser.add_argument("--archive", type=Path, required=True, help="de-en.tgz, or the folder with its files")
-    parser.add_argument("--output_dir", type=Path, required=True, help="where the prepared files go")
-    parser.add_argument("--bpe_merges", type=int, default=10_000, help="merges of the BPE (default: %(default)s)")
-    parser.add_argument("--bpe_codes", type=Path, help="take these merges (a file of subword-nmt) and learn none")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder of the prepared files")
+    parser.add_argument(
+        "--bpe_merges", type=int, default=10_000, help="number of merges of the BPE (default: %(default)s)"
+    )
+    parser.add_argument("--bpe_codes", type=Path, help="file of merges of subword-nmt to use; none are learned")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     arguments = parser.parse_args(argv)
     if arguments.bpe_merges < 1:
-        raise UsageError(f"--bpe_merges {arguments.bpe_merges} must be at least 1; the literature takes 10000")
+        raise UsageError(f"--bpe_merges {arguments.bpe_merges} must be at least 1; the literature uses 10000")
     return arguments
 
 
 def check_output(output: Path) -> None:
-    """Refuse a place that holds something else than an earlier preparation."""
+    """Raise ``UsageError`` if the folder holds anything but an earlier preparation."""
     if output.is_file():
         raise UsageError(f"--output_dir {output} is a file; give a folder")
     if output.is_dir() and any(output.iterdir()) and not (output / SUMMARY_NAME).is_file():
@@ -95,7 +99,7 @@ def check_output(output: Path) -> None:
 
 
 def read_codes(path: Path) -> list[tuple[str, str]]:
-    """The merges in a file of subword-nmt."""
+    """Return the merges in a file of subword-nmt."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -109,7 +113,7 @@ def read_codes(path: Path) -> list[tuple[str, str]]:
 
 
 def make_tokenizer(splits: Splits, merges: int, codes: Sequence[tuple[str, str]] | None) -> PreTrainedTokenizerFast:
-    """The joint vocabulary of both languages: of given merges, or of as many learned from train."""
+    """Return the tokenizer of both languages with the given merges, or with as many learned from train."""
     sentences = [side for pair in splits["train"] for side in pair]
     if codes is not None:
         return token_tokenizer(codes, set("".join(sentences)) - {" "})
@@ -117,15 +121,18 @@ def make_tokenizer(splits: Splits, merges: int, codes: Sequence[tuple[str, str]]
 
 
 def count_merges(tokenizer: PreTrainedTokenizerFast) -> int:
-    """How many merges a tokenizer has; a small text has no more pairs to merge than it has."""
+    """Return the number of merges of a tokenizer, which a small text may limit."""
     return len(json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"])
 
 
 def write_all(output: Path, splits: Splits, tokenizer: PreTrainedTokenizerFast, summary: dict[str, Any]) -> None:
-    """Write everything beside the output folder, and put it there when it is complete."""
+    """Write everything beside the output folder and move it there when it is complete."""
     unfinished = output.with_name(f".{output.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"--output_dir {output} cannot be written ({error.strerror}); give another folder") from error
     for split, pairs in splits.items():
         for language, side in zip(LANGUAGES, zip(*pairs, strict=True) if pairs else ((), ()), strict=True):
             write_whole(unfinished / f"{split}.{language}", "".join(f"{sentence}\n" for sentence in side))
@@ -137,21 +144,21 @@ def write_all(output: Path, splits: Splits, tokenizer: PreTrainedTokenizerFast, 
 
 
 def show_progress(name: str, sentences: Sequence[str], *, quiet: bool) -> Iterable[str]:
-    """A bar over the sentences."""
+    """Yield the sentences under a progress bar."""
     bar: Iterable[str] = tqdm(sentences, desc=name, unit=" sentences", disable=quiet)
     return bar
 
 
 def report(output: Path, summary: dict[str, Any]) -> None:
-    """Say what was made, and where it is not what the literature has."""
+    """Print the sizes, and where they differ from those of the literature."""
     for split, count in summary["pairs"].items():
         expected = STANDARD_PAIRS[split]
-        remark = "" if count == expected else f", and not the {expected:,} of the standard preparation"
+        remark = "" if count == expected else f", not the {expected:,} of the standard preparation"
         print(f"{split}: {count:,} pairs{remark}")
     if not summary["standard"]:
-        print("warning: scores on this data cannot be set beside the literature's; is the archive complete?")
+        print("warning: scores on this data cannot be compared with the literature's; is the archive complete?")
     print(f"BPE: {summary['bpe']['merges']:,} merges, vocabulary of {summary['bpe']['vocabulary']:,} pieces")
-    print(f"prepared data is in {output}")
+    print(f"the prepared data is in {output}")
 
 
 if __name__ == "__main__":

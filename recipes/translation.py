@@ -1,18 +1,18 @@
 r"""Train a translation model with MoMo and score it with BLEU.
 
-From scratch on the built-in German-English sentences, which needs no data and no network:
+From scratch on the built-in German-English sentences, without data and without a network:
 
     python recipes/translation.py --config recipes/configs/demo.yaml --output_dir runs/demo/momo_adam
 
-From scratch on text files of your own, one sentence a line (train.en is found beside train.de; .gz, JSON lines and CSV
-work too):
+From scratch on your own text files with one sentence per line (train.en is found beside train.de):
 
     python recipes/translation.py --config recipes/configs/multi30k.yaml --output_dir runs/multi30k \
         --train_file data/train.de.gz --validation_file data/val.de.gz --test_file data/test_2016_flickr.de.gz
 
-On Moses-tokenized text, such as `prepare_iwslt14.py` leaves (`--moses_tokenized`, recipes/configs/iwslt14_de_en.yaml),
-BLEU and chrF are of the detokenized text; `bleu_tokenized_lowercased` is the score of the tokens, as the literature
-reports it for IWSLT14, and not to be set beside the other.
+Files may also be JSON lines or CSV, and end in .gz, .bz2 or .xz. For Moses-tokenized text, such as prepare_iwslt14.py
+writes, give ``--moses_tokenized`` (recipes/configs/iwslt14_de_en.yaml): BLEU and chrF are computed on the detokenized
+text, and ``bleu_tokenized_lowercased`` on the tokens, as the literature does for IWSLT14. The two kinds of BLEU must
+not be compared with each other.
 
 Fine-tuning a checkpoint on a data set of the Hub:
 
@@ -20,22 +20,25 @@ Fine-tuning a checkpoint on a data set of the Hub:
         --source_lang de --target_lang en --do_train --do_eval --do_predict --learning_rate 1e-4 --max_grad_norm 0 \
         --num_train_epochs 1 --output_dir runs/opus
 
-On several GPUs, or several processes on a CPU; each takes batches of --per_device_train_batch_size:
+``--source_lang`` and ``--target_lang`` name the languages in the data. A multilingual checkpoint has codes of its own
+for them: add, for NLLB, ``--source_lang_code deu_Latn --target_lang_code eng_Latn``.
+
+On several GPUs, or in several processes on a CPU, each of which takes --per_device_train_batch_size sentences:
 
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/translation.py \
         --config recipes/configs/demo.yaml --per_device_train_batch_size 16 --output_dir runs/demo/two_processes
 
-Every setting of the YAML file can be given on the command line, where it wins; the names are those of
-`Seq2SeqTrainingArguments` and of Hugging Face's own run_translation.py. `--optim` takes `momo_adam`, `momo` and every
-optimizer of the Trainer; for the first two `--learning_rate` is the cap of the step size. What differs from Hugging
-Face's defaults: `optim` is `momo_adam`, `learning_rate` is the default of the chosen optimizer, the evaluation after
-training always generates text and scores it, and a folder with a finished run is refused unless
-`--overwrite` is given.
+Every setting of the YAML file can be given on the command line, which takes precedence. Settings are called as in
+``Seq2SeqTrainingArguments`` and in Hugging Face's run_translation.py. ``--optim`` takes ``momo_adam``, ``momo`` and
+every optimizer of the Trainer. For MoMo, ``--learning_rate`` is the upper limit of the step size. Differences from
+Hugging Face's defaults: ``optim`` is ``momo_adam``; ``learning_rate`` is the default of the chosen optimizer; the
+evaluation after training always generates translations and scores them; a folder with a finished run is refused
+without ``--overwrite``.
 
-A run leaves in `--output_dir`: the model with its tokenizer, loaded by
-`pipeline("translation", model=folder, trust_remote_code=True)`; all_results.json; generated_predictions.txt, and for
-tokenized text generated_predictions.tokenized.txt; loss.png, bleu.png and step_size.png; trainer_state.json;
-record.json, all of the above in numbers; and README.md, the model card made of it. `--push_to_hub` pushes the folder.
+A run writes to ``--output_dir``: the model with its tokenizer, which ``pipeline("translation", model=folder,
+trust_remote_code=True)`` loads; all_results.json; generated_predictions.txt, and generated_predictions.tokenized.txt
+for tokenized text; loss.png, bleu.png and step_size.png; trainer_state.json; record.json, which holds all results; and
+README.md, the model card. ``--push_to_hub`` pushes the folder.
 """
 
 import copy
@@ -84,9 +87,9 @@ from machine_translation.settings import Settings, check_settings, needed_splits
 from machine_translation.tokenizer import train_token_tokenizer, train_tokenizer
 from machine_translation.trainer import TranslationTrainer
 
-# Split to the prefix of its numbers in all_results.json, as in run_translation.py.
+# Prefixes of the metrics in all_results.json, as in run_translation.py.
 _PREFIXES = {"validation": "eval", "test": "predict"}
-# What only a finished run leaves.
+# Files that only a finished run has.
 OLD_RESULTS = (
     "all_results.json",
     "eval_results.json",
@@ -98,10 +101,10 @@ OLD_RESULTS = (
 
 
 def main() -> None:
-    """Read the settings, check the input, train, evaluate, record."""
+    """Read the settings, check the input, train, evaluate and write the record."""
     types = (ModelArguments, DataArguments, MomoSeq2SeqTrainingArguments)
     use_cpu_without_gpu()
-    settings = Settings(*parse_settings(types, "Train a translation model and score it with BLEU."))
+    settings = Settings(*parse_settings(types, __doc__))
     check_processes(settings.training.world_size)
     if settings.training.process_index > 0:
         disable_progress_bars()
@@ -109,12 +112,7 @@ def main() -> None:
     corpus = agree(lambda: load_corpus(settings.data, needed_splits(settings)))
     set_seed(settings.training.seed)
     model, tokenizer = prepare_model(settings, corpus)
-    encoded = DatasetDict(
-        {
-            name: tokenize(pairs, tokenizer, settings.data, cut_targets=name == "train")
-            for name, pairs in corpus.items()
-        }
-    )
+    encoded = encode(settings, corpus, model, tokenizer)
     scorer = TranslationScorer(tokenizer, corpus, settings.data)
     trainer = prepare_trainer(settings, encoded, model, tokenizer, scorer)
     averaged = train(trainer, settings) if settings.training.do_train else []
@@ -122,7 +120,7 @@ def main() -> None:
     if settings.training.do_train:
         record = training_record(trainer, {"model": settings.model, "data": settings.data})
         record |= {"data": describe_corpus(corpus, settings.data), **results}
-        if settings.data.dataset_name == EMBEDDED:  # the one name that is not of the Hub
+        if settings.data.dataset_name == EMBEDDED:  # not a data set of the Hub
             record["datasets"] = []
         if averaged:
             record["averaged_checkpoints"] = averaged
@@ -134,7 +132,7 @@ def main() -> None:
 
 
 def prepare_model(settings: Settings, corpus: DatasetDict) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A pretrained model, or a new one with a vocabulary learned from the training sentences of both languages."""
+    """Return the pretrained model with its tokenizer, or a new model with the tokenizer for it."""
     if settings.model.model_name_or_path is not None:
         return agree(lambda: load_pretrained(settings.model, settings.data))
     if "train" not in corpus:
@@ -144,7 +142,7 @@ def prepare_model(settings: Settings, corpus: DatasetDict) -> tuple[PreTrainedMo
 
 
 def scratch_tokenizer(settings: Settings, corpus: DatasetDict) -> PreTrainedTokenizerBase:
-    """The tokenizer that was given, or one learned from the training sentences of both languages."""
+    """Return ``--tokenizer_name``, or a tokenizer trained on the training sentences of both languages."""
     if (name := settings.model.tokenizer_name) is not None:
         return agree(lambda: load_tokenizer(name))
     sentences = [sentence for pair in corpus["train"]["translation"] for sentence in pair.values()]
@@ -154,6 +152,20 @@ def scratch_tokenizer(settings: Settings, corpus: DatasetDict) -> PreTrainedToke
     return on_main_process(lambda: train_tokenizer(sentences, size))
 
 
+def encode(
+    settings: Settings, corpus: DatasetDict, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> DatasetDict:
+    """Return the token ids of all splits; targets begin with the token with which generation is forced to begin."""
+    generation: Any = model.generation_config
+    options = {"forced_bos": generation.forced_bos_token_id}
+    return DatasetDict(
+        {
+            name: tokenize(pairs, tokenizer, settings.data, cut_targets=name == "train", **options)
+            for name, pairs in corpus.items()
+        }
+    )
+
+
 def prepare_trainer(
     settings: Settings,
     encoded: DatasetDict,
@@ -161,7 +173,7 @@ def prepare_trainer(
     tokenizer: PreTrainedTokenizerBase,
     scorer: TranslationScorer,
 ) -> TranslationTrainer:
-    """The Trainer, with the callbacks that were asked for."""
+    """Return the Trainer with its data sets and callbacks."""
     callbacks: list[TrainerCallback] = []
     if settings.data.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=settings.data.early_stopping_patience))
@@ -179,23 +191,20 @@ def prepare_trainer(
 
 
 def train(trainer: TranslationTrainer, settings: Settings) -> list[int]:
-    """Train, and save all that training gave before anything else can fail.
+    """Train, and save the model and the log before anything else can fail.
 
     Returns:
-        The steps of the checkpoints whose mean the model is; none where it is not one.
+        The steps of the checkpoints that were averaged; empty without ``--average_checkpoints``.
     """
     model: Any = trainer.model
-    checkpoint: Any = settings.training.resume_from_checkpoint
-    if str(checkpoint).lower() in ("true", "false"):
-        checkpoint = str(checkpoint).lower() == "true"
     generation_config = copy.deepcopy(model.generation_config)
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    result = trainer.train(resume_from_checkpoint=settings.training.resume_from_checkpoint)
     averaged: list[int] = []
     if (count := settings.model.average_checkpoints) is not None:
         averaged = average_checkpoints(trainer, count)
         print_once(f"averaged {len(averaged)} checkpoints, of the steps {', '.join(map(str, averaged))}")
     if trainer.is_world_process_zero():
-        # The results of an overwritten run stay until here, and no longer: all_results.json is added to, not replaced.
+        # Results of an overwritten run must not survive: the Trainer merges its metrics into all_results.json.
         for name in OLD_RESULTS:
             (settings.folder / name).unlink(missing_ok=True)
     trainer.save_for_pipeline(generation_config)
@@ -211,10 +220,10 @@ def train(trainer: TranslationTrainer, settings: Settings) -> list[int]:
 def evaluate(
     trainer: TranslationTrainer, scorer: TranslationScorer, settings: Settings, encoded: DatasetDict
 ) -> dict[str, Any]:
-    """Translate validation and test with beam search, score them, and show a few.
+    """Translate validation and test with beam search, score the translations and print some.
 
     Returns:
-        `metrics` by split, and `samples` of the last split.
+        ``metrics`` of each split, and ``samples`` of the last split.
     """
     settings.training.predict_with_generate = True
     trainer.compute_metrics = scorer
@@ -242,10 +251,10 @@ def evaluate(
 def translate(
     trainer: TranslationTrainer, scorer: TranslationScorer, settings: Settings, dataset: Dataset, split: str
 ) -> tuple[list[str], float]:
-    """The translations of a split and its loss."""
+    """Return the translations of a split and its loss."""
     scorer.split, prefix = split, _PREFIXES[split]
     beams = settings.data.num_beams or settings.training.generation_num_beams or 1
-    # predict and not evaluate: it stays out of the log, whose scores are those while training.
+    # `predict`, because `evaluate` would add these scores to the log of the training.
     penalty = settings.data.length_penalty
     options = {"num_beams": beams} | ({} if penalty is None else {"length_penalty": penalty})
     output: Any = trainer.predict(dataset, None, prefix, **options)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.utils.data import DataLoader
@@ -18,13 +16,9 @@ from hf_momo import MomoAdam, create_optimizer
 
 
 @pytest.fixture(autouse=True)
-def _fresh_process_state() -> Iterator[None]:
-    """Accelerate keeps the settings of the first accelerator of a process, torch the graphs of earlier tests."""
+def _fresh_graphs() -> None:
+    """Forget the graphs of earlier tests."""
     torch._dynamo.reset()
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    PartialState._reset_state()
 
 
 def handed_and_products(optimizers: list[Any]) -> list[list[tuple[float, float]]]:

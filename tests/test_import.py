@@ -1,4 +1,4 @@
-"""What ``import hf_momo`` costs and needs, each in a process of its own."""
+"""The packages that ``import hf_momo`` loads and needs, each case in a new process."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ def test_loads_neither_transformers_nor_accelerate():
 
 
 def test_works_with_torch_alone():
-    """Without the packages of the extras the optimizers train, and a trainer's name says what to install."""
+    """Without the extras' packages the optimizers train, and the trainer names say what to install."""
     missing = {"transformers", "accelerate", "datasets", "evaluate", "huggingface_hub", "sacrebleu", "momo"}
     code = BLOCKER.format(blocked=missing) + (
         "import torch\n"

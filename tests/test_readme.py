@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from pages import PAGES, README, ROOT, fenced
 from torch.utils.data import DataLoader
 from trainer.tiny import Classifier, class_examples
@@ -60,14 +58,6 @@ class Output(dict[str, Any]):
 class Model(Classifier):
     def forward(self, features: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
         return Output(super().forward(features, labels))
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process_state() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    PartialState._reset_state()
 
 
 # The Trainer asks for pinned memory, which needs an accelerator.

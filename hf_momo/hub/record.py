@@ -85,11 +85,13 @@ def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, 
     recorded = {name: portable(dataclasses.asdict(each)) for name, each in settings.items()}
     args = trainer.args
     distributed = args.distributed_state.distributed_type if args.world_size > 1 else None
+    # Arguments that a resumed checkpoint has overridden, which only the Trainer of this package knows.
+    restored = getattr(trainer, "restored_arguments", {})
     return {
         **run_record(trainer.model, trainer.optimizer, args.device, args.world_size, distributed),
         "base_model": hub_name(getattr(getattr(trainer.model, "config", None), "_name_or_path", None)),
         "datasets": [name for name in (hub_name(each) for each in _dataset_names(settings)) if name],
-        "settings": {**recorded, "training": _training_settings(args)},
+        "settings": {**recorded, "training": {**_training_settings(args), **restored}},
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "train_runtime": summary.get("train_runtime"),
@@ -239,10 +241,15 @@ def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
     optimizer = unwrap_optimizer(optimizer)
     if optimizer is None:
         return {}
-    in_use = {name: optimizer.param_groups[0].get(name, default) for name, default in optimizer.defaults.items()}
-    # The schedule changes lr, and the optimizer its own tensors, such as an estimated bound.
+    group = optimizer.param_groups[0]
+    in_use = {name: group.get(name, default) for name, default in optimizer.defaults.items()}
+    # Schedules change lr, and MoMo its bound, a tensor like all that the optimizer itself changes. Their first values
+    # stand beside them. Where a resumed checkpoint has replaced the arguments, these are the ones in use.
     moved = {name for name, value in in_use.items() if name == "lr" or torch.is_tensor(value)}
-    settings = {name: optimizer.defaults[name] if name in moved else value for name, value in in_use.items()}
+    settings = {
+        name: group.get(f"initial_{name}", optimizer.defaults[name]) if name in moved else value
+        for name, value in in_use.items()
+    }
     settings["weight_decay"] = [group.get("weight_decay") for group in optimizer.param_groups]
     return {"name": type(optimizer).__name__, **json.loads(json.dumps(settings, default=_as_number))}
 

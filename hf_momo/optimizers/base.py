@@ -136,7 +136,8 @@ class MomoOptimizer(torch.optim.Optimizer):
         """Take one step.
 
         Args:
-            closure: Computes the loss, calls ``backward`` on it and returns it. Give this or ``loss``.
+            closure: Computes the loss, calls ``backward`` on it and returns it. Give this or ``loss``. Beside ``loss``
+                it must return ``None``, as the closure that PyTorch Lightning passes does.
             loss: The loss whose gradients stand in ``param.grad``, a real scalar: the sum of what was back-propagated
                 since the gradients were last set to zero.
             sample_weight: Factor in (0, 1] by which the gradients were scaled after ``backward`` while ``loss`` was

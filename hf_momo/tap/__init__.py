@@ -1,1 +1,1 @@
-"""The loss tap: from what is back-propagated to ``optimizer.step(loss=...)``."""
+"""The loss tap: carries the back-propagated loss to ``optimizer.step(loss=...)``. ``README.md`` explains it."""

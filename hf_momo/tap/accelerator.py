@@ -1,26 +1,19 @@
-"""MoMo on an ``accelerate.Accelerator``: the loss tap, and optimizers connected to it."""
+"""The tap on an ``accelerate.Accelerator``: wraps the methods of one instance, and connects optimizers to it."""
 
 from __future__ import annotations
 
 import functools
 import math
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.registry import unwrap_optimizer
-from hf_momo.tap.backends import (
-    backend_name,
-    check_prepared,
-    check_supported,
-    clear_padding,
-    keep_one_group,
-    shards_plain_tensors,
-    zero_clipping_factor,
-    zero_optimizer,
-)
+from hf_momo.tap import gradients
+from hf_momo.tap.backends import Backend, backend_of
 from hf_momo.tap.loss_tap import LossTap
 from hf_momo.utils.versions import check_version
 
@@ -31,104 +24,151 @@ _TAP = "_hf_momo_tap"
 
 
 def connect(accelerator: Accelerator, optimizer: Any) -> LossTap:
-    """Bring every loss that ``accelerator.backward`` gets to ``optimizer``, whose loop calls a bare ``step()``.
+    """Hand every loss passed to ``accelerator.backward`` to ``optimizer``, whose loop calls ``step()`` without one.
 
-    Before or after ``accelerator.prepare``, once or several times.
+    Call it before or after ``accelerator.prepare``, once or several times.
 
     Args:
         accelerator: The accelerator of the loop.
-        optimizer: ``Momo`` or ``MomoAdam``, or accelerate's wrapper around one.
+        optimizer: An optimizer of this package, or accelerate's wrapper around one.
 
     Returns:
         The accelerator's tap.
 
     Raises:
-        TypeError: If ``optimizer`` is neither.
+        TypeError: If ``optimizer`` is another optimizer.
         NotImplementedError: If the backend, or one of its settings, would make the step wrong.
         ValueError: Under DeepSpeed, if parameter groups have different settings.
     """
     inner = unwrap_optimizer(optimizer)
     if not isinstance(inner, MomoOptimizer):
-        raise TypeError(f"optimizer: got {type(inner).__name__}, must be hf_momo.Momo or hf_momo.MomoAdam")
+        raise TypeError(
+            f"optimizer: got {type(inner).__name__}, must be an optimizer of hf_momo, such as hf_momo.Momo or"
+            " hf_momo.MomoAdam"
+        )
     tap = tap_accelerator(accelerator)
-    inner.sharded = shards_plain_tensors(accelerator)
-    if backend_name(accelerator) == "DEEPSPEED":
-        tap.before_step = functools.partial(clear_padding, accelerator)
-        tap.clipping = functools.partial(zero_clipping_factor, accelerator)
-        if zero_optimizer(accelerator, inner) is None:
-            keep_one_group(inner)
+    assert tap.backend is not None
+    tap.backend.adapt(inner)
     tap.attach(inner)
     return tap
 
 
 def tap_accelerator(accelerator: Accelerator) -> LossTap:
-    """Record every loss that ``accelerator.backward`` gets, and every ``accelerator.clip_grad_norm_``.
+    """Wrap the methods of ``accelerator`` that make, change or free gradients, and return its tap.
 
-    This is the one place where the loss stands as it is back-propagated, in every version of the Trainer and for every
-    backend. Only this instance is wrapped; tapping it again returns the same tap.
+    ``backward`` is the one place where the loss stands as it is back-propagated, in every version of the Trainer and
+    under every backend. Only this instance is wrapped; wrapping it again returns the same tap.
 
-    Its ``backward`` then also takes ``optimizer=``: the optimizer, or a list of them, whose gradients the loss makes,
-    where several share an accelerator and the graph of the loss does not show it.
+    The wrapped ``backward`` also takes ``optimizer=``: the optimizer, or a list of them, whose gradients the loss
+    makes. It is needed only where several optimizers share the accelerator and neither the graph of the loss nor the
+    gradients tell.
 
     Args:
         accelerator: The accelerator whose ``backward`` the training loop calls.
 
     Raises:
         NotImplementedError: If the backend, or one of its settings, would make the step wrong.
-        ImportError: If accelerate is older than the oldest supported release.
+        ImportError: If accelerate, or the backend's library, is older than the oldest supported release.
     """
     tap: LossTap | None = getattr(accelerator, _TAP, None)
     if tap is not None:
         return tap
     check_version("accelerate")
-    check_supported(accelerator)
-    tap = LossTap()
+    backend = backend_of(accelerator)
+    backend.check_settings()
+    tap = LossTap(backend)
     accelerator.backward = _tapped_backward(accelerator, tap)
     accelerator.clip_grad_norm_ = _tapped_clipping(accelerator, tap)
+    accelerator.clip_grad_value_ = _refused_clipping(accelerator, tap)
+    accelerator.free_memory = _releasing_free_memory(accelerator, tap)
     accelerator.join_uneven_inputs = _refused_join
     setattr(accelerator, _TAP, tap)
     return tap
 
 
 def _tapped_backward(accelerator: Accelerator, tap: LossTap) -> Any:
-    backward = accelerator.backward
-    checked: set[int] = set()
+    backward, backend = accelerator.backward, _backend(tap)
+    checked: WeakSet[MomoOptimizer] = WeakSet()
 
-    # Before the call, because DeepSpeed's engine steps the optimizer inside of it.
     @functools.wraps(backward)
     def tapped_backward(loss: Tensor, *, optimizer: Any = None, **kwargs: Any) -> Any:
+        tap.resume(map(unwrap_optimizer, accelerator._optimizers))
         for attached in tap.optimizers:
-            if id(attached) not in checked:
-                check_prepared(accelerator, attached)
-                checked.add(id(attached))
-        tap.record(
-            _as_back_propagated(accelerator, loss, **kwargs),
+            if attached not in checked:
+                backend.check_prepared(attached)
+                checked.add(attached)
+        named = tap.reached_by(loss) if optimizer is None else _named(tap, optimizer)
+        # Before the call, because DeepSpeed steps the optimizer inside of it.
+        record = functools.partial(
+            tap.record,
+            _as_back_propagated(backend, loss, **kwargs),
             ends_window=accelerator.sync_gradients,
             step_was_skipped=accelerator.optimizer_step_was_skipped,
-            optimizers=tap.reached_by(loss) if optimizer is None else _named(tap, optimizer),
         )
-        return backward(loss, **kwargs)
+        if named or not tap.optimizers:
+            record(optimizers=named)
+            result = backward(loss, **kwargs)
+        else:
+            tap.open_abandoned(tap.optimizers, step_was_skipped=accelerator.optimizer_step_was_skipped)
+            before = [(attached, gradients.versions(attached)) for attached in tap.optimizers]
+            result = backward(loss, **kwargs)
+            record(optimizers=_changed(before))
+        # A gradient scaler and a backend that steps by itself change the gradients without a word, and rightly.
+        if accelerator.scaler is None and not backend.steps_in_backward:
+            tap.note_gradients()
+        return result
 
     return tapped_backward
 
 
 def _tapped_clipping(accelerator: Accelerator, tap: LossTap) -> Any:
-    clip_grad_norm_ = accelerator.clip_grad_norm_
+    clip_grad_norm_, backend = accelerator.clip_grad_norm_, _backend(tap)
 
     @functools.wraps(clip_grad_norm_)
     def tapped_clip_grad_norm_(parameters: Any, max_norm: float, *args: Any, **kwargs: Any) -> Any:
         parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
         norm = clip_grad_norm_(parameters, max_norm, *args, **kwargs)
-        # Without synchronised gradients there is nothing to step yet. An infinite bound asks for the norm alone: the
-        # Trainer logs it. DeepSpeed clips by itself, inside of its step.
-        clipped = norm is not None and accelerator.sync_gradients and not math.isinf(max_norm)
-        if clipped and backend_name(accelerator) != "DEEPSPEED":
+        if backend.steps_in_backward:
+            return norm
+        # Unsynchronized gradients are not stepped yet. With an infinite bound the caller only wants the norm: the
+        # Trainer logs it.
+        if norm is not None and accelerator.sync_gradients and not math.isinf(max_norm):
             whole = norm.full_tensor() if hasattr(norm, "full_tensor") else torch.as_tensor(norm)
             several = len(tap.optimizers) > 1
-            tap.record_clipping(whole, float(max_norm), optimizers=tap.having(parameters) if several else None)
+            holding = tap.optimizers_holding(parameters) if several else None
+            tap.record_clipping(whole, float(max_norm), optimizers=holding)
+        tap.note_gradients()
         return norm
 
     return tapped_clip_grad_norm_
+
+
+def _refused_clipping(accelerator: Accelerator, tap: LossTap) -> Any:
+    clip_grad_value_ = accelerator.clip_grad_value_
+
+    @functools.wraps(clip_grad_value_)
+    def refused_clip_grad_value_(*args: Any, **kwargs: Any) -> Any:
+        if tap.optimizers:
+            raise NotImplementedError(
+                "clip_grad_value_: it clips every element by itself, so no factor tells MoMo how much smaller the"
+                " gradient is than that of the loss, and its steps would become larger; use"
+                " accelerator.clip_grad_norm_, which is accounted for"
+            )
+        return clip_grad_value_(*args, **kwargs)
+
+    return refused_clip_grad_value_
+
+
+def _releasing_free_memory(accelerator: Accelerator, tap: LossTap) -> Any:
+    free_memory = accelerator.free_memory
+
+    # accelerator.clear calls it too.
+    @functools.wraps(free_memory)
+    def releasing_free_memory(*objects: Any) -> Any:
+        tap.release()
+        return free_memory(*objects)
+
+    return releasing_free_memory
 
 
 def _refused_join(*args: Any, **kwargs: Any) -> Any:
@@ -136,6 +176,11 @@ def _refused_join(*args: Any, **kwargs: Any) -> Any:
         "join_uneven_inputs: a rank that has run out of batches takes no steps, and the others would wait for its loss"
         " for ever; use even_batches=True (accelerate's default), which gives every rank the same number of batches"
     )
+
+
+def _backend(tap: LossTap) -> Backend:
+    assert tap.backend is not None
+    return tap.backend
 
 
 def _named(tap: LossTap, optimizer: Any) -> list[MomoOptimizer]:
@@ -150,19 +195,31 @@ def _named(tap: LossTap, optimizer: Any) -> list[MomoOptimizer]:
     return inner
 
 
-def _as_back_propagated(
-    accelerator: Any, loss: Tensor, scale_wrt_gas: bool = True, gradient: Tensor | None = None, **kwargs: Any
-) -> Tensor:
-    """The loss as scaled for the gradient: accelerate, or DeepSpeed's engine, divides it by the accumulation steps.
+def _changed(before: list[tuple[MomoOptimizer, list[Any]]]) -> list[MomoOptimizer]:
+    """Return the optimizers whose gradients differ from ``before``.
 
-    With torch's ``gradient`` it is the sum of the losses that these weights make.
+    Raises:
+        RuntimeError: If none does: FSDP2 keeps the gradients of unsynchronized micro-batches elsewhere.
     """
+    changed = [optimizer for optimizer, old in before if gradients.versions(optimizer) != old]
+    if not changed:
+        raise RuntimeError(
+            f"loss: {len(before)} MoMo optimizers share this accelerator, and neither the graph of the loss nor the"
+            " gradients tell whose parameters it was computed from. Name the optimizer, or a list of them:"
+            " accelerator.backward(loss, optimizer=optimizer). If one is left from an earlier training, call"
+            " accelerator.free_memory() before the next"
+        )
+    return changed
+
+
+def _as_back_propagated(
+    backend: Backend, loss: Tensor, scale_wrt_gas: bool = True, gradient: Tensor | None = None, **kwargs: Any
+) -> Tensor:
+    """Return the loss as scaled for the gradient; with torch's ``gradient``, the weighted sum of the losses."""
     value = loss.detach()
     if hasattr(value, "full_tensor"):
-        value = value.full_tensor()  # of a loss computed in parts, under tensor parallelism
+        value = value.full_tensor()  # a loss computed in parts, under tensor parallelism
     if value.dtype != torch.float64:
         value = value.float()
-    steps: int = accelerator.gradient_accumulation_steps
-    if backend_name(accelerator) == "DEEPSPEED":
-        steps = accelerator.deepspeed_engine_wrapped.engine.gradient_accumulation_steps() if scale_wrt_gas else 1
-    return (value.mean() if gradient is None else (value * gradient.detach()).sum()) / steps
+    total = value.mean() if gradient is None else (value * gradient.detach()).sum()
+    return total / backend.loss_divisor(scale_wrt_gas=scale_wrt_gas)

@@ -1,4 +1,4 @@
-"""Optimizers made in one line: from a name and a model, connected to an accelerator."""
+"""``create_optimizer``: an optimizer from a name and a model, in one line, connected to an accelerator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.registry import get_optimizer_info
 from hf_momo.tap.accelerator import connect
-from hf_momo.tap.backends import backend_name
+from hf_momo.tap.backends import backend_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,26 +28,26 @@ def create_optimizer(
     weight_decay: float = 0.0,
     **options: Any,
 ) -> MomoOptimizer:
-    """Make an optimizer for a model or for parameters, ready for a loop of accelerate where it is given one.
+    """Return an optimizer for a model or for parameters, connected to ``accelerator`` if one is given.
 
-    With ``accelerator`` the loop stays that of any accelerate example: ``prepare``, ``accumulate``, ``backward``,
-    ``clip_grad_norm_``, a bare ``step()``, ``zero_grad``. Make the optimizer before ``accelerator.prepare``, or after
-    it (DistributedDataParallel, FSDP version 1).
+    The loop then stays that of any accelerate example: ``prepare``, ``accumulate``, ``backward``,
+    ``clip_grad_norm_``, ``step()``, ``zero_grad``. Create the optimizer before ``accelerator.prepare``; with
+    DistributedDataParallel and FSDP version 1 it may also come after.
 
-    For a model with weight decay, biases and the parameters of normalization layers are left undecayed, as the Hugging
-    Face Trainer does; parameters or groups are taken as they are. Under DeepSpeed there is one group, and all
+    Given a model and weight decay, biases and the parameters of normalization layers are not decayed, as in the
+    Hugging Face Trainer. Parameters and groups are taken as they are. Under DeepSpeed there is one group, and all
     parameters are decayed.
 
     Args:
         name: One of ``list_optimizers()``.
         model_or_params: A module, parameters, or parameter groups.
         accelerator: The ``accelerate.Accelerator`` whose ``backward`` the loop calls.
-        weight_decay: Coefficient of the weight decay, in [0, inf).
+        weight_decay: Weight decay coefficient, in [0, inf).
         **options: Other arguments of the optimizer's constructor.
 
     Raises:
-        ValueError: If there is no such optimizer, or an option is out of range.
-        TypeError: If there is no such option.
+        ValueError: If no optimizer has this name, or an option is out of range.
+        TypeError: If the optimizer does not have an option.
         NotImplementedError: If the accelerator's backend, or one of its settings, would make the step wrong.
 
     Example:
@@ -58,8 +58,9 @@ def create_optimizer(
     unknown = [option for option in options if option not in info.defaults]
     if unknown:
         raise TypeError(f"{unknown[0]}: {name} has no such option; it has {', '.join(info.defaults)}")
+    one_group = accelerator is not None and backend_of(accelerator).needs_one_group
     optimizer = info.create(
-        _groups(model_or_params, weight_decay, one_group=_is_deepspeed(accelerator)),
+        _groups(model_or_params, weight_decay, one_group=one_group),
         weight_decay=weight_decay,
         **options,
     )
@@ -68,30 +69,31 @@ def create_optimizer(
     return optimizer
 
 
-def _is_deepspeed(accelerator: Accelerator | None) -> bool:
-    return accelerator is not None and backend_name(accelerator) == "DEEPSPEED"
-
-
 def _groups(model_or_params: nn.Module | Iterable[Any], weight_decay: float, *, one_group: bool) -> Any:
     if not isinstance(model_or_params, nn.Module):
         return model_or_params
     if weight_decay != 0.0 and not one_group:
         return weight_decay_groups(model_or_params, weight_decay)
     if weight_decay != 0.0:
-        logger.warning(
-            "weight_decay=%g is applied to biases and normalization layers too: DeepSpeed steps every parameter"
-            " group by itself, so there is one",
-            weight_decay,
-        )
+        warn_that_all_decay(weight_decay)
     return [param for param in model_or_params.parameters() if param.requires_grad]
 
 
+def warn_that_all_decay(weight_decay: float) -> None:
+    """Warn that ``weight_decay`` applies to every parameter, because the backend needs one parameter group."""
+    logger.warning(
+        "weight_decay=%g is applied to biases and normalization layers too: DeepSpeed steps every parameter group by"
+        " itself, so there is one",
+        weight_decay,
+    )
+
+
 def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two parameter groups: decayed weights, and the biases and normalization parameters that are not.
+    """Return two parameter groups: decayed weights, and biases and normalization parameters without decay.
 
     Args:
-        model: Its parameters with ``requires_grad`` are taken.
-        weight_decay: Of the first group.
+        model: The model; its parameters without ``requires_grad`` are left out.
+        weight_decay: The coefficient of the first group.
     """
     # The patterns of Trainer.get_decay_parameter_names; "bias" anywhere takes in T5's relative_attention_bias.weight.
     exempt = re.compile(r"bias|layernorm|rmsnorm|(^|[._])norm($|\.)", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Model cards from a Trainer: what ``create_model_card`` and ``push_to_hub`` write."""
+"""Model cards of a Trainer, written by ``create_model_card`` and ``push_to_hub``."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ else:
 
 logger = logging.getLogger(__name__)
 
-# Prefix of a metric in the log to the split that it is of.
+# Prefix of a metric in the log: the split that was evaluated.
 _SPLITS = {"eval_": "evaluation", "test_": "test"}
 _NOT_SCORES = ("runtime", "samples_per_second", "steps_per_second", "jit_compilation_time", "model_preparation_time")
-# The Hub has no such task any more, and which of its tasks it is the class does not say.
+# The Hub no longer has this task, and the class does not say which of the present tasks it is.
 _NOT_TASKS = ("text2text-generation",)
 
 
-class CardMixin(_TrainerBase):
-    """Writes model cards with what the optimizer was and did."""
+class ModelCardMixin(_TrainerBase):
+    """Mixin that writes model cards with the optimizer's settings and steps."""
 
-    def create_model_card(  # noqa: D417 (as the Trainer calls them)
+    def create_model_card(  # noqa: D417 (the other arguments are the Trainer's)
         self,
         language: str | list[str] | None = None,
         license: str | None = None,
@@ -50,18 +50,18 @@ class CardMixin(_TrainerBase):
         record: Record | None = None,
         **others: Any,
     ) -> None:
-        """Write the model card, README.md, into ``output_dir``.
+        """Write the model card ``README.md`` into ``output_dir``.
 
-        The text comes from the Trainer's state and arguments: scores, all settings of the optimizer, what the step
-        size did (with a picture where matplotlib is installed), versions and limits. A README.md that is not known to
-        be made by a program stays as it is. A Trainer whose class has cards of its own (TRL's) keeps them, with the
-        optimizer's tags and what the step size did added.
+        The text comes from the Trainer's state and arguments: scores, all settings of the optimizer, the course of the
+        step size (with a picture if matplotlib is installed), versions and limits. A ``README.md`` that was not
+        generated is not replaced. A Trainer class with its own cards (TRL's) keeps them; the optimizer's tags and the
+        course of the step size are added.
 
         Args:
-            record: Of the run, from which the card is made instead of from the Trainer's state.
-            **others: For a class with cards of its own.
+            record: Record of the run to make the card from, instead of the Trainer's state.
+            **others: Further arguments of a class with its own cards.
 
-        The other arguments are those of the Trainer's. A path in place of a name on the Hub is left out.
+        The other arguments are the Trainer's. A local path instead of a name on the Hub is left out of the card.
         """
         if not self.is_world_process_zero():
             return
@@ -71,22 +71,22 @@ class CardMixin(_TrainerBase):
             **{"finetuned_from": finetuned_from, "tasks": tasks, "dataset_tags": dataset_tags},
             **{"dataset": dataset, "dataset_args": dataset_args},
         }
-        if self._has_cards_of_its_own():
+        if self._has_own_cards():
             super().create_model_card(**{k: v for k, v in given.items() if v is not None}, **others)
             self._extend_card(folder)
             return
         path = folder / CARD_FILE
-        there = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        if not is_generated(there):
-            logger.warning("%s was not made by a program and stays as it is; no model card is written", path)
+        existing = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        if not is_generated(existing):
+            logger.warning("%s was not generated, so it is not replaced; no model card is written", path)
             return
-        given["tags"] = [*_as_list(tags), *_tags_of(path if there else None)]
+        given["tags"] = [*_as_list(tags), *_tags_of(path if existing else None)]
         chosen = dict(record) if record is not None else trainer_record(self, given)
         chosen |= self._names(model_name, chosen)
         chosen["pictures"] = chosen.get("pictures") or _draw(chosen, folder)
         write_card(render_model_card(chosen), folder)
 
-    def _has_cards_of_its_own(self) -> bool:
+    def _has_own_cards(self) -> bool:
         own: Any = super().create_model_card
         return getattr(own, "__func__", None) is not Trainer.create_model_card
 
@@ -110,11 +110,11 @@ class CardMixin(_TrainerBase):
 
 
 def trainer_record(trainer: Trainer, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a Trainer's run, with what ``create_model_card`` was given.
+    """Return the record of a Trainer's run.
 
     Args:
-        trainer: Before, during or after training.
-        given: Arguments of ``create_model_card``.
+        trainer: The Trainer, before, during or after training.
+        given: The arguments of ``create_model_card``.
     """
     record = training_record(trainer, {})
     metrics = _metrics(trainer.state.log_history)
@@ -141,7 +141,7 @@ def trainer_record(trainer: Trainer, given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _metrics(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """The scores of the last evaluation, of all its data sets."""
+    """Return the scores of the last evaluation, over all its data sets."""
     metrics: dict[str, dict[str, float]] = {}
     for prefix, split in _SPLITS.items():
         entries = [entry for entry in history if any(key.startswith(prefix) for key in entry)]
@@ -173,12 +173,12 @@ def _task(trainer: Trainer, given: Mapping[str, Any], metrics: Mapping[str, Mapp
 
 
 def _add_perplexity(trainer: Trainer, metrics: dict[str, dict[str, float]]) -> None:
-    """Where the loss is the mean cross-entropy of a token: nobody has put another in its place."""
+    # The loss is the mean cross-entropy per token only where no other loss replaces the model's own.
     is_stock = type(trainer).compute_loss is Trainer.compute_loss and trainer.compute_loss_func is None
     if not is_stock or trainer.args.label_smoothing_factor:
         return
     for scores in metrics.values():
-        # exp() of more is no number any more.
+        # exp() overflows above this.
         if "perplexity" not in scores and scores.get("loss", math.inf) < 700:
             scores["perplexity"] = math.exp(scores["loss"])
 
@@ -189,7 +189,7 @@ def _examples(trainer: Trainer) -> dict[str, int]:
     for split, data in datasets.items():
         try:
             found[split] = sum(map(len, data.values())) if isinstance(data, dict) else len(data)
-        except TypeError:  # none, or a stream
+        except TypeError:  # no data set, or a stream without a length
             continue
     return found
 
@@ -214,22 +214,22 @@ def _base(model: Any) -> Any:
 
 
 def _license(base: str | None) -> str | None:
-    """That of the base model, where the Hub is there to say it."""
+    """Return the license of the base model, if the Hub can be asked."""
     from huggingface_hub import HfApi, constants
 
     if base is None or constants.HF_HUB_OFFLINE:
         return None
     try:
         data = HfApi().model_info(base, timeout=5).card_data
-    except Exception as error:  # whatever it is, a card without a licence is better than none
-        logger.debug("no licence of %s: %s", base, error)
+    except Exception as error:  # whatever fails, a card without a license is better than none
+        logger.debug("no license found for %s: %s", base, error)
         return None
     found = data.get("license") if data is not None else None
     return found if isinstance(found, str) else None
 
 
 def _tags_of(path: Path | None) -> list[str]:
-    """Of the card that was there, as PEFT makes one when it saves; without those that hold a path."""
+    """Return the tags of an existing card (PEFT writes one when it saves), without those that hold a local path."""
     try:
         tags = ModelCard.load(path).data.tags if path is not None else None
     except ValueError:
@@ -238,7 +238,7 @@ def _tags_of(path: Path | None) -> list[str]:
 
 
 def _draw(record: Record, folder: Path) -> list[str]:
-    """The picture of the step size, where there is a curve and matplotlib to draw it."""
+    """Draw the step size if there is a curve and matplotlib is installed; return the names of the files."""
     if len(record["curve"]) < 2:
         return []
     try:

@@ -1,15 +1,15 @@
-"""Whether the files of a Trainer's checkpoint are all there and whole, in every layout that it writes.
+"""Checks that a Trainer's checkpoint is complete, in every layout that the Trainer writes.
 
-The folders of ``Accelerator.save_state`` are known too, where the loop writes a ``trainer_state.json`` into them last.
-A checkpoint is taken for complete when
+Folders of ``Accelerator.save_state`` are checked too, if the loop writes a ``trainer_state.json`` into them last.
+A checkpoint is complete if
 
-- ``trainer_state.json`` is there, which the Trainer writes last on the main process;
-- there are weights: one file, shards with an index, adapters, FSDP, DeepSpeed, or a file of a kind not known here;
-- optimizer, scheduler and generator states are all there, or none of them (``save_only_model``);
-- of files that every process writes, no number is left out: ``rng_state_0.pth``, ``rng_state_1.pth``, ...;
-- every file whose format tells its end has it: JSON, safetensors, ``torch.save``, distributed checkpoints.
+- it has ``trainer_state.json``, which the main process of the Trainer writes last;
+- it has weights: one file, shards with an index, adapters, FSDP, DeepSpeed, or a file of an unknown kind;
+- it has all of the optimizer, scheduler and generator states, or none of them (``save_only_model``);
+- of the files that every process writes no number is missing: ``rng_state_0.pth``, ``rng_state_1.pth``, ...;
+- no file is truncated whose format shows its end: JSON, safetensors, ``torch.save``, distributed checkpoints.
 
-Where a layout is not known, it is taken for complete.
+An unknown layout counts as complete.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hf_momo.utils.files import file_problem
 
 TRAINER_STATE = "trainer_state.json"
 
-# The kinds of state beside the weights; DeepSpeed has them in its own files, the scheduler where that is its own too.
+# The kinds of state beside the weights. DeepSpeed keeps them in its own files, and the scheduler too if it made it.
 _TRAINING_STATE = {
     "optimizer": re.compile(r".*optimizer.*\.(pt|bin)(_.*)?|optimizer_\d+|global_step\d+"),
     "scheduler": re.compile(r"scheduler(_\d+)?\.(pt|bin)|global_step\d+"),
@@ -33,23 +33,23 @@ _TRAINING_STATE = {
 }
 _NO_WEIGHTS = re.compile(r"training_args\.bin|scaler\.pt|scheduler.*|rng_state.*|random_states.*|.*optimizer.*")
 _SHARD = re.compile(r"(.+)-\d+-of-\d+(\.\w+)")
-# Files that every process writes under its own number.
+# Files that every process writes under its rank.
 _OF_RANK = re.compile(r"(rng_state_|random_states_|zero_pp_rank_|_rank)(\d+)")
 
 
 def checkpoint_problem(checkpoint: str | os.PathLike[str], *, save_on_each_node: bool = False) -> str | None:
-    """What makes a checkpoint incomplete, as far as this process sees it.
+    """Return what makes a checkpoint incomplete, as far as this process can see.
 
     Args:
-        checkpoint: Folder of the checkpoint, as the stock or our Trainer wrote it.
-        save_on_each_node: As in the training arguments: every node has its own files on its own disk.
+        checkpoint: Folder of a checkpoint of the stock Trainer or of ``MomoTrainer``.
+        save_on_each_node: The training argument of this name: every node has its own files on its own disk.
 
     Returns:
-        A short description with the file in question, or ``None`` if nothing is wrong.
+        A short description that names the file, or ``None`` if the checkpoint is complete.
     """
     folder = Path(checkpoint)
     if not folder.is_dir():
-        return "there is no such folder"
+        return "the folder does not exist"
     if not (folder / TRAINER_STATE).is_file():
         return f"{TRAINER_STATE} is missing, which is written last"
     return next(_problems(folder, save_on_each_node), None)
@@ -77,7 +77,7 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 
 def has_training_state(folder: Path) -> bool:
-    """Whether there is more than the weights."""
+    """Return whether the checkpoint holds more than the weights."""
     return any(_kinds_of_training_state({entry.name for entry in folder.iterdir()}).values())
 
 
@@ -88,7 +88,7 @@ def _kinds_of_training_state(names: set[str]) -> dict[str, bool]:
 def _training_state_problems(names: set[str]) -> Iterator[str]:
     found = _kinds_of_training_state(names)
     if any(found.values()):
-        yield from (f"there is no {kind} file" for kind, is_there in found.items() if not is_there)
+        yield from (f"there is no {kind} file" for kind, is_found in found.items() if not is_found)
 
 
 def _weight_problems(files: list[Path]) -> Iterator[str]:
@@ -113,7 +113,7 @@ def _deepspeed_problems(folder: Path) -> Iterator[str]:
 
 
 def _rank_problems(files: list[Path], save_on_each_node: bool) -> Iterator[str]:
-    """Files that every process writes: of none of them may there be fewer than there were processes."""
+    # Every process writes one of these files, so there must be as many of each kind as there were processes.
     series: defaultdict[tuple[Path, str, str], set[int]] = defaultdict(set)
     for path in files:
         match = _OF_RANK.search(path.name)
@@ -123,7 +123,7 @@ def _rank_problems(files: list[Path], save_on_each_node: bool) -> Iterator[str]:
     written = {rank for (_, before, _), ranks in series.items() if before == "rng_state_" for rank in ranks}
     # A single process writes rng_state.pth, so rng_state_0.pth is never alone.
     processes = written if save_on_each_node or not written else {*range(max(written) + 1), 1}
-    # With tensor parallelism inside of DeepSpeed each file of a data-parallel rank stands there once for each part.
+    # With tensor parallelism inside DeepSpeed, each data-parallel rank has one file per part.
     comparable = all("_mp_rank_" not in after or "_mp_rank_00" in after for _, _, after in series)
     for (_, before, after), ranks in series.items():
         expected = set(range(min(ranks) if save_on_each_node else 0, max(ranks)))
@@ -137,7 +137,7 @@ def _is_distributed(path: Path) -> bool:
 
 
 def _distributed_problems(folder: Path) -> Iterator[str]:
-    """Checkpoints of torch.distributed.checkpoint: their ``.metadata`` says where in which file everything stands."""
+    # The .metadata of torch.distributed.checkpoint holds the file, offset and length of every piece.
     from torch.distributed.checkpoint.filesystem import FileSystemReader
 
     try:
@@ -150,7 +150,7 @@ def _distributed_problems(folder: Path) -> Iterator[str]:
     except (EOFError, pickle.UnpicklingError):
         yield f"{folder.name}/.metadata is cut short"
     except AttributeError:
-        return  # a format of another version
+        return  # the format of another version of torch
     else:
         for name, size in sizes.items():
             path = folder / name

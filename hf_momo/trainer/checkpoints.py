@@ -1,11 +1,12 @@
-"""Which checkpoint a Trainer resumes from: the last complete one.
+"""A Trainer resumes from the last complete checkpoint.
 
-A checkpoint of the Trainer is a folder of many files. A run that is killed while it saves leaves one that lacks some
-of them or holds one cut short, and a plain resume either stops at it or, where the optimizer is what is missing, goes
-on with a new one. Here such a checkpoint is passed over, or refused where it was asked for by name.
+A checkpoint of the Trainer is a folder of many files. A run that is killed while it saves leaves a checkpoint in which
+files are missing or cut short. The stock Trainer stops with an error at such a checkpoint or, if the optimizer's file
+is missing, continues with a new optimizer. Here an incomplete checkpoint is passed over, or refused if it was given by
+name.
 
-``checkpoint_files.py`` says what makes a checkpoint complete. Above all its last file is there; with the mixin below,
-that is the last file of all processes, and it is taken away first where a folder is written anew.
+``checkpoint_files.py`` defines what is complete. One condition is that the last file exists. ``CheckpointMixin`` makes
+that file the last one of all processes, and deletes it before it writes a folder again.
 """
 
 from __future__ import annotations
@@ -33,19 +34,16 @@ _FOLDER = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 
 
 def last_complete_checkpoint(output_dir: str | os.PathLike[str], *, save_on_each_node: bool = False) -> str:
-    """Find the last complete checkpoint of a run; a warning names every later one that is passed over.
+    """Return the path of a run's last complete checkpoint, and warn of every later one that is incomplete.
 
-    With several processes all of them must call this, and all get the same answer.
+    With several processes all of them must call this function. All get the same path.
 
     Args:
-        output_dir: Folder that holds the ``checkpoint-STEP`` folders.
-        save_on_each_node: As in the training arguments: every node has its own files on its own disk.
-
-    Returns:
-        Path of the checkpoint.
+        output_dir: Folder with the ``checkpoint-STEP`` folders.
+        save_on_each_node: The training argument of this name: every node has its own files on its own disk.
 
     Raises:
-        ValueError: If there is no complete one.
+        ValueError: If no checkpoint is complete.
     """
     passed_over: list[tuple[Path, str]] = []
     for step in sorted(set().union(*_of_all_ranks(_steps(Path(output_dir)))), reverse=True):
@@ -59,44 +57,45 @@ def last_complete_checkpoint(output_dir: str | os.PathLike[str], *, save_on_each
     found = "; ".join(f"{folder.name}: {problem}" for folder, problem in passed_over)
     raise ValueError(
         f"resume_from_checkpoint: got True, but there is no complete checkpoint in {output_dir}"
-        f" ({found or 'no checkpoint at all'}). Train without resume_from_checkpoint, or give the folder of one"
+        f" ({found or 'the folder has no checkpoints'}). Train without resume_from_checkpoint, or give the folder of"
+        " a complete one"
     )
 
 
 def check_complete(checkpoint: str | os.PathLike[str], *, save_on_each_node: bool = False) -> None:
-    """Refuse an incomplete checkpoint.
+    """Raise an error if a checkpoint is incomplete.
 
-    With several processes all of them must call this, and all raise or none does.
+    With several processes all of them must call this function. Either all raise, or none does.
 
     Args:
         checkpoint: Folder of the checkpoint.
-        save_on_each_node: As in the training arguments: every node has its own files on its own disk.
+        save_on_each_node: The training argument of this name: every node has its own files on its own disk.
 
     Raises:
-        ValueError: If it is not complete, naming what is wrong with it.
+        ValueError: If the checkpoint is incomplete. The message names the file.
     """
     problem = _problem_on_any_rank(Path(checkpoint), save_on_each_node)
     if problem is not None:
         raise ValueError(
             f"resume_from_checkpoint: got {str(checkpoint)!r}, which is incomplete: {problem}. Pass True to resume"
-            " from the last complete checkpoint in output_dir, or the folder of another one"
+            " from the last complete checkpoint in output_dir, or give the folder of another one"
         )
 
 
 class CheckpointMixin(_TrainerBase):
-    """What makes a Trainer's checkpoints complete or visibly not, and resumes from complete ones alone."""
+    """Mixin that resumes only from complete checkpoints, and writes them such that incomplete ones are recognised."""
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as the Trainer does.
 
         Args:
-            resume_from_checkpoint: ``True`` for the last *complete* checkpoint in ``output_dir`` (a warning names
-                those passed over), or the folder of one, which must be complete.
-            *args: Further arguments of the Trainer's ``train``.
-            **kwargs: The same.
+            resume_from_checkpoint: ``True`` for the last *complete* checkpoint in ``output_dir`` (a warning names the
+                later ones that are incomplete), or the folder of a complete checkpoint.
+            *args: Passed on to the Trainer's ``train``.
+            **kwargs: Passed on to the Trainer's ``train``.
 
         Raises:
-            ValueError: If there is no complete checkpoint, or the one given is not complete.
+            ValueError: If no checkpoint is complete, or the given one is incomplete.
         """
         each_node = self.args.save_on_each_node
         if resume_from_checkpoint is True:
@@ -106,22 +105,22 @@ class CheckpointMixin(_TrainerBase):
             check_complete(resume_from_checkpoint, save_on_each_node=each_node)
         if resume_from_checkpoint and _rank() == 0 and not has_training_state(Path(resume_from_checkpoint)):
             logger.warning(
-                "%s holds the weights alone (save_only_model): the optimizer, the schedule and the random generators"
-                " start anew",
+                "%s holds only the weights (save_only_model). The optimizer, the schedule and the random generators"
+                " start from the beginning",
                 resume_from_checkpoint,
             )
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        # A run killed after its last step has nothing left to do: the Trainer takes one step more, in the middle of an
-        # epoch. (Up to transformers 4 an epoch is no method of its own, and it still does.)
+        # A run killed after its last step, in the middle of an epoch, has nothing left to do. The stock Trainer would
+        # take one step more. (In transformers 4 an epoch is not a method, and the extra step is still taken.)
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return None
         return super()._run_epoch(*args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
-        # A folder written anew holds whole files of the old checkpoint until the last of them is replaced.
+        # A folder that is written again holds complete files of the old checkpoint until the last one is replaced.
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save:
             (folder / TRAINER_STATE).unlink(missing_ok=True)
@@ -129,8 +128,8 @@ class CheckpointMixin(_TrainerBase):
         super()._save_checkpoint(model, trial, *args, **kwargs)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        # The last thing that other processes than the main one write. Once they have, the main one writes the state
-        # of the Trainer, uploads the checkpoint and deletes older ones.
+        # The last file of the processes other than the main one. Only when all have written theirs, the main process
+        # writes the state of the Trainer, uploads the checkpoint and deletes older ones.
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
 

@@ -1,4 +1,4 @@
-"""What a training loss is worth: its least value under label smoothing, and whether the Trainer scales it rightly."""
+"""The lowest loss that label smoothing allows, and a correction of losses that the Trainer scales wrongly."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 def automatic_lower_bound(label_smoothing: float, model: Any = None) -> float:
-    """Least value that a cross-entropy can take: the entropy of its smoothed target.
+    """Return the lowest value of a cross-entropy in nats: the entropy of the smoothed target, 0 without smoothing.
 
     Args:
-        label_smoothing: In [0, 1): ``epsilon`` of a target ``1 - epsilon + epsilon / V`` on the label and
+        label_smoothing: ``epsilon`` in [0, 1). The target is ``1 - epsilon + epsilon / V`` on the label and
             ``epsilon / V`` on the other classes.
-        model: Its number of classes ``V`` is taken from the output embeddings, or else from ``config.num_labels``.
-            Only needed with smoothing.
-
-    Returns:
-        The bound in nats; 0 without smoothing.
+        model: The model. The number of classes ``V`` is read from its output embeddings, or from
+            ``config.num_labels``. Needed only with smoothing.
 
     Raises:
         ValueError: If the number of classes cannot be found.
@@ -43,26 +40,29 @@ def automatic_lower_bound(label_smoothing: float, model: Any = None) -> float:
 def _number_of_classes(model: Any) -> int:
     embeddings = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if embeddings is not None:
-        # Not first the shape of the weight: FSDP1 and ZeRO-3 leave a piece of it, or nothing, on each rank.
+        # The shape of the weight comes second: under FSDP1 and ZeRO-3 each rank has only a piece of it, or nothing.
         return int(getattr(embeddings, "out_features", 0) or embeddings.weight.shape[0])
     classes = getattr(getattr(model, "config", None), "num_labels", None)
     if classes is None:
         raise ValueError(
-            "lower_bound: got 'auto' with label smoothing, but the model shows neither output embeddings nor"
+            "lower_bound: got 'auto' with label smoothing, but the model has neither output embeddings nor"
             " config.num_labels; pass the bound as a number (the entropy of the smoothed target)"
         )
     return int(classes)
 
 
 def correct_loss_scale(trainer: Any) -> None:
-    """Keep the Trainer from inflating the loss of models that ignore ``num_items_in_batch``.
+    """Prevent the Trainer from inflating the loss of models that ignore ``num_items_in_batch``.
 
-    In transformers 5, T5, BART, Marian and their kin take ``**kwargs``, so the Trainer believes that they divide their
-    loss by the number of tokens of the whole window, and neither divides by the accumulation steps nor leaves out the
-    factor of the number of processes (transformers issue 47688). The loss and its gradient are then too large by
-    accumulation steps times processes: Adam does not notice, a lower bound and the logs do.
+    In transformers 5 the ``forward`` of T5, BART, Marian and similar models takes ``**kwargs``. The Trainer concludes
+    that these models divide their loss by the number of tokens of the whole window, so it does not divide by the
+    accumulation steps and multiplies by the number of processes (transformers issue 47688). Loss and gradient are then
+    too large by accumulation steps times processes. Adam is not affected, but the lower bound and the logs are.
 
-    Sets ``accepts_loss_kwargs = False`` on such a model, saying so once, where it is the model that computes the loss.
+    If such a model computes the loss itself, this function sets ``accepts_loss_kwargs = False`` on it and warns once.
+
+    Args:
+        trainer: The Trainer, after its constructor.
     """
     computed_elsewhere = trainer.compute_loss_func is not None or trainer.label_smoother is not None
     if computed_elsewhere or not getattr(trainer, "model_accepts_loss_kwargs", False):
@@ -74,18 +74,20 @@ def correct_loss_scale(trainer: Any) -> None:
         model.accepts_loss_kwargs = False
         trainer.model_accepts_loss_kwargs = False
         logger.warning(
-            "%s ignores num_items_in_batch, which would inflate its loss by gradient accumulation steps times"
-            " processes (transformers issue 47688); set accepts_loss_kwargs = False on it",
+            "%s ignores num_items_in_batch, so the Trainer would inflate its loss by gradient accumulation steps"
+            " times processes (transformers issue 47688). Its accepts_loss_kwargs is now False",
             type(model).__name__,
         )
 
 
 def ignores_num_items(model: nn.Module) -> bool:
-    """Whether ``forward`` takes ``**kwargs`` but averages its own cross-entropy without ``num_items_in_batch``.
+    """Return whether ``forward`` takes ``**kwargs`` but averages its cross-entropy without ``num_items_in_batch``.
+
+    The names that ``forward`` uses decide: it has its own cross-entropy module, and uses neither the shared loss
+    function of transformers nor ``num_items_in_batch``.
 
     Args:
-        model: Any module. The names that its ``forward`` uses decide: a cross-entropy module of its own, and neither
-            the shared loss function of transformers nor ``num_items_in_batch``.
+        model: Any module.
     """
     forward = inspect.unwrap(type(model).forward)
     code = getattr(forward, "__code__", None)

@@ -1,15 +1,15 @@
-"""Pushing from a Trainer: a run that has trained does not lose its result because the Hub failed.
+"""Pushing from a Trainer: a failure of the Hub does not cost the result of a training.
 
-``--push_to_hub`` of the stock Trainer creates the repository in the constructor, pushes saves in the background and
-the model at the end. What it does when the Hub fails is changed here:
+With ``push_to_hub`` the stock Trainer creates the repository in its constructor, pushes saves in the background and
+pushes the model at the end. ``PushMixin`` changes what happens when the Hub fails:
 
-- before training, a Hub that refuses (no token, a wrong one, no right to write) stops the run on all processes; one
-  that is out of reach does not;
-- a save that could not be pushed is reported, which the Trainer does not, and training goes on;
-- a tracker that cannot bring its charts to the Hub, as trackio does at every push, is reported, and the model pushed;
-- where the last push fails too, it is tried again for a minute, and then reported with the command that pushes the
-  folder later. The run ends as it would have. Without ``push_to_hub`` in the arguments, a call of ``push_to_hub()``
-  raises.
+- before training, a refusal of the Hub (no token, a wrong token, no permission to write) stops the run on all
+  processes, while an unreachable Hub does not;
+- a save that could not be pushed is logged as an error, and training continues;
+- a tracker that cannot upload its charts (trackio does so at every push) is logged as an error, and the model is
+  pushed;
+- the last push is retried for a minute. If it still fails, the error names the command that pushes the folder later,
+  and the run ends normally. ``push_to_hub()`` called without ``push_to_hub`` in the arguments raises instead.
 """
 
 from __future__ import annotations
@@ -39,61 +39,63 @@ else:
 
 logger = logging.getLogger(__name__)
 
-# Before training nothing is lost yet, and all processes wait.
+# Short, because all processes wait, and before training there is nothing to lose.
 _PATIENCE_AT_START = 10.0
-_SAY_EVERY = 60.0
+_SECONDS_BETWEEN_WARNINGS = 60.0
 
 
-class HubMixin(_TrainerBase):
-    """What a Trainer does when a push fails."""
+class PushMixin(_TrainerBase):
+    """Mixin that keeps a run alive when a push fails.
+
+    Raises:
+        PushError: If the Hub refuses what ``push_to_hub`` in the arguments asks for. On every process.
+    """
 
     _hub_is_set_up = False
     _problem_at_start: Exception | None = None
     _creation: Future[None] | None = None
     _saved = False
 
-    def set_up_hub(self) -> None:
-        """What the constructor adds to that of the Trainer; all processes must call it.
-
-        Raises:
-            PushError: If the Hub refuses what ``push_to_hub`` asks for. On every process.
-        """
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._hub_is_set_up = True
         self._hide_token()
         handler: Any = self.callback_handler
         if hasattr(handler, "on_push_begin"):  # not in transformers 4
             handler.on_push_begin = partial(self._tell_trackers, handler.on_push_begin)
-        if not self.args.push_to_hub:
-            return
+        if self.args.push_to_hub:
+            self._report_problem_at_start()
+
+    def _report_problem_at_start(self) -> None:
         problem = self._problem_at_start
         refusal = None
         if problem is not None and not is_transient(problem):
             refusal = (
-                f"push_to_hub: {self._describe(problem)}. Nothing has been trained yet. To train without the Hub leave"
-                f" push_to_hub out, and push the finished run with: {self._command()}"
+                f"push_to_hub: {self._describe(problem)}. Nothing has been trained yet. To train without the Hub,"
+                f" remove push_to_hub, and push the finished run with: {self._command()}"
             )
         if refusal := _of_main_process(refusal):
             raise PushError(refusal) from problem
         if problem is not None:
             logger.warning(
-                "push_to_hub: %s. Training starts all the same; the repository is created once the Hub answers, at the"
-                " end of training at the latest",
+                "push_to_hub: %s. Training starts anyway. The repository is created as soon as the Hub answers, at the"
+                " latest at the end of training",
                 self._describe(problem),
             )
 
     def _tell_trackers(self, tell: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        # Raised on the main process alone, before anything is saved, it would leave the others waiting.
+        # An error on the main process alone, before anything is saved, would leave the other processes waiting.
         try:
             return tell(*args, **kwargs)
         except Exception as problem:
             logger.error(
-                "A tracker could not do its part of a push: %s. The push of the model goes on. What was logged stays"
-                " on this machine; trackio_static_space_id=False keeps trackio from the Hub",
+                "A tracker failed to upload to the Hub: %s. The model is pushed anyway. The logs stay on this machine."
+                " trackio_static_space_id=False keeps trackio from uploading",
                 self._describe(problem),
             )
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
-        """Create the repository as the Trainer does; in the constructor a failure waits for ``set_up_hub``."""
+        """Create the repository as the Trainer does. The constructor of this mixin reports a failure in its turn."""
         if not self.is_world_process_zero():
             return
         create = super().init_hf_repo
@@ -115,24 +117,24 @@ class HubMixin(_TrainerBase):
         private: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Save the model and push it with its card, as the Trainer does. To be called on all processes.
+        """Save the model and push it with its card, as the Trainer does. All processes must call this method.
 
         Args:
-            commit_message: Of the commit.
-            blocking: Wait until it is done.
-            token: Instead of that of the arguments or the login.
-            revision: Branch, instead of that of the arguments.
-            private: Whether to make the repository private where it is created, instead of what the arguments say.
-            **kwargs: For ``create_model_card``.
+            commit_message: Message of the commit.
+            blocking: Whether to wait until the push has ended.
+            token: Token to use instead of the one in the arguments or of the login.
+            revision: Branch to push to instead of the one in the arguments.
+            private: Whether a new repository is private, instead of what the arguments say.
+            **kwargs: Passed on to ``create_model_card``.
 
         Returns:
-            The commit, or a future of it if not ``blocking``; ``None`` on other processes than the main one, and where
-            the push failed and ``push_to_hub`` is in the arguments. The error is logged then.
+            The commit, or a future of it if not ``blocking``. ``None`` on processes other than the main one, and if
+            the push failed while ``push_to_hub`` is in the arguments; the error is logged in this case.
 
         Raises:
             PushError: If the push failed and ``push_to_hub`` is not in the arguments.
         """
-        if private is not None:  # transformers 4 does not know it
+        if private is not None:  # transformers 4 has no such argument
             kwargs["private"] = private
         self._saved = False
         try:
@@ -141,7 +143,7 @@ class HubMixin(_TrainerBase):
             if self.is_world_process_zero() and self._saved:
                 return self._push_again(problem, commit_message, token, revision)
             if self.is_world_process_zero() and self.hub_model_id is None:
-                # The other processes are saving the model, which may take all of them.
+                # The other processes are saving the model, which may need this one too.
                 self.save_model(_internal_call=True)
                 self._write_card(kwargs)
                 return self._not_pushed(problem)
@@ -159,7 +161,7 @@ class HubMixin(_TrainerBase):
     def _push_again(
         self, problem: Exception, commit_message: str | None, token: str | None, revision: str | None
     ) -> Any:
-        """All that the Trainer's push does after the model is saved and the card is written."""
+        # The Trainer's push from where the model is saved and the card is written.
         try:
             return retrying(
                 lambda: HfApi().upload_folder(
@@ -189,19 +191,19 @@ class HubMixin(_TrainerBase):
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
         if self.args.hub_always_push:
-            # The files that it is still reading are about to be replaced.
+            # It still reads the files that this save replaces.
             self._finish_current_push()
         self._report_failed_pushes()
-        if not self._repository_is_there():
+        if not self._has_repository():
             return
         try:
             super()._push_from_checkpoint(checkpoint_folder)
         except Exception as problem:
-            # Raised on one process, it would leave the others waiting.
+            # An error on one process would leave the others waiting.
             self._report(problem)
 
-    def _repository_is_there(self) -> bool:
-        """Whether this save can be pushed. Where the Hub was out of reach at the start it is asked again behind."""
+    def _has_repository(self) -> bool:
+        """Return whether this save can be pushed; if the Hub was unreachable, ask it again in the background."""
         if self.hub_model_id is None and (self._creation is None or self._creation.done()):
             self._creation = HfApi().run_as_future(super().init_hf_repo)
         return self.hub_model_id is not None
@@ -209,14 +211,14 @@ class HubMixin(_TrainerBase):
     def _finish_current_push(self) -> None:
         push: Any = getattr(self, "push_in_progress", None)
         while push is not None and not push.is_done():
-            # huggingface_hub has no time limit of its own, and a run that does not end must say what it waits for.
-            if futures.wait(push.jobs, timeout=_SAY_EVERY).not_done:
+            # huggingface_hub has no time limit, and a run that does not end must say what it waits for.
+            if futures.wait(push.jobs, timeout=_SECONDS_BETWEEN_WARNINGS).not_done:
                 logger.warning("waiting for a push to %s to end", self.hub_model_id)
         super()._finish_current_push()
         self._report_failed_pushes()
 
     def _report_failed_pushes(self) -> None:
-        """The Trainer itself looks at no push in the background again."""
+        # The Trainer itself never looks at the outcome of a push in the background.
         push: Any = getattr(self, "push_in_progress", None)
         for job in [] if push is None else [job for job in push.jobs if job.done()]:
             push.jobs.remove(job)
@@ -226,8 +228,8 @@ class HubMixin(_TrainerBase):
         problem = failure.exception() if isinstance(failure, Future) else failure
         if problem is not None:
             logger.error(
-                "A push to the Hub failed: %s. The run goes on, and what it saves is in %s. The next push brings it to"
-                " the Hub, or this command: %s",
+                "A push to the Hub failed: %s. The run continues and saves to %s. The next push uploads these files"
+                " too. Or push them with: %s",
                 self._describe(problem),
                 self.args.output_dir,
                 self._command(),

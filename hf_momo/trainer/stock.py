@@ -1,8 +1,13 @@
-"""``momo`` and ``momo_adam`` as names of the stock Trainer: ``hf_momo.integrate()``, for scripts that are not ours.
+"""``hf_momo.integrate()``: the stock Trainer, in scripts that know nothing of hf_momo, takes the optimizers' names.
 
-Four things are changed in transformers, each put back by ``integrate(undo=True)``: the enum of optimizer names has two
-members more, the Trainer's table of optimizers two rows, a learning rate that was left out is known as such, and every
-Trainer that is made has ``MomoTrainerMixin`` before its own class.
+It changes five things in transformers, and ``integrate(undo=True)`` restores all of them:
+
+- the enum of optimizer names gets a member for each optimizer;
+- ``Trainer.get_optimizer_cls_and_kwargs`` knows these names;
+- a ``learning_rate`` that was not given is recognised as such;
+- ``Trainer.__init__`` and ``Trainer._inner_training_loop`` give a Trainer ``MomoTrainerMixin`` if it trains with MoMo.
+
+A Trainer with another optimizer stays the stock Trainer, object and class.
 """
 
 from __future__ import annotations
@@ -14,31 +19,35 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from transformers import Trainer, TrainingArguments
-from transformers import trainer as trainer_module
 from transformers.training_args import OptimizerNames
 
-from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers
-from hf_momo.trainer.mixin import MomoTrainerMixin, is_momo, momo_cls_and_kwargs
+from hf_momo.optimizers import MomoOptimizer
+from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, unwrap_optimizer
+from hf_momo.trainer.arguments import is_momo, optimizer_name_of
+from hf_momo.trainer.mixin import MomoTrainerMixin, resolve_names
 
 logger = logging.getLogger(__name__)
 
-# What undoes the changes, in the order they were made; empty while nothing is changed.
+# Functions that undo the changes, in the order of the changes. Empty while nothing is changed.
 _undo: list[Callable[[], None]] = []
 
 
-class _LeftOut(float):
-    """A learning rate that nobody gave: the default of an arguments class."""
+class _UnsetLearningRate(float):
+    """The default learning rate of a class of arguments, as opposed to an equal one that the user gave."""
 
 
 def integrate(*, undo: bool = False) -> None:
-    """Let the stock ``Trainer`` and its subclasses train with ``optim="momo"`` and ``optim="momo_adam"``.
+    """Let the stock ``Trainer`` and its subclasses train with the optimizers of this package.
 
-    The names then behave as the built-in ones do: in ``TrainingArguments``, on the command line of
-    ``HfArgumentParser`` (call this before a parser is built), in JSON and YAML, in ``training_args.bin``. Where no
-    ``learning_rate`` is given it is the optimizer's own default. Doing it twice changes nothing.
+    The names then work like the built-in ones: in ``TrainingArguments``, on the command line of ``HfArgumentParser``
+    (call this function before a parser is built), in JSON and YAML, and in ``training_args.bin``. ``learning_rate``
+    defaults to the optimizer's own default. Calling it twice has no further effect.
+
+    A Trainer that trains with MoMo gets ``MomoTrainerMixin``: the loss, the logs and the loss scale. Model cards,
+    checkpoints and pushing stay those of the script's Trainer. A Trainer with another optimizer is not changed.
 
     Args:
-        undo: Leave transformers as it was instead. Trainers made in between keep working.
+        undo: Restore transformers instead. Trainers made in between keep working.
 
     Example:
         >>> import hf_momo
@@ -52,13 +61,24 @@ def integrate(*, undo: bool = False) -> None:
         while _undo:
             _undo.pop()()
     elif not _undo:
-        _undo.extend([_extend_names(), _extend_table(), _mark_left_out_rates(), _mix_in()])
+        _undo.extend(
+            [
+                _extend_names(),
+                resolve_names(),
+                _mark_unset_learning_rates(),
+                # The first settles what a Trainer is made with; the second what was chosen later, by a search over
+                # hyperparameters or by args.set_optimizer.
+                _mix_in("__init__", before=False),
+                _mix_in("_inner_training_loop", before=True),
+            ]
+        )
 
 
 def optimizer_name(value: str) -> OptimizerNames:
-    """The member of transformers' ``OptimizerNames`` for a name of this package, made if need be.
+    """Return the member of transformers' ``OptimizerNames`` for an optimizer of this package.
 
-    Pickles of the members call this, so ``training_args.bin`` loads where hf_momo is installed but not imported.
+    Pickles of the members call this function, so ``training_args.bin`` loads where hf_momo is installed but was not
+    imported. The member is added if it is missing.
 
     Args:
         value: One of ``list_optimizers()``.
@@ -74,12 +94,12 @@ def _extend_names() -> Callable[[], None]:
         member = str.__new__(OptimizerNames, value)
         member._name_, member._value_ = value.upper(), value
         member._sort_order_ = len(OptimizerNames._member_names_)  # type: ignore[attr-defined]
-        # By the enum's own reduction a process that has not extended the enum could not load it.
+        # With the enum's own reduction, a process that has not extended the enum could not load the member.
         member.__reduce_ex__ = functools.partial(_reduce, value)  # type: ignore[method-assign]
         OptimizerNames._member_names_.append(member._name_)
         OptimizerNames._member_map_[member._name_] = member
         OptimizerNames._value2member_map_[value] = member
-        getattr(OptimizerNames, "_hashable_values_", []).append(value)  # from Python 3.13 on, what `in` looks at
+        getattr(OptimizerNames, "_hashable_values_", []).append(value)  # read by `in` from Python 3.13 on
         type.__setattr__(OptimizerNames, member._name_, member)
 
     def undo() -> None:
@@ -99,39 +119,15 @@ def _reduce(value: str, protocol: Any) -> tuple[Any, tuple[str]]:
     return optimizer_name, (value,)
 
 
-def _extend_table() -> Callable[[], None]:
-    """For those who ask the class: ``Trainer.get_optimizer_cls_and_kwargs(args)``."""
-    table = getattr(trainer_module, "_OPTIMIZER_HANDLERS", None)
-    if table is None:  # before transformers 5.2
-        original = Trainer.__dict__["get_optimizer_cls_and_kwargs"]
-
-        def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> Any:
-            return (momo_cls_and_kwargs if is_momo(args.optim) else original.__func__)(args, model)
-
-        Trainer.get_optimizer_cls_and_kwargs = staticmethod(  # type: ignore[method-assign]
-            functools.wraps(original.__func__)(get_optimizer_cls_and_kwargs)
-        )
-        return lambda: setattr(Trainer, "get_optimizer_cls_and_kwargs", original)
-
-    for name in list_optimizers():
-        table[name] = lambda context: momo_cls_and_kwargs(context.args, context.model)
-
-    def undo() -> None:
-        for name in list_optimizers():
-            table.pop(name, None)
-
-    return undo
-
-
-def _mark_left_out_rates() -> Callable[[], None]:
-    """A parser passes the default on as if it were given, so the default itself is marked."""
+def _mark_unset_learning_rates() -> Callable[[], None]:
+    # A parser passes the default on as if the user had given it, so the default itself is marked.
     fields: dict[int, tuple[Any, float]] = {}
     inits: list[tuple[Any, Any]] = []
     for arguments_class in _with_subclasses(TrainingArguments):
         field = arguments_class.__dataclass_fields__["learning_rate"]
-        if isinstance(field.default, float) and not isinstance(field.default, _LeftOut):
+        if isinstance(field.default, float) and not isinstance(field.default, _UnsetLearningRate):
             fields[id(field)] = (field, field.default)
-            field.default = _LeftOut(field.default)
+            field.default = _UnsetLearningRate(field.default)
         init: Any = arguments_class.__dict__.get("__init__")
         names = [each.name for each in dataclasses.fields(arguments_class) if each.init]
         if getattr(init, "__defaults__", None) and len(init.__defaults__) <= len(names):
@@ -146,15 +142,13 @@ def _mark_left_out_rates() -> Callable[[], None]:
     @functools.wraps(post_init)
     def resolving_post_init(self: TrainingArguments) -> None:
         post_init(self)
-        if isinstance(self.learning_rate, _LeftOut):
+        if isinstance(self.learning_rate, _UnsetLearningRate):
             self.learning_rate = float(self.learning_rate)
-            name = str(getattr(self.optim, "value", self.optim))
+            name = optimizer_name_of(self.optim)
             if is_momo(name):
                 self.learning_rate = get_optimizer_info(name).defaults["lr"]
                 logger.warning(
-                    "learning_rate was not given: %s takes its own default %g as the cap on its step",
-                    name,
-                    self.learning_rate,
+                    "learning_rate was not given: %s caps its step at its own default %g", name, self.learning_rate
                 )
 
     TrainingArguments.__post_init__ = resolving_post_init  # type: ignore[method-assign]
@@ -175,24 +169,41 @@ def _with_subclasses(cls: Any) -> Iterator[Any]:
         yield from _with_subclasses(subclass)
 
 
+def _mix_in(name: str, *, before: bool) -> Callable[[], None]:
+    """Make a method of ``Trainer`` give the mixin to a Trainer that trains with MoMo, before or after it runs."""
+    original = getattr(Trainer, name)
+
+    @functools.wraps(original)
+    def mixing(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if before:
+            _use_mixin_for_momo(self)
+        result = original(self, *args, **kwargs)
+        if not before:
+            _use_mixin_for_momo(self)
+        return result
+
+    setattr(Trainer, name, mixing)
+    return lambda: setattr(Trainer, name, original)
+
+
+def _use_mixin_for_momo(trainer: Any) -> None:
+    if not isinstance(trainer, MomoTrainerMixin) and _trains_with_momo(trainer):
+        # Another class and not wrapped methods, so that the mixin comes before what the Trainer's own class overrides.
+        own: Any = type(trainer)
+        trainer.__class__ = _mixed(own)
+        trainer.set_up_momo()
+
+
+def _trains_with_momo(trainer: Any) -> bool:
+    cls, _ = trainer.optimizer_cls_and_kwargs or (None, None)
+    made = unwrap_optimizer(trainer.optimizer)
+    return is_momo(trainer.args.optim) or isinstance(made, MomoOptimizer) or _is_optimizer_cls(cls)
+
+
+def _is_optimizer_cls(cls: Any) -> bool:
+    return isinstance(cls, type) and issubclass(cls, MomoOptimizer)
+
+
 @functools.cache
 def _mixed(cls: Any) -> Any:
     return type(cls.__name__, (MomoTrainerMixin, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
-
-
-def _mix_in() -> Callable[[], None]:
-    """A Trainer becomes one with the mixin first, so that what its own class overrides stays."""
-    init = Trainer.__init__
-
-    @functools.wraps(init)
-    def mixing_init(self: Any, *args: Any, **kwargs: Any) -> None:
-        if isinstance(self, MomoTrainerMixin):
-            init(self, *args, **kwargs)
-            return
-        own: Any = type(self)
-        self.__class__ = _mixed(own)
-        init(self, *args, **kwargs)
-        self.set_up_momo()
-
-    Trainer.__init__ = mixing_init  # type: ignore[method-assign]
-    return lambda: setattr(Trainer, "__init__", init)

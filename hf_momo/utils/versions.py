@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-# A test compares them with the extra `trainer` in pyproject.toml, and `make test-oldest` runs with these releases.
-OLDEST = {"transformers": "4.57.1", "accelerate": "1.10.0"}
+# The bounds of the extras `trainer` and `test` in pyproject.toml, which a test compares with these; `make test-oldest`
+# runs those of `trainer`.
+OLDEST = {"transformers": "4.57.1", "accelerate": "1.10.0", "deepspeed": "0.19.8"}
 
 
 def check_version(package: str) -> None:

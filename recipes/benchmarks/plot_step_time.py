@@ -1,4 +1,4 @@
-"""Table and picture of step times from the records of step_time.py.
+"""Print the table and draw the picture of step times from the records of step_time.py.
 
 Usage, with the records of one machine:
 
@@ -15,18 +15,18 @@ from typing import Any
 from matplotlib.figure import Figure
 from step_time import BASELINE, MEMORY
 
-# Of Okabe and Ito, told apart by colour-blind readers too.
+# The palette of Okabe and Ito, which colour-blind readers can distinguish.
 COLORS = {"hf_momo": "#0072B2", "momo-opt": "#D55E00", "torch": "#999999"}
 SETS = {"iwslt14": "encoder-decoder", "gpt2": "GPT-2 small", "tiny": "tiny tensors"}
 
 
 def title(record: dict[str, Any]) -> str:
-    """The set of parameters, its size and number of tensors."""
+    """Return the set of parameters with its size and its number of tensors."""
     return f"{SETS[record['parameters']]}: {record['elements'] / 1e6:.3g}M in {record['tensors']:,} tensors"
 
 
 def markdown(records: list[dict[str, Any]]) -> str:
-    """One row a step, one column a set: the ratio to fused AdamW, launches and waits."""
+    """Return a table of the times relative to fused AdamW: one row an optimizer, one column a set."""
     heads = [f"{title(record)} ({record['median_seconds'][BASELINE] * 1e3:.0f} ms)" for record in records]
     lines = [f"| step, to torch's fused AdamW | {' | '.join(heads)} |", "|---|" + "---|" * len(records)]
     for name in records[0]["median_seconds"]:
@@ -37,10 +37,10 @@ def markdown(records: list[dict[str, Any]]) -> str:
 
 
 def draw(records: list[dict[str, Any]], path: Path) -> None:
-    """Bars of the ratios to fused AdamW, one panel a set."""
+    """Draw the times relative to fused AdamW as bars, one panel a set."""
     figure = Figure(figsize=(4.2 * len(records) + 1.5, 4.2), layout="constrained")
     panels = figure.subplots(1, len(records), sharey=True, squeeze=False)[0]
-    white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the dashed line stays off the numbers
+    white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # keeps the dashed line off the numbers
     names = [name for name in records[0]["median_seconds"] if name not in MEMORY]
     for panel, record in zip(panels, records, strict=True):
         ratios = [record["to_fused_adamw"][name] for name in names]
@@ -60,7 +60,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Read the records, print the table, draw the picture."""
+    """Read the records, print the table and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records", type=Path, nargs="+", help="records of step_time.py, made on one machine")
     parser.add_argument("--output", type=Path, required=True, help="the picture, a PNG")

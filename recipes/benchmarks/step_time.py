@@ -1,15 +1,15 @@
-"""Time of one optimizer step, side by side in one process.
+"""Measure the time of one step of several optimizers in one process.
 
     python recipes/benchmarks/step_time.py --parameters iwslt14 --output recipes/benchmarks/results/NAME.json
 
-Three sets of parameters: ``iwslt14``, a 6+6-layer, d 512 encoder-decoder (36.7 million in 253 tensors); ``gpt2``,
-GPT-2 small (124 million in 148); ``tiny``, 5,000 tensors of 64. The optimizers take turns, so that a slow spell of the
-machine hits all of them; medians over the rounds are printed, their ratio to torch's fused AdamW in the same process,
-and the bytes that the step has to move over its time, beside those of a plain copy and of a dot product, which only
-reads. From these follows about the least that a step of hf_momo can take on this machine (``at least``; the cache may
-save a little of it): reading what it measures, then torch's own kernel. The profiler counts what one step asks of the
-device: on a GPU the kernels launched, elsewhere the operations of torch, and the times that the host waits for a
-number. momo-opt, the authors' package, is timed where it is installed.
+There are three sets of parameters: ``iwslt14``, a 6+6-layer, d 512 encoder-decoder (36.7 million in 253 tensors);
+``gpt2``, GPT-2 small (124 million in 148); ``tiny``, 5,000 tensors of 64. The optimizers take turns, so that a slow
+phase of the machine affects all of them. The table has the medians over the rounds, their ratio to torch's fused AdamW
+in the same process, and the bytes that a step must move divided by its time, also for a plain copy and for a dot
+product, which only reads. The column ``at least`` is the lower limit of a step of hf_momo on this machine, apart from
+what the cache saves: the time to read what it measures plus that of torch's own kernel. The profiler counts the
+kernels launched on a GPU, elsewhere torch's operations, and how often the host waits for a number. momo-opt, the
+authors' package, is timed if it is installed.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ Step = Callable[[], Any]
 
 COPY, READ, BASELINE, SGD = "copy", "dot product", "torch AdamW fused", "torch SGD fused"
 MEMORY = (COPY, READ)
-"""What the memory is good for, beside which the optimizers are set."""
-# Of float32 tensors that a step reads or writes at least once: MoMo reads all of them before it knows the step size.
+# The number of float32 tensors that a step reads or writes. MoMo reads its tensors twice: it must know the step size
+# before it writes.
 TENSORS_MOVED = {COPY: 2, READ: 2, "torch AdamW": 7, "torch SGD": 5, "hf_momo MomoAdam": 4 + 7, "hf_momo Momo": 3 + 5}
-# Tensors that are read to measure, and the kernel of torch that then writes the step.
+# The number of tensors that are read to measure, and the kernel of torch that then writes the step.
 MEASURED_AND_COMMITTED = {"hf_momo MomoAdam": (4, BASELINE), "hf_momo Momo": (3, SGD)}
 
 
 def iwslt14_model() -> nn.Module:
-    """The encoder-decoder of the IWSLT14 recipe."""
+    """Return the encoder-decoder of the IWSLT14 recipe."""
     config = MarianConfig(
         vocab_size=10_152,
         d_model=512,
@@ -66,13 +66,13 @@ def iwslt14_model() -> nn.Module:
 
 
 def gpt2_model() -> nn.Module:
-    """GPT-2 small with random weights."""
+    """Return GPT-2 small with random weights."""
     model: nn.Module = GPT2LMHeadModel(GPT2Config())
     return model
 
 
 def tiny_model() -> nn.Module:
-    """Very many very small tensors: the cost of a call and not of an element."""
+    """Return very many very small tensors, whose cost is that of calls."""
     return nn.ParameterList(torch.randn(64) for _ in range(5_000))
 
 
@@ -80,7 +80,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {"iwslt14": iwslt14_model, "gpt2": 
 
 
 def make_parameters(name: str, device: str) -> list[nn.Parameter]:
-    """Parameters of a model of ``MODELS`` with random gradients."""
+    """Return the parameters of a model of ``MODELS`` with random gradients."""
     torch.manual_seed(0)
     model = MODELS[name]().to(device)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -90,7 +90,7 @@ def make_parameters(name: str, device: str) -> list[nn.Parameter]:
 
 
 def candidates(parameters: list[nn.Parameter]) -> dict[str, Step]:
-    """One step of every optimizer, by name. All work on the same parameters, at a cap that hardly moves them."""
+    """Return a step of every optimizer by name. All share the parameters, which the tiny cap hardly moves."""
     device = parameters[0].device
     loss = torch.tensor(5.0, device=device)
     lr = 1e-9
@@ -123,7 +123,7 @@ def candidates(parameters: list[nn.Parameter]) -> dict[str, Step]:
 
 
 def measure(steps: dict[str, Step], rounds: int, warm_up: int, synchronize: Step) -> dict[str, list[float]]:
-    """Seconds of each step, ``rounds`` of them, the optimizers taking turns."""
+    """Return the seconds of ``rounds`` steps of each optimizer, which take turns."""
     for _ in range(warm_up):
         for step in steps.values():
             step()
@@ -141,17 +141,16 @@ def measure(steps: dict[str, Step], rounds: int, warm_up: int, synchronize: Step
 
 
 def bandwidth(name: str, num_elements: int, seconds: float) -> float | None:
-    """Bytes a second that a step has to move in float32, ``None`` where their number is not known."""
+    """Return the bytes a second that a step must move in float32, or ``None`` where their number is not known."""
     moved = next((count for start, count in TENSORS_MOVED.items() if name.startswith(start)), None)
     return None if moved is None else 4.0 * moved * num_elements / seconds
 
 
 def floor(name: str, medians: dict[str, float]) -> float | None:
-    """Seconds that a step of ours takes at least on this machine, ``None`` for others' steps.
+    """Return the least seconds that a step of hf_momo takes on this machine, or ``None`` for other optimizers.
 
-    What is read to measure at the rate of the dot product, and the time of torch's own kernel that writes the step:
-    measuring has to be over before anything is written, so neither hides the other. What the cache still holds from
-    one to the other is not reckoned with.
+    They are the time to read what is measured, at the rate of the dot product, plus the time of torch's kernel that
+    writes the step: measuring must end before anything is written. Data that stays in the cache is not considered.
     """
     for start, (tensors, kernel) in MEASURED_AND_COMMITTED.items():
         if name.startswith(f"{start} "):
@@ -161,11 +160,11 @@ def floor(name: str, medians: dict[str, float]) -> float | None:
 
 @dataclass(frozen=True)
 class Counts:
-    """What one step asks of the device.
+    """The work of one step for the device.
 
     Attributes:
-        launches: Kernels on a GPU; elsewhere calls of torch operations from Python.
-        waits: Times that the host reads a number or waits for the device.
+        launches: The number of kernels on a GPU; elsewhere of torch operations called from Python.
+        waits: How often the host reads a number or waits for the device.
     """
 
     launches: int
@@ -173,7 +172,7 @@ class Counts:
 
 
 def count(step: Step, device: str) -> Counts:
-    """Profile one step."""
+    """Return the counts of one profiled step."""
     on_gpu = device.startswith("cuda")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiled:
@@ -186,9 +185,9 @@ def count(step: Step, device: str) -> Counts:
             event.name.startswith(("cudaLaunchKernel", "cuLaunchKernel", "hipLaunchKernel")) for event in events
         )
         waits = sum(event.name.endswith(("StreamSynchronize", "DeviceSynchronize")) for event in events)
-        return Counts(launches, waits - 1)  # one is that of this function
+        return Counts(launches, waits - 1)  # one wait is this function's
     operations = [event for event in events if event.name.startswith("aten::")]
-    # torch's fused kernels for the CPU read their learning rate and counters, their CUDA twins do not.
+    # torch's fused kernels read their learning rate and counters on a CPU, but not on a GPU.
     outside = [event for event in operations if not _within(event, "aten::_fused_")]
     return Counts(
         sum(event.cpu_parent is None or not event.cpu_parent.name.startswith("aten::") for event in operations),
@@ -205,7 +204,7 @@ def _within(event: Any, name: str) -> bool:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the times belong to. The load is that of the last minute: above the number of threads, others ran too."""
+    """Return the machine and its load of the last minute, which exceeds the number of threads if others ran too."""
     names = {line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")}
     return {
         "device": torch.cuda.get_device_name()
@@ -225,7 +224,7 @@ def _cpuinfo() -> list[str]:
 
 
 def print_table(medians: dict[str, float], counts: dict[str, Counts], num_elements: int) -> None:
-    """Print a line for each step, the fastest first."""
+    """Print a line for each optimizer, the fastest first."""
     print(f"{'':28} {'median':>10} {'at least':>10} {'to fused AdamW':>16} {'GB/s':>8} {'launches':>9} {'waits':>6}")
     for name, median in sorted(medians.items(), key=lambda item: item[1]):
         moved, least = bandwidth(name, num_elements, median), floor(name, medians)
@@ -242,12 +241,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parameters", choices=MODELS, default="iwslt14", help="set of parameters")
     parser.add_argument("--rounds", type=int, default=20, help="timed steps of each optimizer")
-    parser.add_argument("--warm_up", type=int, default=3, help="steps of each optimizer before that")
+    parser.add_argument("--warm_up", type=int, default=3, help="steps of each optimizer before these")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--output", type=Path, help="write the record here, as JSON")
+    parser.add_argument("--output", type=Path, help="JSON file to write the record to")
     options = parser.parse_args()
 
-    warnings.filterwarnings("ignore", module="momo")  # one a step
+    warnings.filterwarnings("ignore", module="momo")  # it warns at every step
     before = machine(options.device)
     parameters = make_parameters(options.parameters, options.device)
     elements = sum(parameter.numel() for parameter in parameters)

@@ -1,17 +1,17 @@
-"""What the optimizer takes of a training step, and what bringing it the loss costs.
+"""Measure the optimizer's share of a training step, and the share of what hf_momo adds to the Trainer.
 
     python recipes/benchmarks/train_time.py --output recipes/benchmarks/results/NAME.json
 
-Three Trainers train the translation model of the IWSLT14 recipe on the same batch, in one process, taking turns of a
-few steps each, so that a slow spell of the machine hits all of them:
+Three Trainers train the translation model of the IWSLT14 recipe on the same batch in one process. They take turns of a
+few steps each, so that a slow phase of the machine affects all of them:
 
-- the stock Trainer with `adamw_torch_fused`,
-- the stock Trainer with a MomoAdam that is given one and the same loss at every step: no tap, no callback, no mixin,
-- MomoSeq2SeqTrainer with `momo_adam`.
+- the stock Trainer with ``adamw_torch_fused``,
+- the stock Trainer with a MomoAdam that gets the same loss at every step: no tap, no callback, no mixin,
+- MomoSeq2SeqTrainer with ``momo_adam``.
 
-Printed are the medians of their steps and of the optimizer's part in them. The third and the second do the same work
-but for what hf_momo adds to the Trainer; as the medians of long steps are not that exact, the time in that code is
-also taken by itself: the calls of the accelerator's tapped functions and of the log, less those of the functions that
+The table has the medians of their steps and of the optimizer's share. The third and the second differ only by what
+hf_momo adds to the Trainer. The medians of long steps are too inexact to show it, so the time in that code is also
+measured directly: the calls of the accelerator's tapped functions and of the log, minus those of the functions that
 they wrap, and the pre-hook of the step.
 """
 
@@ -41,13 +41,13 @@ LEARNING_RATE = 1e-4
 
 
 class Clock:
-    """Seconds spent in functions, step by step."""
+    """The seconds spent in functions, step by step."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
 
     def timed(self, name: str, function: Callable[..., Any], sign: float = 1.0) -> Callable[..., Any]:
-        """The same function, whose time is added to ``name``, or taken from it with ``sign=-1``."""
+        """Return the function, with its time added to ``name`` or, with ``sign=-1``, subtracted from it."""
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -60,7 +60,7 @@ class Clock:
         return call
 
     def take(self) -> dict[str, float]:
-        """What was spent since the last call."""
+        """Return the seconds spent since the last call."""
         taken = dict(self.seconds)
         self.seconds.clear()
         return taken
@@ -81,7 +81,7 @@ class SameBatch(Dataset[dict[str, torch.Tensor]]):
 
 
 class GivenLoss(MomoAdam):
-    """MomoAdam in a Trainer that hands it no loss."""
+    """MomoAdam for a Trainer that hands it no loss."""
 
     def step(self, closure: Any = None, **kwargs: Any) -> Any:
         """Step with a loss of 5."""
@@ -89,14 +89,14 @@ class GivenLoss(MomoAdam):
 
 
 class StepTimes(TrainerCallback):
-    """Notes the length of every step, from its begin to the next one's, logging included."""
+    """Records the time of every step, from its start to the start of the next, including logging."""
 
     def __init__(self, clock: Clock, steps: list[dict[str, float]], skip: int) -> None:
         self._clock, self._steps, self._skip = clock, steps, skip
         self._started: float | None = None
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Close the step before, open this one."""
+        """Record the previous step and start this one."""
         now, taken = time.perf_counter(), self._clock.take()
         if self._started is not None:
             if self._skip > 0:
@@ -107,7 +107,7 @@ class StepTimes(TrainerCallback):
 
 
 def make_trainer(name: str, steps: int, options: argparse.Namespace, clock: Clock, folder: str) -> Seq2SeqTrainer:
-    """A Trainer whose optimizer, and whose additions by hf_momo, are timed by ``clock``."""
+    """Return a Trainer whose optimizer and additions by hf_momo are timed by ``clock``."""
     torch.manual_seed(0)
     common: dict[str, Any] = {
         "output_dir": folder,
@@ -163,10 +163,10 @@ def _time_additions(trainer: Any, clock: Clock) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """Times of every counted step of each Trainer."""
+    """Return the times of every counted step of each Trainer."""
     names = (ADAMW, GIVEN, TAPPED)
     steps: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    # One step more than is counted ends the last one, and the first is a warm-up.
+    # A step is recorded when the next one starts, so one more is needed.
     length = options.steps + options.warm_up + 1
     with tempfile.TemporaryDirectory() as folder:
         for turn in tqdm(range(options.rounds), desc="rounds"):
@@ -182,14 +182,14 @@ def run(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
 
 
 def summarize(steps: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Medians of each Trainer: seconds of a step, shares of the optimizer and of what hf_momo adds."""
+    """Return the median seconds of a step of each Trainer, and the shares of optimizer and additions."""
     medians = {}
     for name, each in steps.items():
         step = statistics.median(one["step"] for one in each)
         medians[name] = {
             "step_seconds": step,
             "optimizer_share": statistics.median(one["optimizer"] / one["step"] for one in each),
-            # The mean: every fifth step logs, which a median would not see.
+            # The mean, because only every fifth step logs.
             "additions_share": statistics.fmean(one.get("additions", 0.0) for one in each) / step,
         }
     return medians
@@ -199,12 +199,12 @@ def main() -> None:
     """Run the benchmark, print the table and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=8, help="sentence pairs of a batch")
-    parser.add_argument("--length", type=int, default=32, help="tokens of a sentence, on either side")
+    parser.add_argument("--length", type=int, default=32, help="tokens of a sentence on each side")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each turn")
     parser.add_argument("--rounds", type=int, default=6, help="turns of each Trainer")
-    parser.add_argument("--warm_up", type=int, default=2, help="steps before that")
+    parser.add_argument("--warm_up", type=int, default=2, help="steps before these")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--output", type=Path, help="write the record here, as JSON")
+    parser.add_argument("--output", type=Path, help="JSON file to write the record to")
     options = parser.parse_args()
     about = machine(options.device)
     steps = run(options)

@@ -1,1 +1,1 @@
-"""What the click-through rate recipe is made of."""
+"""The parts of the click-through rate recipe."""

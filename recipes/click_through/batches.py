@@ -1,4 +1,4 @@
-"""The rows of a stream shuffled, cut into steps, and dealt out to the processes that train together."""
+"""A stream of rows: shuffled, cut into steps, and divided among the processes that train together."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -13,18 +13,18 @@ from torch.utils.data import IterableDataset
 from click_through.criteo import Rows, concatenate, read_rows
 
 IGNORED = -100.0
-# Rows that pass through the buffer together.
+# Rows that enter and leave the buffer together.
 _PIECE = 4096
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one process does in one step.
+    """The share of one process in one step.
 
     Attributes:
-        micro_batches: Its batches: `dense`, `categories` and `labels` as `DLRM` takes them. Every process has equally
-            many, of equally many rows; rows with the label -100 fill up the last ones.
-        num_items: Rows of the step on all processes together.
+        micro_batches: The batches: ``dense``, ``categories`` and ``labels`` as ``DLRM`` takes them. All processes have
+            the same number of batches with the same number of rows; rows with the label -100 pad the last ones.
+        num_items: The number of rows of the step on all processes together.
     """
 
     micro_batches: list[dict[str, Tensor]]
@@ -32,11 +32,11 @@ class Step:
 
 
 class LogSteps(IterableDataset):
-    """The steps of one pass over a log, as one of several processes sees them.
+    """The steps of one epoch over a log, as one of several processes sees them.
 
-    Every process reads the whole log and takes its share of every step, so the processes need not talk to each other
-    to agree on who has which row, on the order, or on where the log ends, and a step holds the same rows on any
-    number of processes. No row is left out and none comes twice.
+    Every process reads the whole log and takes its share of every step. So the processes agree on the order and on
+    the end of the log without communication, and a step has the same rows on any number of processes. Every row is
+    used exactly once.
     """
 
     def __init__(
@@ -53,19 +53,19 @@ class LogSteps(IterableDataset):
         max_rows: int | None = None,
         skipped_steps: int = 0,
     ) -> None:
-        """Describe the pass; nothing is read yet.
+        """Describe the epoch; nothing is read yet.
 
         Args:
-            files: As `read_rows` takes them.
-            micro_batch_size: Rows of a batch on one process.
-            micro_batches: Batches of a step on one process.
-            process_index: Which of the processes this is.
-            num_processes: How many train together.
-            shuffle_buffer: Rows among which the next one is drawn; below 2 the log's own order is kept.
-            seed: Of the order.
-            epoch: Number of the pass; each has an order of its own.
+            files: Paths or addresses, as for ``read_rows``.
+            micro_batch_size: The number of rows of a batch on one process.
+            micro_batches: The number of batches of a step on one process.
+            process_index: The rank of this process.
+            num_processes: The world size.
+            shuffle_buffer: The size of the shuffle buffer in rows; below 2 the order of the log is kept.
+            seed: The seed of the order.
+            epoch: The number of the epoch; each has another order.
             max_rows: Use only the first rows.
-            skipped_steps: Steps to leave out at the beginning: those that a resumed run has done.
+            skipped_steps: The number of steps to skip at the start, which a resumed run has taken before.
         """
         super().__init__()
         self.files, self.max_rows = files, max_rows
@@ -88,7 +88,7 @@ class LogSteps(IterableDataset):
 
 
 def first_rows(chunks: Iterable[Rows], number: int | None) -> Iterator[Rows]:
-    """The first rows of a stream, all of them for None."""
+    """Yield the first rows of a stream, or all of them for ``None``."""
     left = number
     for chunk in chunks:
         yield chunk if left is None else chunk[:left]
@@ -99,12 +99,12 @@ def first_rows(chunks: Iterable[Rows], number: int | None) -> Iterator[Rows]:
 
 
 def shuffled(chunks: Iterable[Rows], buffer_size: int, generator: np.random.Generator) -> Iterator[Rows]:
-    """Shuffle a stream through a buffer: rows leave it in a random order, and the next ones take their places.
+    """Yield a stream shuffled by a buffer: random rows leave the buffer, and the next rows take their places.
 
     Args:
         chunks: The stream.
-        buffer_size: Rows in the buffer, at least; a stream that is no longer is shuffled as a whole.
-        generator: Decides the order.
+        buffer_size: The least number of rows in the buffer; a shorter stream is shuffled as a whole.
+        generator: The generator of the order.
     """
     piece_size = min(buffer_size, _PIECE)
     pieces = cut(chunks, piece_size)
@@ -121,7 +121,7 @@ def shuffled(chunks: Iterable[Rows], buffer_size: int, generator: np.random.Gene
 
 
 def cut(chunks: Iterable[Rows], size: int) -> Iterator[Rows]:
-    """Cut a stream into pieces of `size` rows; the last may be smaller."""
+    """Yield a stream in pieces of ``size`` rows; the last may be smaller."""
     waiting: list[Rows] = []
     number = 0
     for chunk in chunks:
@@ -137,7 +137,7 @@ def cut(chunks: Iterable[Rows], size: int) -> Iterator[Rows]:
 
 
 def _tensors(rows: Rows, size: int) -> dict[str, Tensor]:
-    """Tensors of `size` rows, filled up with rows that do not count."""
+    """Return tensors of ``size`` rows, padded with rows that do not count."""
     dense = np.zeros((size, rows.dense.shape[1]), dtype=np.float32)
     categories = np.zeros((size, rows.categories.shape[1]), dtype=np.int64)
     labels = np.full(size, IGNORED, dtype=np.float32)

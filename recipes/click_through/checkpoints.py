@@ -1,4 +1,4 @@
-"""Checkpoints of the loop: `Accelerator.save_state`, and where the loop stood."""
+"""Checkpoints of the loop: ``Accelerator.save_state`` and the position of the loop."""
 
 import json
 import shutil
@@ -17,17 +17,17 @@ _PREFIX = "checkpoint-"
 
 @dataclass
 class LoopState:
-    """Where the loop stands.
+    """The position of the loop.
 
     Attributes:
-        global_step: Steps taken.
-        epoch: Passes over the log that have ended.
-        step_in_epoch: Steps taken of the pass that is going on.
-        rows: Rows seen.
-        runtime: Seconds spent training.
-        loss_sum: Of the losses of all steps.
-        log_history: What was logged, as the Trainer's state has it.
-        settings: Those that a resumed run must share.
+        global_step: The number of steps taken.
+        epoch: The number of finished epochs.
+        step_in_epoch: The number of steps taken in the current epoch.
+        rows: The number of rows seen.
+        runtime: The seconds spent training.
+        loss_sum: The sum of the losses of all steps.
+        log_history: The logged entries, in the format of the Trainer's state.
+        settings: The settings that a resumed run must share.
     """
 
     global_step: int = 0
@@ -40,14 +40,14 @@ class LoopState:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write trainer_state.json, under the Trainer's name so that tools for its runs find the history."""
+        """Write trainer_state.json, the name under which tools for the Trainer look for the history."""
         write_whole(folder / TRAINER_STATE, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def save(accelerator: Accelerator, state: LoopState, output_dir: Path, keep: int) -> None:
-    """Save a checkpoint, and delete all but the last `keep`.
+    """Save a checkpoint, and delete all but the last ``keep``.
 
-    A kill in the middle leaves a folder without trainer_state.json, which is written last and taken away first.
+    An interrupted save leaves a folder without trainer_state.json, which is written last and deleted first.
     """
     folder = output_dir / f"{_PREFIX}{state.global_step}"
     if accelerator.is_main_process:
@@ -62,55 +62,50 @@ def save(accelerator: Accelerator, state: LoopState, output_dir: Path, keep: int
                 shutil.rmtree(older)
 
 
-def find(output_dir: Path, asked: str | None) -> Path | None:
-    """The checkpoint to go on from.
+def find(output_dir: Path, requested: str | None) -> Path | None:
+    """Return the checkpoint to resume from: the requested one, or the last complete one, or ``None``.
 
     Args:
-        output_dir: Folder of the run.
-        asked: `--resume_from_checkpoint`.
-
-    Returns:
-        The one asked for, or the last complete one; None where there is none or "false" was asked.
+        output_dir: The folder of the run.
+        requested: The value of ``--resume_from_checkpoint``: a folder, "true", "false" or ``None``.
 
     Raises:
-        UsageError: The one asked for is not complete, or "true" was asked and there is none.
+        UsageError: If the requested checkpoint is incomplete, or "true" was given and there is none.
     """
-    if asked is not None and asked.lower() == "false":
+    if requested is not None and requested.lower() == "false":
         return None
-    if asked is not None and asked.lower() != "true":
-        problem = checkpoint_problem(asked)
+    if requested is not None and requested.lower() != "true":
+        problem = checkpoint_problem(requested)
         if problem is not None:
-            raise UsageError(f"--resume_from_checkpoint {asked} is incomplete: {problem}; give another, or 'true'")
-        return Path(asked)
+            raise UsageError(f"--resume_from_checkpoint {requested} is incomplete: {problem}; give another, or 'true'")
+        return Path(requested)
     folders = [folder for _, folder in sorted(_checkpoints(output_dir).items(), reverse=True)]
     complete = next((folder for folder in folders if checkpoint_problem(folder) is None), None)
-    if complete is None and asked is not None:
-        raise UsageError(f"--resume_from_checkpoint {asked}: there is no complete checkpoint in {output_dir}")
+    if complete is None and requested is not None:
+        raise UsageError(f"--resume_from_checkpoint {requested}: there is no complete checkpoint in {output_dir}")
     return complete
 
 
 def read(checkpoint: Path, settings: dict[str, Any]) -> LoopState:
-    """Where the loop stood at a checkpoint.
+    """Return the position of the loop at a checkpoint.
 
     Args:
-        checkpoint: Its folder.
-        settings: Those of this run that must be the checkpoint's too.
+        checkpoint: The folder of the checkpoint.
+        settings: The settings of this run that must equal the checkpoint's.
 
     Raises:
-        UsageError: A setting is another, or the checkpoint is not of this recipe.
+        UsageError: If a setting differs, or the checkpoint was not saved by this recipe.
     """
     content = json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8"))
     try:
         state = LoopState(**content)
     except TypeError as error:
-        raise UsageError(
-            f"{checkpoint} is no checkpoint of this recipe ({error}); give another --output_dir"
-        ) from None
+        raise UsageError(f"{checkpoint} was not saved by this recipe ({error}); give another --output_dir") from None
     for name, value in settings.items():
         if state.settings.get(name) != value:
             raise UsageError(
-                f"{checkpoint} was trained with {name} {state.settings.get(name)}, now it is {value}; give the same, "
-                "or --resume_from_checkpoint false to start anew, or another --output_dir"
+                f"{checkpoint} was trained with {name} {state.settings.get(name)}, now it is {value}; give the same "
+                "value, or --resume_from_checkpoint false to start anew, or another --output_dir"
             )
     return state
 

@@ -1,4 +1,4 @@
-"""Log loss and area under the ROC curve, over all rows of all processes."""
+"""Log loss and area under the ROC curve over the rows of all processes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +15,15 @@ from click_through.batches import LogSteps
 
 @dataclass(frozen=True)
 class Scores:
-    """What the predictions of a log are worth.
+    """The scores of the predictions for a log.
 
     Attributes:
-        loss: Log loss: mean negative log-likelihood, in nats.
-        auc: Probability that a row with a click is scored above one without; None where one of the two kinds is
-            missing or a score is not a number.
-        rows: How many there are.
-        click_rate: Share of them with a click.
-        constant_loss: Log loss of predicting that share everywhere, which a model has to beat.
+        loss: The log loss (mean negative log-likelihood) in nats.
+        auc: The probability that a row with a click is scored above a row without; ``None`` where all rows have the
+            same label or a score is not finite.
+        rows: The number of rows.
+        click_rate: The share of rows with a click.
+        constant_loss: The log loss of predicting that share for every row, which a model has to beat.
     """
 
     loss: float
@@ -33,20 +33,17 @@ class Scores:
     constant_loss: float
 
     def metrics(self, prefix: str) -> dict[str, float | int | None]:
-        """The scores as all_results.json has them, e.g. `eval_loss` and `eval_auc`."""
+        """Return the scores under their names in all_results.json, e.g. ``eval_loss`` and ``eval_auc``."""
         return {f"{prefix}_loss": self.loss, f"{prefix}_auc": self.auc, f"{prefix}_samples": self.rows}
 
 
 def evaluate(model: Any, steps: LogSteps, accelerator: Accelerator) -> Scores:
-    """Score a log, each process its share of the rows.
+    """Return the scores of a log, the same on all processes; each process computes its share of the rows.
 
     Args:
-        model: A prepared `DLRM`; its mode is left as it was.
-        steps: The log, for this process.
-        accelerator: That prepared the model.
-
-    Returns:
-        The same on all processes.
+        model: A prepared ``DLRM``; its training mode is restored.
+        steps: The steps of this process.
+        accelerator: The accelerator that prepared the model.
     """
     was_training = model.training
     model.eval()
@@ -59,18 +56,18 @@ def evaluate(model: Any, steps: LogSteps, accelerator: Accelerator) -> Scores:
                 logits.append(model(**inputs).logits.float().cpu())
                 labels.append(batch["labels"])
     model.train(was_training)
-    # Every process has as many rows, those included that fill up its last batch.
+    # gather needs equally many rows on every process; the rows that pad the last batch are dropped afterwards.
     gathered = [accelerator.gather(torch.cat(each).to(accelerator.device)).cpu() for each in (logits, labels)]
     counted = gathered[1] >= 0
     return score(gathered[0][counted], gathered[1][counted])
 
 
 def score(logits: torch.Tensor, labels: torch.Tensor) -> Scores:
-    """Score predictions.
+    """Return the scores of predictions.
 
     Args:
-        logits: Log-odds, of shape (rows,).
-        labels: 0 or 1, of shape (rows,).
+        logits: The log-odds, shape ``(rows,)``.
+        labels: 0 or 1, shape ``(rows,)``.
     """
     logits, labels = logits.double(), labels.double()
     rate = labels.mean()

@@ -1,4 +1,4 @@
-"""Around the steps of the loop: what it logs, when it evaluates, saves and stops."""
+"""The bookkeeping of the loop: logging, evaluation, checkpoints and the end of training."""
 
 import time
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from click_through.evaluation import evaluate
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.registry import unwrap_optimizer
 
-# Settings without which a checkpoint cannot go on as if it had never stopped.
+# A resumed run equals an unbroken one only if these settings are the same.
 _DECISIVE = (
     *("optim", "optim_args", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
     *("sgd_momentum", "sgd_dampening", "max_grad_norm", "lr_scheduler_type", "warmup_steps", "bf16", "seed"),
@@ -28,7 +28,7 @@ _DECISIVE = (
 def decisive_settings(
     model: ModelArguments, data: DataArguments, args: LoopArguments, num_processes: int
 ) -> dict[str, Any]:
-    """What a resumed run must share with the run before; of the batch sizes, the rows of a step."""
+    """Return the settings that a resumed run must share with its checkpoint; of batch sizes, the rows of a step."""
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * num_processes
     ends = {"max_steps": args.max_steps} if args.lr_scheduler_type in ("linear", "cosine") else {}
     return {
@@ -43,19 +43,19 @@ def decisive_settings(
 
 
 class LoopKeeper:
-    """Keeps count of the steps, and does what is due between them."""
+    """Counts the steps, and logs, evaluates and saves between them."""
 
     def __init__(
         self, args: LoopArguments, data: DataArguments, accelerator: Accelerator, model: Any, optimizer: Any
     ) -> None:
-        """Take what the loop uses.
+        """Hold the objects of the loop.
 
         Args:
-            args: Of the run.
-            data: Of the run.
-            accelerator: That prepared the model.
-            model: Prepared.
-            optimizer: Prepared.
+            args: The settings of the loop.
+            data: The settings of the data.
+            accelerator: The accelerator that prepared the model.
+            model: The prepared model.
+            optimizer: The prepared optimizer.
         """
         self.args, self.data, self.accelerator, self.model = args, data, accelerator, model
         self.optimizer: Any = unwrap_optimizer(optimizer)
@@ -65,7 +65,7 @@ class LoopKeeper:
         self._counted = (0, 0)
 
     def start(self, state: LoopState) -> None:
-        """Begin, or go on where `state` stands."""
+        """Start from ``state``, which is that of a checkpoint or a new one."""
         self.state = state
         self._started = time.monotonic() - state.runtime
         self._learning_rate = self._next_learning_rate()
@@ -81,13 +81,13 @@ class LoopKeeper:
         )
 
     def is_done(self) -> bool:
-        """Whether all steps are taken: --max_steps, or else all passes."""
+        """Return whether all steps are taken: ``--max_steps``, or else all epochs."""
         if self.args.max_steps > 0:
             return self.state.global_step >= self.args.max_steps
         return self.state.epoch >= self.args.num_train_epochs
 
     def next_steps(self) -> DataLoader:
-        """The steps that are left of the pass that is going on."""
+        """Return the remaining steps of the current epoch."""
         steps = LogSteps(
             self.data.train_files,
             self.args.per_device_train_batch_size,
@@ -103,11 +103,11 @@ class LoopKeeper:
         return DataLoader(steps, batch_size=None, num_workers=self.args.dataloader_num_workers)
 
     def after_step(self, step: Step, loss: torch.Tensor) -> None:
-        """Count a step, and log, evaluate and save where it is time.
+        """Count a step, and log, evaluate and save where due.
 
         Args:
-            step: That was taken.
-            loss: This process's part of its mean loss, 0-dimensional.
+            step: The step that was taken.
+            loss: This process's part of the mean loss of the step, 0-dimensional.
         """
         state, args = self.state, self.args
         state.global_step += 1
@@ -128,16 +128,12 @@ class LoopKeeper:
         self._learning_rate = self._next_learning_rate()
 
     def end_epoch(self) -> None:
-        """Count a pass over the log."""
+        """Count an epoch."""
         self.state.epoch += 1
         self.state.step_in_epoch = 0
 
     def finish(self) -> dict[str, float | int]:
-        """Log the rest.
-
-        Returns:
-            The metrics of training, as the Trainer calls them.
-        """
+        """Log the last steps and return the metrics of training under the Trainer's names."""
         self._log()
         self._bar.close()
         state = self.state
@@ -152,7 +148,7 @@ class LoopKeeper:
         return metrics
 
     def evaluation_steps(self, files: list[str]) -> LogSteps:
-        """A log in its own order, in the batches of the evaluation."""
+        """Return the steps of an evaluation: the log in its own order, in batches for evaluation."""
         return LogSteps(
             files,
             self.args.per_device_eval_batch_size,
@@ -173,11 +169,11 @@ class LoopKeeper:
         self._write({**entry, "epoch": self.state.epoch, "step": self.state.global_step})
 
     def _next_learning_rate(self) -> float:
-        # The schedule moves on with every step, and what is logged is the rate of the step, as the Trainer does.
+        # Read before the schedule moves on: the Trainer, too, logs the learning rate of the step.
         return float(self.optimizer.param_groups[0]["lr"])
 
     def _momo_entry(self) -> dict[str, float]:
-        """What the Trainer's mixin logs of MoMo, under the same names."""
+        """Return the entries that the Trainer's mixin logs for MoMo, under the same names."""
         if not isinstance(self.optimizer, MomoOptimizer):
             return {}
         last = self.optimizer.last_step

@@ -8,10 +8,10 @@ from hf_momo.utils.errors import UsageError
 
 
 def prepare_model(args: ModelArguments) -> DLRM:
-    """Load or make the model.
+    """Return the saved model, or a new one.
 
     Raises:
-        UsageError: There is no such model, or it does not fit the log.
+        UsageError: If the saved model cannot be loaded or does not fit the log.
     """
     if args.model_name_or_path is None:
         sizes = args.hash_sizes * CATEGORIES if len(args.hash_sizes) == 1 else args.hash_sizes
@@ -27,7 +27,9 @@ def prepare_model(args: ModelArguments) -> DLRM:
     try:
         model: DLRM = DLRM.from_pretrained(args.model_name_or_path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--model_name_or_path {args.model_name_or_path}: no saved DLRM there ({error})") from error
+        raise UsageError(
+            f"--model_name_or_path {args.model_name_or_path}: no saved DLRM ({error}); give the folder of a run"
+        ) from error
     config = model.config
     if (config.num_dense_features, len(config.hash_sizes)) != (COUNTS, CATEGORIES):
         raise UsageError(

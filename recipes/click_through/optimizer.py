@@ -1,4 +1,4 @@
-"""The optimizer and the schedule of the loop, by their names."""
+"""The optimizer and the schedule of the loop, by name."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ from hf_momo.tap.factory import weight_decay_groups
 from hf_momo.utils.errors import UsageError
 
 _OTHERS: dict[str, Any] = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
-# Schedules that do not end.
+# Schedules without an end.
 _ENDLESS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP, SchedulerType.INVERSE_SQRT)
 _ENDING = (SchedulerType.LINEAR, SchedulerType.COSINE)
 
 
 def check_optimizer(args: LoopArguments) -> None:
-    """Refuse unknown names and options, and fill in the learning rate.
+    """Check names and options, and fill in the learning rate.
 
     Raises:
-        UsageError: With the argument, its value and what is legal.
+        UsageError: If a setting is invalid; the message names it, its value and what is legal.
     """
     known = [*list_optimizers(), *_OTHERS]
     if args.optim not in known:
@@ -34,36 +34,36 @@ def check_optimizer(args: LoopArguments) -> None:
         raise UsageError(f"--lr_scheduler_type {args.lr_scheduler_type}: must be one of {', '.join(schedules)}")
     if args.lr_scheduler_type in [each.value for each in _ENDING] and args.max_steps < 0:
         raise UsageError(
-            f"--lr_scheduler_type {args.lr_scheduler_type} must know where training ends, and the log is read as a "
-            "stream; give --max_steps, or take constant, constant_with_warmup or inverse_sqrt"
+            f"--lr_scheduler_type {args.lr_scheduler_type} needs the number of steps, which a stream does not "
+            "tell; give --max_steps, or use constant, constant_with_warmup or inverse_sqrt"
         )
     if args.lr_scheduler_type == SchedulerType.CONSTANT.value and args.warmup_steps:
         raise UsageError(
-            f"--warmup_steps {args.warmup_steps}: --lr_scheduler_type constant has none; take constant_with_warmup"
+            f"--warmup_steps {args.warmup_steps}: --lr_scheduler_type constant has none; use constant_with_warmup"
         )
     try:
         if args.learning_rate is None:
             args.learning_rate = _default_learning_rate(args.optim)
-        # With a parameter of its own: options are checked before the model is made.
+        # A model of one layer: the options are checked before the real model is created.
         make_optimizer(args, torch.nn.Linear(1, 1), None)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--optim {args.optim}: {error}") from error
 
 
 def make_optimizer(args: LoopArguments, model: Any, accelerator: Accelerator | None) -> torch.optim.Optimizer:
-    """The optimizer that `args` name; MoMo's are connected to the accelerator, whose `backward` tells them the loss.
+    """Return the optimizer; one of MoMo is connected to the accelerator, whose ``backward`` hands it the loss.
 
     Args:
-        args: Of the run.
-        model: Whose parameters are trained; not yet prepared.
-        accelerator: Of the loop; None only to try the options.
+        args: The settings of the loop.
+        model: The model to train, not yet prepared.
+        accelerator: The accelerator of the loop; ``None`` only to check the options.
     """
     adam = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
     options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
     if args.optim in list_optimizers():
         options |= parse_optim_args(args.optim, args.optim_args)
         if options.get("lower_bound") == "auto":
-            options["lower_bound"] = 0.0  # nothing is smoothed here
+            options["lower_bound"] = 0.0  # no label smoothing here
         if "betas" in get_optimizer_info(args.optim).defaults:
             options |= adam
         return create_optimizer(args.optim, model, accelerator=accelerator, **options)
@@ -76,7 +76,7 @@ def make_optimizer(args: LoopArguments, model: Any, accelerator: Accelerator | N
 
 
 def make_schedule(args: LoopArguments, optimizer: torch.optim.Optimizer) -> Any:
-    """The schedule of the learning rate, or of MoMo's cap on it."""
+    """Return the schedule of the learning rate, which is MoMo's cap."""
     return get_scheduler(
         args.lr_scheduler_type,
         optimizer,

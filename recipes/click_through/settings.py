@@ -1,4 +1,4 @@
-"""What is refused before anything is read or trained."""
+"""The checks of the settings before anything is read or trained."""
 
 from pathlib import Path
 
@@ -17,10 +17,10 @@ _AT_LEAST_ZERO = ("eval_steps", "save_steps", "warmup_steps", "max_grad_norm")
 
 
 def check_settings(model: ModelArguments, data: DataArguments, args: LoopArguments) -> None:
-    """Refuse what would fail only later, and training over a finished run.
+    """Check the settings that would fail only later, and protect a finished run.
 
     Raises:
-        UsageError: With the argument, its value and what to do.
+        UsageError: If a setting is invalid; the message names it, its value and what to do.
     """
     if not (args.do_train or args.do_eval or args.do_predict):
         raise UsageError("nothing to do: give --do_train, --do_eval or --do_predict, or a --config that does")
@@ -55,7 +55,7 @@ def _check_numbers(model: ModelArguments, data: DataArguments, args: LoopArgumen
     for name in ("max_train_rows", "max_eval_rows"):
         value = getattr(data, name)
         if value is not None and value < 1:
-            raise UsageError(f"--{name} {value}: must be 1 or more; left out, all rows are used")
+            raise UsageError(f"--{name} {value}: must be 1 or more; leave it out to use all rows")
     if data.shuffle_buffer < 0:
         raise UsageError(f"--shuffle_buffer {data.shuffle_buffer}: must be 0 or more")
     if args.max_steps == 0 or args.max_steps < -1:
@@ -73,7 +73,7 @@ def _check_numbers(model: ModelArguments, data: DataArguments, args: LoopArgumen
 
 def _check_folder(args: LoopArguments) -> None:
     if not args.output_dir:
-        raise UsageError("--output_dir is not given; it is the folder of the results")
+        raise UsageError("--output_dir is not set; give a folder for the results")
     folder = Path(args.output_dir)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output_dir {folder} is a file; give a folder")

@@ -1,1 +1,1 @@
-"""What all recipes share: settings from YAML and command line, pictures, the record of a run."""
+"""The parts that all recipes share: settings, reading of files, pictures, the record of a run."""

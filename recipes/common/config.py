@@ -1,7 +1,7 @@
-"""Settings of a recipe: a YAML file gives the values, the command line wins over it.
+"""Settings of a recipe from a YAML file and the command line, which takes precedence.
 
-Both go through transformers' `HfArgumentParser`: a setting has the same name, type and check in either place. The YAML
-file is turned into flags that stand before the user's own, so argparse converts and checks its values too.
+Both are parsed by ``HfArgumentParser``, so that names, types and checks are the same. The settings of the YAML file
+are converted to flags in front of those of the user, so that argparse converts and checks their values, too.
 """
 
 import argparse
@@ -18,40 +18,45 @@ from hf_momo.utils.errors import UsageError
 from hf_momo.utils.yaml_files import nearest, read_yaml
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keep the line breaks of the description, which holds commands."""
+
+
 class _RecipeArgumentParser(HfArgumentParser):
     def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
-        # HfArgumentParser makes a setting that is a string or a list of them take one word.
+        # HfArgumentParser takes a single word for a setting that is a string or a list.
         if "--report_to" in args:
             kwargs["nargs"] = "+"
-        # False keeps trackio's charts from the Hub; as a word it would be a Space of that name.
+        # False keeps trackio's charts off the Hub; the word would be the name of a Space.
         if "--trackio_static_space_id" in args:
             kwargs["type"] = lambda word: False if word.lower() == "false" else word
         return super().add_argument(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        # argparse would print the usage of some two hundred flags above the one line that matters.
+        # argparse would print the usage of two hundred flags before the message.
         raise UsageError(message)
 
 
 def parse_settings(dataclass_types: Sequence[type], description: str, argv: Sequence[str] | None = None) -> Any:
-    """Parse `--config FILE.yaml` and the command line into instances of the given dataclasses.
+    """Parse ``--config FILE.yaml`` and the command line into instances of dataclasses.
 
     Args:
         dataclass_types: The dataclasses, in the order in which their instances are returned.
-        description: What `--help` prints first.
-        argv: The command line; `sys.argv[1:]` if None.
+        description: The text at the top of ``--help``.
+        argv: The arguments of the command line; ``sys.argv[1:]`` if ``None``.
 
     Returns:
         One instance of each dataclass.
 
     Raises:
-        UsageError: A flag, a key or a value that is not known or not legal, with the nearest known name.
+        UsageError: If a flag, a key or a value is unknown or illegal; names the nearest known one.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Abbreviated flags would let a typo in a long flag pass for a shorter one.
+    # With abbreviations, a misspelt long flag could be taken for a shorter one.
     types: Any = list(dataclass_types)
-    parser = _RecipeArgumentParser(types, description=description, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE.yaml", help="YAML file of settings; flags win over it")
+    options = {"description": description.replace("``", "`"), "formatter_class": _HelpFormatter}
+    parser = _RecipeArgumentParser(types, allow_abbrev=False, **options)
+    parser.add_argument("--config", metavar="FILE.yaml", help="YAML file of settings; flags take precedence")
     config_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     config_parser.add_argument("--config")
     config_file = config_parser.parse_known_args(arguments)[0].config
@@ -62,7 +67,7 @@ def parse_settings(dataclass_types: Sequence[type], description: str, argv: Sequ
             arguments, return_remaining_strings=True, look_for_args_file=False
         )
     except (ValueError, ImportError) as error:
-        # Checks in the dataclasses themselves, such as those of TrainingArguments.
+        # From checks in the dataclasses, such as those of TrainingArguments.
         raise UsageError(str(error)) from error
     if unknown:
         flag = unknown[0].split("=")[0]
@@ -75,7 +80,7 @@ def _field_names(dataclass_types: Iterable[type]) -> list[str]:
     return [field.name for cls in dataclass_types for field in dataclasses.fields(cls) if field.init]
 
 
-# Two ways to say where the data is: one on the command line stands in place of the other in the file.
+# Two kinds of sources of data: one on the command line replaces the other in the file.
 _SOURCES_OF_DATA = (
     ("dataset_name", "dataset_config_name", "dataset_revision"),
     ("data_dir", "train_file", "validation_file", "test_file"),
@@ -83,7 +88,7 @@ _SOURCES_OF_DATA = (
 
 
 def _flags_of_yaml(path: Path, parser: HfArgumentParser, known: list[str], arguments: list[str]) -> list[str]:
-    settings = _in_names_of_version(read_yaml(path), known)
+    settings = _renamed_for_version(read_yaml(path), known)
     for key in settings:
         if key not in known:
             raise UsageError(f"{path}: {key} is not a setting{nearest(str(key), known)}; --help lists them")
@@ -97,16 +102,16 @@ def _flags_of_yaml(path: Path, parser: HfArgumentParser, known: list[str], argum
 
 
 def _replaced_sources(given: set[str]) -> set[str]:
-    """Settings of a file that those given on the command line stand in place of."""
+    """Return the settings of the file that those on the command line replace."""
     first, second = _SOURCES_OF_DATA
     by_first, by_second = first[0] in given, not given.isdisjoint(second)
-    if by_first == by_second:  # with both, the recipe says that there is one too many
+    if by_first == by_second:  # the recipe refuses two sources
         return set()
     return set(second if by_first else first)
 
 
-def _in_names_of_version(settings: dict[str, Any], known: list[str]) -> dict[str, Any]:
-    """A recipe says `train_sampling_strategy`, as transformers 5 does; in 4 that was the flag `group_by_length`."""
+def _renamed_for_version(settings: dict[str, Any], known: list[str]) -> dict[str, Any]:
+    """Rename ``train_sampling_strategy`` of transformers 5 to ``group_by_length``, as transformers 4 has it."""
     if "train_sampling_strategy" in settings and "train_sampling_strategy" not in known:
         settings = dict(settings)
         settings["group_by_length"] = settings.pop("train_sampling_strategy") == "group_by_length"
@@ -118,5 +123,5 @@ def _flags_of(key: str, value: Any) -> list[str]:
         return []
     if isinstance(value, list):
         return [f"--{key}", *map(str, value)]
-    # `--key=value` and not two words: argparse would take a value such as -0.5 for a flag of its own.
+    # As one word, because argparse would take a value such as -0.5 for a flag.
     return [f"--{key}={json.dumps(value) if isinstance(value, dict) else value}"]

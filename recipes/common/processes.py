@@ -1,4 +1,4 @@
-"""Processes that train together: started on the CPU where there is no GPU, and stopped together by an error."""
+"""Processes that train together: on the CPU if there is no GPU, and stopped together by an error."""
 
 import os
 from collections.abc import Callable
@@ -12,54 +12,54 @@ from hf_momo.utils.errors import SharedUsageError, UsageError
 from hf_momo.utils.threads import wait_for_idle_threads
 
 _Result = TypeVar("_Result")
-# Devices on which accelerate lets several processes train together, beside the CPU.
+# Devices other than the CPU on which accelerate trains with several processes.
 _DEVICES = ("cuda", "xpu", "npu", "mlu", "musa", "sdaa", "hpu", "neuron")
 _SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 
 
 def use_cpu_without_gpu() -> None:
-    """Let processes that `accelerate launch` started on a machine without a GPU train together on the CPU.
+    """Let the processes of ``accelerate launch`` train together on the CPU if the machine has no GPU.
 
-    accelerate itself would let each of them train alone, all writing the same files. To be called before the settings
-    are parsed, which starts the communication. Sharded training (FSDP, DeepSpeed) needs GPUs and is left as it is.
+    Otherwise accelerate lets each process train alone, and all write the same files. Call this before the settings are
+    parsed, which starts the communication. Sharded training (FSDP, DeepSpeed) needs GPUs and is not changed.
     """
     if _started() > 1 and not sharding() and not any(_is_available(device) for device in _DEVICES):
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 
 
 def check_processes(world_size: int) -> None:
-    """Refuse processes that were started together and do not know of each other.
+    """Check that the processes of the launcher communicate.
 
     Args:
-        world_size: Of the parsed training arguments.
+        world_size: The world size of the parsed training arguments.
 
     Raises:
-        UsageError: The launcher started more than that.
+        UsageError: If the launcher started more processes than that.
     """
     if _started() > world_size:
         reason = f"; {sharding()} needs GPUs" if sharding() else ""
         raise UsageError(
             f"{_started()} processes were started, but found no device on which to train together{reason}; launch "
-            "with --config_file recipes/accelerate/ddp.yaml, which takes GPUs or else the CPU"
+            "with --config_file recipes/accelerate/ddp.yaml, which uses GPUs or else the CPU"
         )
 
 
 def sharding() -> str | None:
-    """FSDP or DeepSpeed, where the launcher or the training arguments ask for one of them."""
+    """Return ``"FSDP"`` or ``"DeepSpeed"`` if the launcher or the training arguments ask for it."""
     return next((name for flag, name in _SHARDING.items() if os.environ.get(flag, "false").lower() == "true"), None)
 
 
 def agree(prepare: Callable[[], _Result]) -> _Result:
-    """Run `prepare` on every process; where it fails on one, it fails on all, so that none waits for another.
+    """Run ``prepare`` on every process. If it fails on one, it fails on all, so that none waits for another.
 
     Args:
-        prepare: Must not communicate.
+        prepare: The function to run, which must not communicate.
 
     Returns:
-        What `prepare` gave on this process.
+        The result of ``prepare`` on this process.
 
     Raises:
-        UsageError: That of the first process that had one.
+        UsageError: The error of the first process that had one.
     """
     result: _Result | None = None
     error: UsageError | None = None
@@ -75,10 +75,10 @@ def agree(prepare: Callable[[], _Result]) -> _Result:
 
 
 def on_main_process(make: Callable[[], _Result]) -> _Result:
-    """Make something on the main process alone and give all processes the same.
+    """Run ``make`` on the main process only, and return its result on all processes.
 
     Args:
-        make: Gives something that can be pickled. Must not communicate.
+        make: The function to run. Its result must be picklable, and it must not communicate.
     """
     made: list[Any] = [make() if PartialState().is_main_process else None]
     return cast(_Result, broadcast_object_list(made)[0])
@@ -91,7 +91,7 @@ def print_once(text: str) -> None:
 
 
 def leave_processes() -> None:
-    """End the communication, after everything that needs the other processes."""
+    """End the communication. Call this after everything that needs other processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
         wait_for_idle_threads()

@@ -1,12 +1,12 @@
-"""A data set of German-English sentence pairs, made from a small grammar written by hand.
+"""A data set of German-English sentence pairs, made from a small grammar.
 
-The set is synthetic. It is there to try the training of a translation model without a download: a model has to learn
-German word order, cases, genders, separable verbs, numbers and a little disambiguation before it gets the sentences
-right, so that optimizers can be told apart on it. The vocabulary has a few hundred words and the sentences, although
-correct, are made up without regard to whether anybody would say them. A BLEU score on this set says nothing about how
-well a model translates real text.
+The set is synthetic: it allows a translation model to be trained without a download. The model has to learn German
+word order, cases, genders, separable verbs, numbers and a few ambiguous words before it translates correctly, so
+optimizers can be compared on it. The vocabulary has a few hundred words; the sentences are correct, but most of them
+are unlikely ever to be said. A BLEU score on this set says nothing about real text.
 
-Each pair comes from a template that composes phrases and clauses in both languages at once; grammar.py lists them.
+Each pair comes from a template, a function that composes phrases and clauses in both languages at once. The words
+stand in ``vocabulary.txt``, the templates in the modules that ``grammar.py`` lists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .grammar import iterate_distinct
 
 __all__ = ["MAX_PAIRS", "generate"]
 
-# The grammar reaches more; up to here the test suite has seen it deliver.
+# The grammar has more sentences; the test suite generates this many.
 MAX_PAIRS = 100_000
 
 
@@ -26,20 +26,20 @@ def generate(
 ) -> dict[str, list[dict[str, str]]]:
     """Return German-English sentence pairs in three splits.
 
-    No German and no English sentence occurs twice, neither within a split nor in two of them. The test split is drawn
-    first and the validation split next, so that a seed gives the same two for every size of the train split.
+    No German and no English sentence occurs twice, neither within a split nor across splits. The test split is drawn
+    first and the validation split next, so both depend on the seed but not on the size of the train split.
 
     Args:
         num_train: The number of pairs to train on.
         num_validation: The number of pairs to validate on.
         num_test: The number of pairs to test on.
-        seed: Determines the pairs, alike on every supported version of Python.
+        seed: The seed; it gives the same pairs on every supported version of Python.
 
     Returns:
-        The splits train, validation and test, each a list of pairs with the keys de and en.
+        The splits ``train``, ``validation`` and ``test``, each a list of pairs with the keys ``de`` and ``en``.
 
     Raises:
-        ValueError: If a number is negative or all of them together exceed MAX_PAIRS.
+        ValueError: If a number is negative, or their sum exceeds ``MAX_PAIRS``.
 
     Example:
         >>> splits = generate(num_train=3, num_validation=1, num_test=1)

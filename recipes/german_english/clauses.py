@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import english
+from .notation import Pair, rows, words
 from .phrases import ER, Phrase
 from .verbs import Verb
 
 
 @dataclass(slots=True)
 class Event:
-    """Who does what to whom and where. German parts and the English rest each start with a space unless empty."""
+    """A verb with its subject, objects and adverbial; every part but the subject starts with a space unless empty."""
 
     subject: Phrase
     verb: Verb
@@ -27,12 +28,12 @@ class Event:
 
 @dataclass(frozen=True)
 class Tense:
-    """A German tense or modal and the English that stands for it.
+    """A German tense or modal and the English form that stands for it.
 
     Attributes:
-        finite: The auxiliary's forms by person; None where the verb itself is finite.
-        participle: Whether the clause closes with the participle rather than the infinitive.
-        form: The English form; see build_english_verb.
+        finite: The forms of the auxiliary by person; None where the verb itself is finite.
+        participle: Whether the clause ends in the participle rather than the infinitive.
+        form: The English form; see ``build_english_verb``.
     """
 
     finite: tuple[str, ...] | None
@@ -40,46 +41,47 @@ class Tense:
     form: str
 
 
-HABEN = ("habe", "hast", "hat", "haben", "habt", "haben")
-SEIN = ("bin", "bist", "ist", "sind", "seid", "sind")
-WAR = ("war", "warst", "war", "waren", "wart", "waren")
-HATTE = ("hatte", "hattest", "hatte", "hatten", "hattet", "hatten")
-WERDEN = ("werde", "wirst", "wird", "werden", "werdet", "werden")
-WUERDE = ("würde", "würdest", "würde", "würden", "würdet", "würden")
+_HABEN = words("habe hast hat haben habt haben")
+_SEIN = words("bin bist ist sind seid sind")
+_WAR = words("war warst war waren wart waren")
+_HATTE = words("hatte hattest hatte hatten hattet hatten")
+_BE = words("am are is are are are")
+_WAS = words("was were was were were were")
+WERDEN = words("werde wirst wird werden werdet werden")
 PRESENT, PAST = Tense(None, False, "simple"), Tense(None, False, "past")
-PERFECT, PLUPERFECT = Tense(HABEN, True, "past"), Tense(HATTE, True, "pluperfect")
-FUTURE, CONDITIONAL = Tense(WERDEN, False, "will"), Tense(WUERDE, False, "would")
-MODALS = (
-    Tense(("kann", "kannst", "kann", "können", "könnt", "können"), False, "can"),
-    Tense(("muss", "musst", "muss", "müssen", "müsst", "müssen"), False, "have to"),
-    Tense(("will", "willst", "will", "wollen", "wollt", "wollen"), False, "want to"),
-    Tense(("darf", "darfst", "darf", "dürfen", "dürft", "dürfen"), False, "be allowed to"),
-    Tense(("soll", "sollst", "soll", "sollen", "sollt", "sollen"), False, "should"),
-    Tense(("möchte", "möchtest", "möchte", "möchten", "möchtet", "möchten"), False, "would like to"),
-)
-PAST_MODALS = (
-    Tense(("konnte", "konntest", "konnte", "konnten", "konntet", "konnten"), False, "could"),
-    Tense(("musste", "musstest", "musste", "mussten", "musstet", "mussten"), False, "had to"),
-    Tense(("wollte", "wolltest", "wollte", "wollten", "wolltet", "wollten"), False, "wanted to"),
-    Tense(("durfte", "durftest", "durfte", "durften", "durftet", "durften"), False, "was allowed to"),
-)
-BE = ("am", "are", "is", "are", "are", "are")
-WAS = ("was", "were", "was", "were", "were", "were")
-_LEXICAL = {"have to": ("has to", False), "want to": ("wants to", False)}
-_LEXICAL_PAST = {"had to": "have to", "wanted to": "want to"}
-_AUXILIARIES = {
-    "will": ("will", ""),
-    "would": ("would", ""),
-    "can": ("can", ""),
-    "could": ("could", ""),
-    "should": ("should", ""),
-    "would like to": ("would", "like to "),
-}
+PERFECT, PLUPERFECT = Tense(_HABEN, True, "past"), Tense(_HATTE, True, "pluperfect")
+FUTURE = Tense(WERDEN, False, "will")
+CONDITIONAL = Tense(words("würde würdest würde würden würdet würden"), False, "would")
+
+
+def _parse_modals(table: str) -> tuple[Tense, ...]:
+    return tuple(Tense(words(finite), False, form) for finite, form in rows(table))
+
+
+MODALS = _parse_modals("""
+kann kannst kann können könnt können | can
+muss musst muss müssen müsst müssen | have to
+will willst will wollen wollt wollen | want to
+darf darfst darf dürfen dürft dürfen | be allowed to
+soll sollst soll sollen sollt sollen | should
+möchte möchtest möchte möchten möchtet möchten | would like to
+""")
+PAST_MODALS = _parse_modals("""
+konnte konntest konnte konnten konntet konnten | could
+musste musstest musste mussten musstet mussten | had to
+wollte wolltest wollte wollten wolltet wollten | wanted to
+durfte durftest durfte durften durftet durften | was allowed to
+""")
+
+
+def be(phrase: Phrase, past: bool = False) -> Pair:
+    """Return the forms of sein and to be that agree with a subject."""
+    return (_WAR if past else _SEIN)[phrase.person], (_WAS if past else _BE)[phrase.person]
 
 
 @dataclass(slots=True)
 class Time:
-    """An adverbial of time; frequent ones stand next to the English verb and are not moved to the front."""
+    """An adverbial of time; one of frequency (``middle``) stands beside the English verb and never goes first."""
 
     german: str
     english: str
@@ -88,7 +90,7 @@ class Time:
 
 @dataclass(slots=True)
 class Clause:
-    """An event in a tense, at a time, affirmed or negated."""
+    """An event in a tense, at a time, affirmed or negated; its properties are the word orders of both languages."""
 
     event: Event
     tense: Tense
@@ -96,138 +98,147 @@ class Clause:
     time: Time | None = None
     negated: bool = False
 
+    def _get_finite(self) -> tuple[str, str]:
+        """Return the finite verb and the words that close the clause."""
+        verb, person, tense = self.event.verb.de, self.event.subject.person, self.tense
+        if tense.finite is None:
+            return (verb.present if tense is PRESENT else verb.past)[person], verb.prefix
+        finite = tense.finite
+        if tense.participle and verb.takes_sein:
+            finite = _SEIN if tense is PERFECT else _WAR
+        return finite[person], verb.participle if tense.participle else verb.infinitive
 
-def _get_finite(clause: Clause) -> tuple[str, str]:
-    """Return the finite verb and what closes the clause, without the separable prefix in front of a finite verb."""
-    verb, person, tense = clause.event.verb.de, clause.event.subject.person, clause.tense
-    if tense is PRESENT:
-        return verb.present[person], verb.prefix
-    if tense is PAST:
-        return verb.past[person], verb.prefix
-    if tense is PERFECT:
-        return (SEIN if verb.takes_sein else HABEN)[person], verb.participle
-    if tense is PLUPERFECT:
-        return (WAR if verb.takes_sein else HATTE)[person], verb.participle
-    assert tense.finite is not None
-    return tense.finite[person], verb.infinitive
+    def _build_middle(self, front: str = "") -> str:
+        event = self.event
+        time = f" {self.time.german}" if self.time and front != "time" else ""
+        dative = "" if front == "dative" else event.dative
+        accusative = "" if front == "accusative" else event.accusative
+        tail = "" if front == "tail" else event.tail
+        return f"{event.pronouns}{time}{dative}{accusative}{' nicht' if self.negated else ''}{tail}"
 
+    def begin_with(self, front: str) -> str:
+        """Return the German main clause with its time, dative, accusative, tail or nothing (``none``) in front."""
+        finite, close = self._get_finite()
+        event, subject, middle = self.event, self.event.subject, self._build_middle(front)
+        if front == "time":
+            assert self.time is not None
+            first = self.time.german
+        else:
+            first = "" if front == "none" else getattr(event, front)[1:]
+        # A pronoun comes before a full subject, but sie and es could then be taken for the subject themselves.
+        pronouns = ""
+        if event.pronouns and not subject.pronoun and event.pronouns not in (" sie", " es"):
+            pronouns, middle = event.pronouns, middle.removeprefix(event.pronouns)
+        return f"{first} {finite}{pronouns} {subject.nom}{middle} {close}".strip()
 
-def _build_middle(clause: Clause, front: str, time_used: bool) -> str:
-    event = clause.event
-    time = f" {clause.time.german}" if clause.time and not time_used else ""
-    dative = "" if front == "dative" else event.dative
-    accusative = "" if front == "accusative" else event.accusative
-    tail = "" if front == "tail" else event.tail
-    return f"{event.pronouns}{time}{dative}{accusative}{' nicht' if clause.negated else ''}{tail}"
+    @property
+    def main(self) -> str:
+        """The German main clause, subject first and verb second."""
+        finite, close = self._get_finite()
+        return f"{self.event.subject.nom} {finite}{self._build_middle()} {close}".rstrip()
 
+    @property
+    def question(self) -> str:
+        """The German order of yes/no questions and of clauses after something fronted: verb, then subject."""
+        return self.begin_with("none")
 
-def say_main(clause: Clause, front: str = "") -> str:
-    """Return the German main clause, verb second; front names what takes the place of the subject at its start."""
-    finite, close = _get_finite(clause)
-    event = clause.event
-    close = f" {close}" if close else ""
-    middle = _build_middle(clause, front, front == "time")
-    subject = event.subject.german[0]
-    if not front:
-        return f"{subject} {finite}{middle}{close}"
-    if front == "time":
-        assert clause.time is not None
-        first = clause.time.german
-    else:
-        first = {"dative": event.dative, "accusative": event.accusative, "tail": event.tail, "none": ""}[front][1:]
-    # A pronoun comes before a full subject, but sie and es could then be taken for the subject themselves.
-    if event.pronouns and not event.subject.pronoun and event.pronouns not in (" sie", " es"):
-        middle = middle.removeprefix(event.pronouns)
-        return f"{first} {finite}{event.pronouns} {subject}{middle}{close}".lstrip()
-    return f"{first} {finite} {subject}{middle}{close}".lstrip()
+    def say_relative(self, pronoun: str) -> str:
+        """Return the German clause with the verb at the end and a relative pronoun (or nothing) for its subject."""
+        finite, close = self._get_finite()
+        verb = close + finite if self.tense.finite is None else f"{close} {finite}"
+        return f"{pronoun}{self._build_middle()} {verb}".lstrip()
 
+    @property
+    def final(self) -> str:
+        """The German subordinate clause, verb at the end."""
+        subject = self.event.subject
+        if self.event.pronouns == " sich" and not subject.pronoun:
+            return f"sich {subject.nom}{self.say_relative('').removeprefix('sich')}"
+        return self.say_relative(subject.nom)
 
-def say_question(clause: Clause) -> str:
-    """Return the German order of yes/no questions and of clauses after something fronted: verb, then subject."""
-    return say_main(clause, "none")
+    @property
+    def zu(self) -> str:
+        """The German infinitive clause with zu."""
+        return f"{self._build_middle()} {self.event.verb.de.zu_infinitive}".lstrip()
 
+    def _get_english(self, supported: bool) -> tuple[str, str, str]:
+        """Return the auxiliary, the negation and the rest of the English verb."""
+        negated = self.negated or self.event.negative
+        person = self.event.subject.person
+        auxiliary, verb = build_english_verb(self.event.verb.en, self.form, person, supported or negated)
+        middle = f"{self.time.english} " if self.time and self.time.middle else ""
+        return auxiliary, "not " if negated else "", middle + verb
 
-def say_final(clause: Clause, subject: str | None = None) -> str:
-    """Return the German clause with the verb at the end; subject replaces the subject, as a relative pronoun does."""
-    finite, close = _get_finite(clause)
-    tense = clause.tense
-    verb = close + finite if tense is PRESENT or tense is PAST else f"{close} {finite}"
-    event = clause.event
-    if subject is None and event.pronouns == " sich" and not event.subject.pronoun:
-        middle = _build_middle(clause, "", False).removeprefix(" sich")
-        return f"sich {event.subject.german[0]}{middle} {verb}"
-    subject = event.subject.german[0] if subject is None else subject
-    return f"{subject}{_build_middle(clause, '', False)} {verb}".lstrip()
+    @property
+    def _english_end(self) -> str:
+        return self.event.english + (f" {self.time.english}" if self.time and not self.time.middle else "")
 
+    def say_english(self, subject: str | None = None, front_time: bool = False) -> str:
+        """Return the English statement, with another subject or with its time at the start."""
+        auxiliary, negation, verb = self._get_english(False)
+        subject = self.event.subject.subject if subject is None else subject
+        if auxiliary == "can" and negation:
+            auxiliary, negation = "cannot", ""
+        rest = f"{auxiliary} {negation}{verb}" if auxiliary else verb
+        if front_time and self.time and not self.time.middle:
+            # A single word needs no comma in English, a longer phrase reads better with one.
+            comma = "," if " " in self.time.english else ""
+            return f"{self.time.english}{comma} {subject} {rest}{self.event.english}"
+        return f"{subject} {rest}{self._english_end}".lstrip()
 
-def say_zu(clause: Clause) -> str:
-    """Return the German infinitive clause with zu."""
-    return f"{_build_middle(clause, '', False)} {clause.event.verb.de.zu_infinitive}".lstrip()
+    @property
+    def english(self) -> str:
+        """The English statement, which is also the form of subordinate clauses."""
+        return self.say_english()
 
+    @property
+    def asked(self) -> str:
+        """The English question without its question mark, auxiliary first."""
+        auxiliary, negation, verb = self._get_english(True)
+        return f"{auxiliary} {self.event.subject.subject} {negation}{verb}{self._english_end}"
 
-def build_english_verb(verb: english.EnglishVerb, form: str, person: int, supported: bool) -> tuple[str, str]:
-    """Return the auxiliary and the rest of the verb; supported asks for an auxiliary where there would be none."""
-    if form == "simple":
-        third = person == ER
-        if supported:
-            return "does" if third else "do", verb.base
-        return "", verb.third if third else verb.base
-    if form == "past":
-        return ("did", verb.base) if supported else ("", verb.past)
-    if form == "progressive":
-        return BE[person], verb.ing
-    if form == "past progressive":
-        return WAS[person], verb.ing
-    if form == "perfect":
-        return "has" if person == ER else "have", verb.participle
-    if form == "pluperfect":
-        return "had", verb.participle
-    if form in _AUXILIARIES:
-        auxiliary, link = _AUXILIARIES[form]
-        return auxiliary, link + verb.base
-    if form in ("be allowed to", "was allowed to"):
-        return (BE if form == "be allowed to" else WAS)[person], f"allowed to {verb.base}"
-    if form in _LEXICAL_PAST:
-        return ("did", f"{_LEXICAL_PAST[form]} {verb.base}") if supported else ("", f"{form} {verb.base}")
-    if supported:
-        return "does" if person == ER else "do", f"{form} {verb.base}"
-    return "", f"{_LEXICAL[form][0] if person == ER else form} {verb.base}"
+    @property
+    def bare(self) -> str:
+        """The English clause from its base form on, to be put after to."""
+        return self.event.verb.en.base + self._english_end
 
+    @property
+    def both(self) -> Pair:
+        """The main clause in both languages."""
+        return self.main, self.english
 
-def _get_english_parts(clause: Clause, supported: bool) -> tuple[str, str, str]:
-    event = clause.event
-    negated = clause.negated or event.negative
-    auxiliary, verb = build_english_verb(event.verb.en, clause.form, event.subject.person, supported or negated)
-    middle = f"{clause.time.english} " if clause.time and clause.time.middle else ""
-    return auxiliary, "not " if negated else "", middle + verb
-
-
-def _get_english_time(clause: Clause) -> str:
-    return f" {clause.time.english}" if clause.time and not clause.time.middle else ""
-
-
-def say_english(clause: Clause, front_time: bool = False, subject: str | None = None) -> str:
-    """Return the English statement, which is also the form of subordinate clauses."""
-    auxiliary, negation, verb = _get_english_parts(clause, False)
-    subject = clause.event.subject.subject if subject is None else subject
-    if auxiliary == "can" and negation:
-        auxiliary, negation = "cannot", ""
-    rest = f"{auxiliary} {negation}{verb}" if auxiliary else verb
-    if front_time and clause.time and not clause.time.middle:
-        # A single word needs no comma in English, a longer phrase reads better with one.
-        comma = "," if " " in clause.time.english else ""
-        return f"{clause.time.english}{comma} {subject} {rest}{clause.event.english}"
-    return f"{subject} {rest}{clause.event.english}{_get_english_time(clause)}".lstrip()
+    @property
+    def time_first(self) -> Pair:
+        """The main clause in both languages with its time at the start."""
+        return self.begin_with("time"), self.say_english(front_time=True)
 
 
-def ask_english(clause: Clause) -> str:
-    """Return the English question without the question mark, auxiliary first."""
-    auxiliary, negation, verb = _get_english_parts(clause, True)
-    subject = clause.event.subject.subject
-    return f"{auxiliary} {subject} {negation}{verb}{clause.event.english}{_get_english_time(clause)}"
-
-
-def say_english_infinitive(clause: Clause) -> str:
-    """Return the English clause from its base form on, to be put after to."""
-    event = clause.event
-    return f"{event.verb.en.base}{event.english}{_get_english_time(clause)}"
+def build_english_verb(verb: english.EnglishVerb, form: str, person: int, supported: bool) -> Pair:
+    """Return the auxiliary and the rest of the verb; ``supported`` asks for do where there would be no auxiliary."""
+    base, third = verb.base, person == ER
+    present = {
+        "simple": (base, verb.third),
+        "have to": (f"have to {base}", f"has to {base}"),
+        "want to": (f"want to {base}", f"wants to {base}"),
+    }
+    past = {
+        "past": (base, verb.past),
+        "had to": (f"have to {base}", f"had to {base}"),
+        "wanted to": (f"want to {base}", f"wanted to {base}"),
+    }
+    if form in present:
+        plain, finite = present[form]
+        return ("does" if third else "do", plain) if supported else ("", finite if third else plain)
+    if form in past:
+        plain, finite = past[form]
+        return ("did", plain) if supported else ("", finite)
+    others = {
+        "progressive": (_BE[person], verb.ing),
+        "past progressive": (_WAS[person], verb.ing),
+        "perfect": ("has" if third else "have", verb.participle),
+        "pluperfect": ("had", verb.participle),
+        "would like to": ("would", f"like to {base}"),
+        "be allowed to": (_BE[person], f"allowed to {base}"),
+        "was allowed to": (_WAS[person], f"allowed to {base}"),
+    }
+    return others.get(form, (form, base))

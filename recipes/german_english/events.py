@@ -5,7 +5,8 @@ from __future__ import annotations
 from .adverbials import draw_tail
 from .clauses import Event
 from .german import ACC, DAT
-from .nouns import Noun
+from .notation import Draw, words
+from .nouns import PEOPLE, Noun
 from .phrases import (
     DU,
     ICH,
@@ -13,25 +14,13 @@ from .phrases import (
     OBJECT_PRONOUNS,
     REFLEXIVE,
     WIR,
-    Draw,
     Phrase,
-    build,
     draw_definite,
     draw_phrase,
     draw_subject,
     pick,
 )
-from .verbs import (
-    DATIVE,
-    DITRANSITIVE,
-    INTRANSITIVE,
-    MOVEMENT,
-    PLACEMENT,
-    POSITION,
-    PREPOSITIONAL,
-    TRANSITIVE,
-    Verb,
-)
+from .verbs import DATIVE, DITRANSITIVE, INTRANSITIVE, MOVEMENT, PLACEMENT, POSITION, PREPOSITIONAL, TRANSITIVE, Verb
 
 _TABLES = (
     (INTRANSITIVE, 5),
@@ -46,48 +35,19 @@ _TABLES = (
 ALL_VERBS: tuple[Verb, ...] = tuple(verb for table, weight in _TABLES for verb in table for _ in range(weight))
 
 
-def _takes_person(verb: Verb) -> bool:
-    return sum(noun.is_a("person") for noun in verb.agents) > 20
-
-
-PERSON_VERBS = tuple(verb for verb in ALL_VERBS if _takes_person(verb))
+# The verbs that anybody can be the subject of.
+PERSON_VERBS = tuple(verb for verb in ALL_VERBS if sum(noun.is_a("person") for noun in verb.agents) > 20)
 _CASES = {"acc": ACC, "dat": DAT}
-PLACE_KINDS = frozenset(["out", "room", "shop", "read", "find", "eat", "home", "work", "wait", "sit", "on"])
+PLACE_KINDS = frozenset(words("out room shop read find eat home work wait sit on"))
 _ACQUIRING = frozenset(
-    [
-        "ausleihen",
-        "kaufen",
-        "verkaufen",
-        "bestellen",
-        "schenken",
-        "versprechen",
-        "backen",
-        "fangen",
-        "bauen",
-        "haben",
-        "brauchen",
-    ]
+    words("ausleihen kaufen verkaufen bestellen schenken versprechen backen fangen bauen haben brauchen")
 )
-_LACKING = frozenset(
-    [
-        "lesen",
-        "schreiben",
-        "kaufen",
-        "essen",
-        "trinken",
-        "tragen",
-        "finden",
-        "brauchen",
-        "haben",
-        "bestellen",
-        "malen",
-    ]
-)
+_LACKING = frozenset(words("lesen schreiben kaufen essen trinken tragen finden brauchen haben bestellen malen"))
 _GROUPS = {ICH: 1, WIR: 1, DU: 2, IHR: 2}
 
 
 def _differs(one: Phrase, other: Phrase) -> bool:
-    """Tell whether two phrases can be taken for different people: no ich with uns, no he with him."""
+    """Return whether two phrases can mean different people: not ich and uns, not he and him."""
     if one.noun is not None and one.noun is other.noun:
         return False
     if one.pronoun and other.pronoun:
@@ -123,39 +83,32 @@ def _add_accusative(draw: Draw, event: Event, kein: bool) -> Noun | None:
         phrase = _draw_object(draw, event.subject, verb.themes, kein, verb.de.infinitive in _ACQUIRING)
     event.negative, event.indefinite = phrase.negative, phrase.indefinite
     if phrase.pronoun:
-        event.pronouns = f" {phrase.german[ACC]}"
+        event.pronouns = f" {phrase.acc}"
         event.english = f" {phrase.object}{verb.particle}" if verb.splits else f"{verb.particle} {phrase.object}"
     else:
-        event.accusative = f" {phrase.german[ACC]}"
+        event.accusative = f" {phrase.acc}"
         event.english = f"{verb.particle} {phrase.object}"
     return phrase.noun
 
 
-def _add_dative(draw: Draw, event: Event) -> None:
-    verb = event.verb
-    phrase = _draw_person(draw, event.subject, verb.themes)
-    event.indefinite = phrase.indefinite
+def _add_person(draw: Draw, event: Event, people: tuple[Noun, ...]) -> Phrase:
+    phrase = _draw_person(draw, event.subject, people)
     if phrase.pronoun:
-        event.pronouns = f" {phrase.german[DAT]}"
+        event.pronouns = f" {phrase.dat}"
     else:
-        event.dative = f" {phrase.german[DAT]}"
-    event.english = f"{verb.particle} {phrase.object}"
+        event.dative = f" {phrase.dat}"
+    event.indefinite = phrase.indefinite
+    return phrase
 
 
-def _add_both(draw: Draw, event: Event, people: tuple[Noun, ...]) -> None:
+def _add_both(draw: Draw, event: Event) -> None:
     verb = event.verb
-    recipient = _draw_person(draw, event.subject, people, 0.3)
+    recipient = _add_person(draw, event, PEOPLE)
     gift = draw_phrase(draw, verb.themes, False, verb.de.infinitive in _ACQUIRING)
-    event.indefinite = gift.indefinite or recipient.indefinite
-    if recipient.pronoun:
-        event.pronouns = f" {recipient.german[DAT]}"
-    else:
-        event.dative = f" {recipient.german[DAT]}"
-    event.accusative = f" {gift.german[ACC]}"
-    if "to" in verb.tails:
-        event.english = f" {gift.object} to {recipient.object}"
-    else:
-        event.english = f" {recipient.object} {gift.object}"
+    event.indefinite |= gift.indefinite
+    event.accusative = f" {gift.acc}"
+    first, second = (gift.object, f"to {recipient.object}") if "to" in verb.tails else (recipient.object, gift.object)
+    event.english = f" {first} {second}"
 
 
 def _add_prepositional(draw: Draw, event: Event) -> None:
@@ -181,10 +134,9 @@ def _add_tail(draw: Draw, event: Event, theme: Noun | None, chance: float) -> No
     if draw() >= chance or kinds[0] == "to":
         return
     kind = pick(draw, kinds)
-    german_part, english_part = draw_tail(
-        draw, "in_city" if kind == "city" and chance < 1 else kind, event.subject, theme
-    )
-    event.tail, event.tail_kind = f" {german_part}", kind if kind not in PLACE_KINDS else "place"
+    drawn = "in_city" if kind == "city" and chance < 1 else kind
+    german_part, english_part = draw_tail(draw, drawn, event.subject, theme)
+    event.tail, event.tail_kind = f" {german_part}", "place" if kind in PLACE_KINDS else kind
     event.english += f" {english_part}"
 
 
@@ -200,11 +152,11 @@ def draw_event(
 
     Args:
         draw: The source of randomness.
-        subject: The subject, which must suit all the verbs; drawn by default.
+        subject: A subject that suits all the verbs; drawn at random by default.
         verbs: The verbs to choose from.
-        kein: How often an object carries the negative article.
-        pronouns: How often a person as subject is a pronoun.
-        tails: What to multiply the chance of adverbials with that the verb can do without.
+        kein: The chance that an object has the negative article.
+        pronouns: The chance that a person as the subject is a pronoun.
+        tails: A factor on the chance of optional adverbials.
     """
     verb = verbs[int(draw() * len(verbs))]
     event = Event(draw_subject(draw, verb.agents, pronouns) if subject is None else subject, verb)
@@ -214,10 +166,10 @@ def draw_event(
         theme = _add_accusative(draw, event, none)
         _add_tail(draw, event, theme, 0.3 * tails)
     elif frame == "dative":
-        _add_dative(draw, event)
+        event.english = f"{verb.particle} {_add_person(draw, event, verb.themes).object}"
         _add_tail(draw, event, None, 0.3 * tails)
     elif frame == "ditransitive":
-        _add_both(draw, event, _RECIPIENTS)
+        _add_both(draw, event)
         _add_tail(draw, event, None, 0.4 * tails)
     elif frame == "prepositional":
         _add_prepositional(draw, event)
@@ -230,11 +182,8 @@ def draw_event(
     return event
 
 
-_RECIPIENTS = next(verb for verb in DATIVE if verb.de.infinitive == "danken").themes
-
-
 def draw_gap(draw: Draw, verb: Verb, subject: Phrase, tail: bool = True) -> Event:
-    """Return an event without its object, which is what a question or a relative clause takes out of it."""
+    """Return an event without its object, for a question or a relative clause about the object."""
     event = Event(subject, verb, english=verb.particle)
     if "refl" in verb.tails:
         event.pronouns = f" {REFLEXIVE[subject.person]}"
@@ -243,15 +192,13 @@ def draw_gap(draw: Draw, verb: Verb, subject: Phrase, tail: bool = True) -> Even
     return event
 
 
-def draw_copula_subject(draw: Draw, nouns: tuple[Noun, ...]) -> tuple[Phrase, Noun]:
-    """Return a definite singular or plural phrase without adjective to say something of, and its noun."""
-    noun = pick(draw, nouns)
-    determiner = pick(draw, ("mein", "dein", "unser")) if noun.is_a("k") else pick(draw, ("der", "der", "dieser"))
-    return build(noun, determiner, draw() < 0.25 and not noun.is_a("u") and not noun.is_a("single")), noun
+def act_on(subject: Phrase, verb: Verb, thing: Phrase) -> Event:
+    """Return the event of a subject, a verb and its direct object."""
+    return Event(subject, verb, accusative=f" {thing.acc}", english=f"{verb.particle} {thing.object}")
 
 
 def draw_definite_subject(draw: Draw, verb: Verb) -> Phrase:
-    """Return a subject that is known to speaker and hearer."""
+    """Return a definite subject."""
     while True:
         subject = draw_subject(draw, verb.agents)
         if not subject.indefinite:

@@ -1,167 +1,122 @@
-"""Templates of two clauses: subordinate, relative and infinitive clauses, and coordination."""
+"""Templates of two clauses: subordinate clauses of statement, question, reason, condition and time."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from .clauses import (
-    BE,
-    CONDITIONAL,
-    FUTURE,
-    MODALS,
-    PAST,
-    PLUPERFECT,
-    PRESENT,
-    SEIN,
-    WAR,
-    WAS,
-    Clause,
-    Event,
-    say_english,
-    say_final,
-    say_main,
-    say_question,
-)
+from .clauses import CONDITIONAL, FUTURE, MODALS, PAST, PLUPERFECT, PRESENT, Clause, Event, be
 from .events import PERSON_VERBS, draw_definite_subject, draw_event
-from .german import NOM
-from .nouns import NOUNS, parse_adjectives
-from .phrases import (
-    NAMES,
-    SIE_PLURAL,
-    SUBJECT_PRONOUNS,
-    Draw,
-    Phrase,
-    draw_definite,
-    get_pronoun,
-    pick,
-)
+from .notation import Draw, Pair, adjectives, say, template, words
+from .nouns import ADULTS, PEOPLE
+from .phrases import NAMES, SUBJECT_PRONOUNS, Phrase, choose, draw_definite, get_pronoun, pick
 from .tenses import put_in_time
-from .verbs import DATIVE, Verb, make_verb
+from .verbs import DATIVE, Verb, make_verbs
 
-Pair = tuple[str, str]
-# Kind and Mädchen are left out where a pronoun takes up the person: es or sie, it or she would be open.
-ADULTS = tuple(noun for noun in NOUNS.values() if noun.is_a("he") or noun.is_a("she"))
-PEOPLE = tuple(noun for noun in NOUNS.values() if noun.is_a("person"))
-STATES = parse_adjectives(
-    "müde tired,krank ill,hungrig hungry,traurig sad,glücklich happy,durstig thirsty,nervös nervous"
-)
+STATES = adjectives("müde tired,krank ill,hungrig hungry,traurig sad,glücklich happy,durstig thirsty,nervös nervous")
 _HARDSHIPS = tuple(state for state in STATES if state[0] != "glücklich")
+# German with the verb at the end, English progressive, English simple.
 WEATHER = (
-    (("regnet es", "es regnet"), "it is raining", "it rains"),
-    (("schneit es", "es schneit"), "it is snowing", "it snows"),
-    (("ist das Wetter schön", "das Wetter schön ist"), "the weather is nice", "the weather is nice"),
-    (("ist es kalt", "es kalt ist"), "it is cold", "it is cold"),
-    (("ist es sehr heiß", "es sehr heiß ist"), "it is very hot", "it is very hot"),
+    ("es regnet", "it is raining", "it rains"),
+    ("es schneit", "it is snowing", "it snows"),
+    ("das Wetter schön ist", "the weather is nice", "the weather is nice"),
+    ("es kalt ist", "it is cold", "it is cold"),
+    ("es sehr heiß ist", "it is very hot", "it is very hot"),
 )
 DYNAMIC = tuple(verb for verb in PERSON_VERBS if not verb.stative and not verb.accidental)
 CHOSEN = tuple(verb for verb in DYNAMIC if not verb.punctual and verb.frame != "position")
-
-
-def make_mind(verb: str, parts: str, english_part: str, flags: str = "t") -> Verb:
-    """Return a verb that takes a clause for its object."""
-    return make_verb(verb, parts, english_part, flags, "person", "clause")
-
-
-_KNOW = make_mind("wissen", "weiß wusste gewusst", "know,knew,known")
+_SAY = make_verbs(
+    """
+wissen | weiß wusste gewusst | know,knew,known | t
+glauben | | believe | t
+sagen | | say,said | t
+denken | denkt dachte gedacht | think,thought | t
+hoffen | | hope | t
+behaupten | | claim | t
+fragen | | ask | t
+""",
+    "clause",
+)
 _KNOW = dataclasses.replace(
-    _KNOW, de=dataclasses.replace(_KNOW.de, present=("weiß", "weißt", "weiß", "wissen", "wisst", "wissen"))
+    _SAY[0], de=dataclasses.replace(_SAY[0].de, present=words("weiß weißt weiß wissen wisst wissen"))
 )
-_SAY = (
-    _KNOW,
-    make_mind("glauben", "", "believe"),
-    make_mind("sagen", "", "say,said"),
-    make_mind("denken", "denkt dachte gedacht", "think,thought"),
-    make_mind("hoffen", "", "hope"),
-    make_mind("behaupten", "", "claim"),
-)
-_ASK = (make_mind("fragen", "", "ask"), make_mind("wissen wollen", "", "want to know"))
-_IMPERSONAL = parse_adjectives("schön nice,schade a pity,klar clear,möglich possible,gut good,wahr true")
+_SAY, _ASK = (_KNOW, *_SAY[1:-1]), _SAY[-1]
+_IMPERSONAL = "schön = nice; schade = a pity; klar = clear; möglich = possible; gut = good; wahr = true"
 
 
 def draw_person(draw: Draw) -> Phrase:
-    """Return an adult, a name or a pronoun, any of which a pronoun can take up without doubt."""
+    """Return an adult, a name or a pronoun, any of which a pronoun can refer to without doubt."""
     chance = draw()
-    if chance < 0.2:
-        return pick(draw, SUBJECT_PRONOUNS)
     if chance < 0.4:
-        return pick(draw, NAMES)
+        return pick(draw, SUBJECT_PRONOUNS if chance < 0.2 else NAMES)
     return draw_definite(draw, ADULTS, 0.25, 0.15)
 
 
-def _head(draw: Draw, verb: Verb, negated: bool = False) -> tuple[str, str]:
-    clause = Clause(Event(draw_person(draw), verb), PRESENT, "simple", None, negated)
-    return say_main(clause), say_english(clause)
+def _draw_head(draw: Draw, verb: Verb, negated: bool = False) -> Pair:
+    return Clause(Event(draw_person(draw), verb), PRESENT, "simple", None, negated).both
 
 
+@template(10)
 def that(draw: Draw) -> Pair:
     """A clause with dass."""
     clause = put_in_time(draw, draw_event(draw), "nnpppphfmw")
-    inner, inner_en = say_final(clause), say_english(clause)
     chance = draw()
     if chance < 0.15:
-        adjective = pick(draw, _IMPERSONAL)
-        return f"es ist {adjective[0]}, dass {inner}", f"it is {adjective[1]} that {inner_en}"
+        return say("es ist {a}, dass {c.final} = it is {a} that {c.english}", a=choose(draw, _IMPERSONAL), c=clause)
     if chance < 0.25 and clause.form == "past" and not clause.event.subject.pronoun:
-        return f"ich habe gehört, dass {inner}", f"I heard that {inner_en}"
-    # One does not hope that somebody has to or may do something.
-    said = _SAY if clause.tense not in MODALS else _SAY[:4]
-    head, head_en = _head(draw, pick(draw, said))
-    return f"{head}, dass {inner}", f"{head_en} that {inner_en}"
+        return say("ich habe gehört, dass {c.final} = I heard that {c.english}", c=clause)
+    # Nobody hopes or claims that somebody has to or may do something.
+    head = _draw_head(draw, pick(draw, _SAY if clause.tense not in MODALS else _SAY[:4]))
+    return say("{head}, dass {c.final} = {head} that {c.english}", head=head, c=clause)
 
 
+@template(7)
 def whether(draw: Draw) -> Pair:
     """An indirect question, with ob or with a question word."""
     subject = draw_definite_subject(draw, DATIVE[0])
-    event = draw_event(draw, subject, PERSON_VERBS, kein=0)
-    clause = put_in_time(draw, event, "nppf", negate=0)
-    word, word_en = ("ob", "whether") if draw() < 0.7 else ("warum", "why")
+    clause = put_in_time(draw, draw_event(draw, subject, PERSON_VERBS, kein=0), "nppf", negate=0)
+    word = ("ob", "whether") if draw() < 0.7 else ("warum", "why")
     if draw() < 0.5:
-        asker = draw_person(draw)
-        event = Event(asker, _ASK[0])
-        head, head_en = say_main(Clause(event, PRESENT, "simple")), say_english(Clause(event, PRESENT, "simple"))
+        head = _draw_head(draw, _ASK)
     elif draw() < 0.4:
-        head, head_en = pick(draw, (("ich möchte wissen", "I would like to know"), ("niemand weiß", "nobody knows")))
+        head = choose(draw, "ich möchte wissen = I would like to know; niemand weiß = nobody knows")
     else:
-        head, head_en = _head(draw, _KNOW, negated=True)
-    return f"{head}, {word} {say_final(clause)}", f"{head_en} {word_en} {say_english(clause)}"
+        head = _draw_head(draw, _KNOW, negated=True)
+    return say("{head}, {word} {c.final} = {head} {word} {c.english}", head=head, word=word, c=clause)
 
 
-def _draw_state(
-    draw: Draw, subject: Phrase, past: bool, states: tuple[Pair, ...] = STATES
-) -> tuple[tuple[str, str], str]:
-    """Return what state somebody is in: German with the verb in the middle and at the end, then English."""
-    pronoun, adjective = get_pronoun(subject), pick(draw, states)
-    finite = (WAR if past else SEIN)[subject.person]
-    finite_en = (WAS if past else BE)[subject.person]
-    very, very_en = (" sehr", " very") if draw() < 0.3 else ("", "")
-    name = pronoun.german[NOM]
-    forms = (f"{finite} {name}{very} {adjective[0]}", f"{name}{very} {adjective[0]} {finite}")
-    return forms, f"{pronoun.subject} {finite_en}{very_en} {adjective[1]}"
+def _draw_state(draw: Draw, subject: Phrase, past: bool, states: tuple[Pair, ...] = STATES) -> Pair:
+    """Return the state that somebody is in, in German with the verb at the end."""
+    state = pick(draw, states)
+    very = (" sehr", " very") if draw() < 0.3 else ("", "")
+    it = get_pronoun(subject)
+    return say(
+        "{it.nom}{very} {a} {be} = {it.subject} {be}{very} {a}", it=it, very=very, a=state, be=be(subject, past)
+    )
 
 
 def _draw_reason(draw: Draw, subject: Phrase, clause: Clause) -> Pair:
     chance = draw()
     past = clause.form == "past"
     if chance < 0.4:
-        state = _draw_state(draw, subject, past)
-        return state[0][1], state[1]
+        return _draw_state(draw, subject, past)
     if chance < 0.55 and clause.form == "progressive":
-        weather = pick(draw, WEATHER)
-        return weather[0][1], weather[1]
+        return pick(draw, WEATHER)[:2]
     reason = draw_event(draw, get_pronoun(subject), CHOSEN, kein=0)
     second = put_in_time(draw, reason, "w" if past else "m", negate=0.2)
     second.time = None
-    return say_final(second), say_english(second)
+    return second.final, second.english
 
 
+@template(9)
 def because(draw: Draw) -> Pair:
     """A reason with weil."""
     subject = draw_person(draw)
     clause = put_in_time(draw, draw_event(draw, subject, DYNAMIC, kein=0), "nnppp")
-    reason, reason_en = _draw_reason(draw, subject, clause)
-    return f"{say_main(clause)}, weil {reason}", f"{say_english(clause)} because {reason_en}"
+    reason = _draw_reason(draw, subject, clause)
+    return say("{c.main}, weil {reason} = {c.english} because {reason}", c=clause, reason=reason)
 
 
+@template(6)
 def although(draw: Draw) -> Pair:
     """A concession with obwohl, in front of the main clause or after it."""
     subject = draw_person(draw)
@@ -169,23 +124,27 @@ def although(draw: Draw) -> Pair:
     clause.time = None
     past = clause.form == "past"
     if draw() < 0.5:
-        state, state_en = _draw_state(draw, subject, past, _HARDSHIPS)
-        return f"{say_main(clause)}, obwohl {state[1]}", f"{say_english(clause)} although {state_en}"
-    adjective = pick(draw, _HARDSHIPS)
-    name = subject.german[NOM]
-    head = f"obwohl {name} {adjective[0]} {(WAR if past else SEIN)[subject.person]}"
-    head_en = f"although {subject.subject} {(WAS if past else BE)[subject.person]} {adjective[1]}"
+        state = _draw_state(draw, subject, past, _HARDSHIPS)
+        return say("{c.main}, obwohl {state} = {c.english} although {state}", c=clause, state=state)
     clause.event.subject = get_pronoun(subject)
-    return f"{head}, {say_question(clause)}", f"{head_en}, {say_english(clause)}"
+    return say(
+        "obwohl {who.nom} {a} {be}, {c.question} = although {who.subject} {be} {a}, {c.english}",
+        who=subject,
+        a=pick(draw, _HARDSHIPS),
+        be=be(subject, past),
+        c=clause,
+    )
 
 
+@template(9)
 def if_(draw: Draw) -> Pair:
     """A condition with wenn, in front of the main clause or after it."""
     subject = draw_person(draw)
     result = Clause(draw_event(draw, subject, CHOSEN, kein=0), PRESENT if draw() < 0.5 else FUTURE, "will")
-    if draw() < 0.35:
-        forms, _, weather = pick(draw, WEATHER)
-        condition, condition_en = forms[1], weather
+    weather = draw() < 0.35
+    if weather:
+        german, _, english = pick(draw, WEATHER)
+        condition = german, english
     else:
         same = draw() < 0.5 or subject.pronoun
         other = subject if same else draw_person(draw)
@@ -194,27 +153,28 @@ def if_(draw: Draw) -> Pair:
         event = draw_event(draw, other, DYNAMIC, kein=0)
         if same:
             result.event.subject = get_pronoun(subject)
-        first = Clause(event, PRESENT, "simple")
-        first.negated = draw() < 0.2 and not event.indefinite
-        condition, condition_en = say_final(first), say_english(first)
-        return f"wenn {condition}, {say_question(result)}", f"if {condition_en}, {say_english(result)}"
-    if draw() < 0.5:
-        return f"wenn {condition}, {say_question(result)}", f"if {condition_en}, {say_english(result)}"
-    return f"{say_main(result)}, wenn {condition}", f"{say_english(result)} if {condition_en}"
+        first = Clause(event, PRESENT, "simple", None, draw() < 0.2 and not event.indefinite)
+        condition = first.final, first.english
+    if not weather or draw() < 0.5:
+        return say("wenn {a}, {c.question} = if {a}, {c.english}", a=condition, c=result)
+    return say("{c.main}, wenn {a} = {c.english} if {a}", a=condition, c=result)
 
 
 _WISHED = tuple(verb for verb in CHOSEN if verb.frame in ("transitive", "ditransitive", "movement"))
+_HAETTE = words("hätte hättest hätte hätten hättet hätten")
 
 
+@template(3)
 def would(draw: Draw) -> Pair:
     """An unreal condition."""
     subject = draw_person(draw)
-    pronoun = get_pronoun(subject)
-    result = Clause(draw_event(draw, pronoun, _WISHED, kein=0), CONDITIONAL, "would")
-    have = ("hätte", "hättest", "hätte", "hätten", "hättet", "hätten")[subject.person]
-    thing, thing_en = pick(draw, (("Zeit", "time"), ("mehr Zeit", "more time"), ("mehr Geld", "more money")))
-    head = f"wenn {subject.german[NOM]} {thing} {have}"
-    return f"{head}, {say_question(result)}", f"if {subject.subject} had {thing_en}, {say_english(result)}"
+    return say(
+        "wenn {who.nom} {thing} {have}, {c.question} = if {who.subject} {have} {thing}, {c.english}",
+        who=subject,
+        have=(_HAETTE[subject.person], "had"),
+        c=Clause(draw_event(draw, get_pronoun(subject), _WISHED, kein=0), CONDITIONAL, "would"),
+        thing=choose(draw, "Zeit = time; mehr Zeit = more time; mehr Geld = more money"),
+    )
 
 
 _TEMPORAL = tuple(verb for verb in CHOSEN if verb.frame in ("intransitive", "transitive", "movement"))
@@ -229,45 +189,32 @@ _LASTING = tuple(
 )
 
 
+@template(9)
 def when(draw: Draw) -> Pair:
     """A clause of time with als, nachdem, bevor or während."""
     subject = draw_definite(draw, ADULTS, 0.25, 0.15) if draw() < 0.6 else pick(draw, NAMES)
-    pronoun = get_pronoun(subject)
     other = draw_definite(draw, PEOPLE, 0.2, 0.1)
     while other.noun is subject.noun:
         other = draw_definite(draw, PEOPLE, 0.2, 0.1)
-    second = Clause(draw_event(draw, pronoun, _TEMPORAL, kein=0), PAST, "past")
+    second = Clause(draw_event(draw, get_pronoun(subject), _TEMPORAL, kein=0), PAST, "past")
     chance = draw()
     if chance < 0.3:
         one, many, arrival = pick(draw, _ARRIVALS)
-        event = draw_event(draw, other, _LASTING, kein=0)
-        background = Clause(event, PAST, "past progressive")
-        verb = many if subject.person == SIE_PLURAL else one
-        english = f"when {subject.subject} {arrival}, {say_english(background)}"
-        return f"als {subject.german[NOM]} {verb}, {say_question(background)}", english
-    if chance < 0.6:
-        word, first = (
-            ("nachdem", "after"),
-            Clause(draw_event(draw, subject, _TEMPORAL, kein=0), PLUPERFECT, "pluperfect"),
+        return say(
+            "als {who.nom} {came}, {c.question} = when {who.subject} {came}, {c.english}",
+            who=subject,
+            came=(many if subject.many else one, arrival),
+            c=Clause(draw_event(draw, other, _LASTING, kein=0), PAST, "past progressive"),
         )
+    if chance < 0.6:
+        word, tense, form = ("nachdem", "after"), PLUPERFECT, "pluperfect"
     elif chance < 0.8:
-        word, first = ("bevor", "before"), Clause(draw_event(draw, subject, _TEMPORAL, kein=0), PAST, "past")
+        word, tense, form = ("bevor", "before"), PAST, "past"
     else:
-        word = ("während", "while")
-        first = Clause(draw_event(draw, other, _LASTING, kein=0), PAST, "past progressive")
+        word, tense, form = ("während", "while"), PAST, "past progressive"
+    if chance < 0.8:
+        first = Clause(draw_event(draw, subject, _TEMPORAL, kein=0), tense, form)
+    else:
+        first = Clause(draw_event(draw, other, _LASTING, kein=0), tense, form)
         second.event = draw_event(draw, subject, _LASTING, kein=0)
-    return (
-        f"{word[0]} {say_final(first)}, {say_question(second)}",
-        f"{word[1]} {say_english(first)}, {say_english(second)}",
-    )
-
-
-TEMPLATES = (
-    ("that", that, 10),
-    ("whether", whether, 7),
-    ("because", because, 9),
-    ("although", although, 6),
-    ("if", if_, 9),
-    ("would", would, 3),
-    ("when", when, 9),
-)
+    return say("{word} {a.final}, {b.question} = {word} {a.english}, {b.english}", word=word, a=first, b=second)

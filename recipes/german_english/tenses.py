@@ -3,90 +3,51 @@
 from __future__ import annotations
 
 from . import english, german
-from .adverbials import Pair, draw_clock, draw_date
+from .adverbials import draw_clock, draw_date
 from .clauses import FUTURE, MODALS, PAST, PAST_MODALS, PERFECT, PRESENT, Clause, Event, Time
-from .phrases import DU, IHR, Draw, pick
+from .notation import Draw, pairs, words
+from .phrases import DU, IHR, pick
 
 _HABITUAL = frozenset(
-    [
-        "lesen",
-        "essen",
-        "trinken",
-        "arbeiten",
-        "kochen",
-        "singen",
-        "tanzen",
-        "schwimmen",
-        "besuchen",
-        "treffen",
-        "anrufen",
-        "helfen",
-        "füttern",
-        "streicheln",
-        "putzen",
-        "aufräumen",
-        "spielen",
-        "aufstehen",
-        "fernsehen",
-        "einkaufen",
-        "frühstücken",
-        "telefonieren",
-        "gehen",
-        "zuhören",
-        "laufen",
-        "gießen",
-        "backen",
-        "waschen",
-        "aufwachen",
-        "schlafen",
-        "zeichnen",
-        "kümmern",
-        "abholen",
-        "lachen",
-        "vorlesen",
-        "ausruhen",
-        "bellen",
-    ]
+    words(
+        "lesen essen trinken arbeiten kochen singen tanzen schwimmen besuchen treffen anrufen helfen füttern "
+        "streicheln putzen aufräumen spielen aufstehen fernsehen einkaufen frühstücken telefonieren gehen zuhören "
+        "laufen gießen backen waschen aufwachen schlafen zeichnen kümmern abholen lachen vorlesen ausruhen bellen"
+    )
 )
 
 
 _INVOLUNTARY = frozenset(("aufwachen", "einschlafen", "ankommen", "begegnen", "träumen"))
 
 
-def _pairs(text: str, middle: bool = False) -> tuple[Time, ...]:
-    pairs = [entry.split(" = ") for entry in text.split("; ")]
-    return tuple(Time(german_part, english_part, middle) for german_part, english_part in pairs)
+def _times(text: str, middle: bool = False) -> tuple[Time, ...]:
+    return tuple(Time(*pair, middle) for pair in pairs(text))
 
 
-_NOW = _pairs("gerade = at the moment; jetzt = now; heute = today; gerade = at the moment")
-_HABIT = _pairs(
+_NOW = _times("gerade = at the moment; jetzt = now; heute = today; gerade = at the moment")
+_HABIT = _times(
     "jeden Tag = every day; jeden Morgen = every morning; jeden Abend = every evening; jede Woche = every week; "
     "am Wochenende = at the weekend; montags = on Mondays; freitags = on Fridays; sonntags = on Sundays"
-) + _pairs("oft = often; immer = always; manchmal = sometimes; selten = rarely; meistens = usually", True)
-_FUTURE = _pairs(
+) + _times("oft = often; immer = always; manchmal = sometimes; selten = rarely; meistens = usually", True)
+_FUTURE = _times(
     "morgen = tomorrow; morgen = tomorrow; morgen früh = tomorrow morning; bald = soon; nächste Woche = next week; "
     "nächsten Monat = next month; heute Abend = this evening; übermorgen = the day after tomorrow; "
     "morgen Abend = tomorrow evening; nächsten Samstag = next Saturday"
 )
-_PAST = _pairs(
+_PAST = _times(
     "gestern = yesterday; gestern = yesterday; vorgestern = the day before yesterday; letzte Woche = last week; "
     "gestern Abend = yesterday evening; letzten Monat = last month; letztes Jahr = last year; "
     "heute Morgen = this morning; im Sommer = in the summer; letzten Sonntag = last Sunday"
 )
-_DAYS = _pairs(
+_DAYS = _times(
     "am Montag = on Monday; am Dienstag = on Tuesday; am Mittwoch = on Wednesday; am Donnerstag = on Thursday; "
     "am Freitag = on Friday; am Samstag = on Saturday; am Sonntag = on Sunday"
 )
-_UNITS: tuple[tuple[Pair, int], ...] = (
-    (("Tagen", "days"), 12),
-    (("Wochen", "weeks"), 6),
-    (("Monaten", "months"), 9),
-    (("Stunden", "hours"), 5),
-)
+_UNITS = (("Tagen", "days", 12), ("Wochen", "weeks", 6), ("Monaten", "months", 9), ("Stunden", "hours", 5))
 
 
 def _draw_span(draw: Draw, past: bool) -> Time:
-    (unit_de, unit_en), most = pick(draw, _UNITS)
+    unit_de, unit_en, most = pick(draw, _UNITS)
     number = 2 + int(draw() * (most - 1))
     count = english.spell_cardinal(number)
     after = f"{count} {unit_en} ago" if past else f"in {count} {unit_en}"
@@ -107,7 +68,7 @@ def _draw_point(draw: Draw, past: bool, timed: bool) -> Time:
 
 
 def _is_agent(event: Event) -> bool:
-    """Tell whether the subject does something rather than lie or stand somewhere."""
+    """Return whether the subject does something rather than lie or stand somewhere."""
     return event.verb.frame != "position" or event.verb.agents[0].is_a("person")
 
 
@@ -129,7 +90,7 @@ def _draw_kind(draw: Draw, event: Event, kinds: str) -> str:
 
 def _draw_past(draw: Draw, event: Event) -> Clause:
     time = _draw_point(draw, True, event.tail_kind == "early") if draw() < 0.6 else None
-    # The simple past of du and ihr is all but unused in German.
+    # German hardly uses the simple past of du and ihr.
     simple = draw() < 0.25 and event.subject.person not in (DU, IHR)
     return Clause(event, PAST if simple else PERFECT, "past", time)
 
@@ -147,13 +108,13 @@ def _put_stative(draw: Draw, event: Event, kinds: str) -> Clause:
 
 
 def put_in_time(draw: Draw, event: Event, kinds: str = "nnppphfmmw", negate: float = 0.12) -> Clause:
-    """Put an event into a random tense that suits its verb.
+    """Return a clause with the event in a random tense that suits its verb.
 
     Args:
         draw: The source of randomness.
         event: The event.
-        kinds: Which of now, past, habit, future, modal and past modal (w) to choose from, as often as given.
-        negate: How often to negate where the objects allow nicht.
+        kinds: The initials of now, past, habit, future, modal and (w) past modal; repeated ones are more likely.
+        negate: The chance of a negation where the objects allow nicht.
     """
     if event.verb.stative:
         clause = _put_stative(draw, event, kinds)

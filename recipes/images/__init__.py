@@ -1,1 +1,1 @@
-"""What the image classification recipe is made of."""
+"""The parts of the image classification recipe: data, augmentation, model, Trainer."""

@@ -1,4 +1,4 @@
-"""Random crops and mirrored images, on whole batches, alike however the run is split over processes and restarts."""
+"""Random crops and mirrored images for whole batches, independent of processes, workers and restarts."""
 
 import numpy as np
 import torch
@@ -6,34 +6,34 @@ from torch import Tensor
 
 
 class Augmentation:
-    """Pads images with black, crops them back at a random place, and mirrors every other one.
+    """Random crops of images padded with black, and random mirroring.
 
-    What happens to an image in an epoch depends on the seed, the epoch and the image's number alone. So a resumed run
-    goes on with the crops that the unbroken one would have taken, and it makes no difference to which process, worker
-    or batch an image falls.
+    The augmentation of an image depends only on the seed, the epoch and the index of the image. Therefore a resumed
+    run continues with the crops of the uninterrupted run, and process, worker and batch of an image do not matter.
 
     Args:
         count: Number of images.
-        crop_padding: Black pixels on each side, from 0 on.
-        horizontal_flip: Whether to mirror.
-        seed: From 0 on.
+        crop_padding: Number of black pixels on each side, at least 0.
+        horizontal_flip: Whether half of the images are mirrored.
+        seed: Seed of the random numbers, at least 0.
     """
 
     def __init__(self, count: int, crop_padding: int, horizontal_flip: bool, seed: int) -> None:
         self.count, self.crop_padding, self.horizontal_flip, self.seed = count, crop_padding, horizontal_flip, seed
-        # Shared, so that workers that outlive an epoch hear of the next one.
+        # In shared memory, so that persistent workers see the next epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._drawn: tuple[int, Tensor, Tensor] | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew for this epoch, counted from 0."""
+        """Set the epoch, counted from 0."""
         self._epoch.fill_(epoch)
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        """What happens to every image in this epoch.
+        """Return the augmentation of every image in this epoch.
 
         Returns:
-            Row and column of the crop in the padded image, of shape (images, 2); whether it is mirrored, (images,).
+            Row and column of the crop in the padded image, of shape (images, 2), and whether the image is mirrored, of
+            shape (images,).
         """
         epoch = int(self._epoch)
         if self._drawn is None or self._drawn[0] != epoch:
@@ -44,14 +44,14 @@ class Augmentation:
         return self._drawn[1:]
 
     def __call__(self, images: Tensor, chosen: Tensor) -> Tensor:
-        """Augment some images.
+        """Return augmented images.
 
         Args:
-            images: All images, uint8 of shape (images, height, width, channels).
-            chosen: The numbers of those wanted, of shape (batch,).
+            images: All images, a ``uint8`` tensor of shape (images, height, width, channels).
+            chosen: Indices of the images to augment, of shape (batch,).
 
         Returns:
-            Them, of shape (batch, height, width, channels).
+            A tensor of shape (batch, height, width, channels).
         """
         corners, mirrored = (drawn.index_select(0, chosen) for drawn in self.draw())
         height, width = images.shape[1:3]

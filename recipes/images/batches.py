@@ -1,4 +1,4 @@
-"""The official batches for Python of CIFAR10, CIFAR100 and ImageNet32: pickled dicts of flat images and labels."""
+"""The Python versions of CIFAR10, CIFAR100 and ImageNet32: pickled dictionaries of flat images and labels."""
 
 import pickle
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ _NUMPY_NAMES = {"_reconstruct", "_frombuffer", "scalar", "ndarray", "dtype"}
 
 @dataclass(frozen=True)
 class Layout:
-    """Which files a data set consists of.
+    """The files of a data set.
 
     Attributes:
-        name: Of the data set.
-        files: By split.
-        folders: Where they may lie, below the folder that the user gives; by split.
-        labels: Key of the labels in a batch.
-        first_label: Of the first class.
-        meta: File with the names of the classes, and their key in it.
+        name: Name of the data set, for error messages.
+        files: The files of each split.
+        folders: The folders in which the files of each split may lie, below the one that the user gives.
+        labels: Key of the labels in a file.
+        first_label: Label of the first class.
+        meta: Name of the file with the names of the classes, and their key in it.
     """
 
     name: str
@@ -62,22 +62,20 @@ _LAYOUTS = (
 
 
 def find_layout(folder: Path) -> Layout | None:
-    """The layout whose first training file lies in a folder."""
+    """Return the layout whose first training file lies in a folder, or ``None``."""
     return next((each for each in _LAYOUTS if _find(folder, each, "train", each.files["train"][0])), None)
 
 
 def read_batches(folder: Path, layout: Layout) -> ImageCorpus:
-    """Read all batches.
+    """Read all files of a data set.
 
     Raises:
-        UsageError: One is missing, or is not what it should be.
+        UsageError: If a file is missing, damaged or holds something else.
     """
     splits = {split: _read_split(folder, layout, split) for split in layout.files}
-    count = 1 + max(int(split.labels.max()) for split in splits.values())
-    names = [str(label) for label in range(count)]
     if layout.meta is not None and (path := _find(folder, layout, "train", layout.meta[0])) is not None:
-        names = [str(name) for name in _unpickle(path, layout.meta[1])]
-    return ImageCorpus(splits, names)
+        return ImageCorpus(splits, [str(name) for name in _unpickle(path, layout.meta[1])])
+    return ImageCorpus.with_numbered_classes(splits)
 
 
 def _read_split(folder: Path, layout: Layout, split: str) -> ImageSplit:
@@ -88,10 +86,11 @@ def _read_split(folder: Path, layout: Layout, split: str) -> ImageSplit:
             raise UsageError(f"--data_dir {folder} looks like {layout.name}, but lacks {name}")
         batch = np.asarray(_unpickle(path, "data"))
         targets = np.asarray(_unpickle(path, layout.labels))
-        if batch.dtype != np.uint8 or batch.shape != (len(targets), _CHANNELS * _SIZE**2):
+        integers = targets.ndim == 1 and targets.size > 0 and np.issubdtype(targets.dtype, np.integer)
+        if batch.dtype != np.uint8 or not integers or batch.shape != (len(targets), _CHANNELS * _SIZE**2):
             raise UsageError(
-                f"{path} holds {batch.dtype} images of shape {batch.shape} and {len(targets)} labels; it must hold "
-                f"{_CHANNELS * _SIZE**2} bytes for each label"
+                f"{path} holds {batch.dtype} images of shape {batch.shape} and {targets.dtype} labels of shape "
+                f"{targets.shape}; it must hold an integer and {_CHANNELS * _SIZE**2} bytes for each image"
             )
         images.append(batch.reshape(-1, _CHANNELS, _SIZE, _SIZE).transpose(0, 2, 3, 1))
         labels.append(targets.astype(np.int64) - layout.first_label)
@@ -104,19 +103,19 @@ def _find(folder: Path, layout: Layout, split: str, name: str) -> Path | None:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Takes arrays and plain values only: a pickle may otherwise run any code."""
+    """Unpickler of arrays and plain values only, because other pickles may run any code."""
 
     def find_class(self, module: str, name: str) -> Any:
         is_array = module.partition(".")[0] == "numpy" and name in _NUMPY_NAMES
         if is_array or (module, name) == ("_codecs", "encode"):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no array")
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not an array")
 
 
 def _unpickle(path: Path, key: str) -> Any:
     try:
         with path.open("rb") as file:
-            # Written by Python 2, whose strings were bytes.
+            # The files were written by Python 2, whose strings were bytes.
             return _ArrayUnpickler(file, encoding="latin1").load()[key]
-    except (OSError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as a batch with {key}: {error}") from error
+    except Exception as error:  # a damaged pickle may raise anything
+        raise UsageError(f"{path} cannot be read as a batch with {key}: {error!r}") from error

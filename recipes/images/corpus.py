@@ -1,4 +1,4 @@
-"""Finds out what kind of data set the user named, and reads it."""
+"""The data set that the user named, whatever its format."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,14 +14,14 @@ from images.npz import read_npz
 
 
 def load_corpus(data: DataArguments, needed: list[str]) -> ImageCorpus:
-    """Read the images of `--data_dir` or `--dataset_name`.
+    """Read the images of ``--data_dir`` or ``--dataset_name``.
 
     Args:
-        data: Where they are, and how many of them are used.
-        needed: Those of `train` and `test` that the run will use.
+        data: Where the images are, and how many of them are used.
+        needed: The splits that the run will use, ``train`` or ``test`` or both.
 
     Raises:
-        UsageError: Neither or both were given, or there are no such images.
+        UsageError: If neither or both were given, the images cannot be read, or a needed split is missing.
     """
     if (data.data_dir is None) == (data.dataset_name is None):
         raise UsageError("give --data_dir FOLDER_OR_NPZ or --dataset_name HUB_ID, and not both")
@@ -42,7 +42,7 @@ def load_corpus(data: DataArguments, needed: list[str]) -> ImageCorpus:
 
 
 def describe(corpus: ImageCorpus, data: DataArguments) -> dict[str, Any]:
-    """What was trained on and tested on, for the record."""
+    """Return the description of the data for the record of the run."""
     first = next(iter(corpus.splits.values()))
     return {
         "name": _name(data),
@@ -57,7 +57,7 @@ def _name(data: DataArguments) -> str:
 
 
 def _read(data: DataArguments) -> ImageCorpus:
-    # Only now: loading `datasets` takes longer than reading what needs it not.
+    # Imported here, since loading `datasets` takes longer than reading the other formats.
     if data.data_dir is None:
         from images.hub import read_hub
 
@@ -65,7 +65,7 @@ def _read(data: DataArguments) -> ImageCorpus:
     path = Path(data.data_dir).expanduser()
     read_arrays = _array_reader(path)
     if read_arrays is None:
-        from images.hub import read_folders
+        from images.folders import read_folders
 
         return read_folders(path, data)
     corpus = read_arrays()

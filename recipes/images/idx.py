@@ -1,6 +1,5 @@
 """MNIST's idx files: a header with type and shape, then the values, big-endian; often compressed by gzip."""
 
-import gzip
 import math
 import struct
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.reading import read_bytes
 from hf_momo.utils.errors import UsageError
 from images.data import ImageCorpus, ImageSplit
 
@@ -16,15 +16,15 @@ _UNSIGNED_BYTES = 0x08
 
 
 def holds_idx(folder: Path) -> bool:
-    """Whether there are idx files of training images in a folder."""
+    """Return whether a folder holds an idx file of training images."""
     return _find(folder, "train-images") is not None
 
 
 def read_idx_folder(folder: Path) -> ImageCorpus:
-    """Read train-images-idx3-ubyte, train-labels-idx1-ubyte, and t10k-... for the test, each with or without .gz.
+    """Read ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the test's ``t10k-...``, plain or ``.gz``.
 
     Raises:
-        UsageError: A file is missing, or is not what it should be.
+        UsageError: If a file is missing, cannot be read or holds something else.
     """
     splits = {}
     for split, prefix in _PREFIXES.items():
@@ -38,8 +38,7 @@ def read_idx_folder(folder: Path) -> ImageCorpus:
         if len(images) != len(labels):
             raise UsageError(f"--data_dir {folder}: {len(images)} {split} images, but {len(labels)} labels")
         splits[split] = ImageSplit(torch.from_numpy(images)[..., None], torch.from_numpy(labels).long())
-    count = 1 + max(int(split.labels.max()) for split in splits.values())
-    return ImageCorpus(splits, [str(label) for label in range(count)])
+    return ImageCorpus.with_numbered_classes(splits)
 
 
 def _find(folder: Path, start: str) -> Path | None:
@@ -48,24 +47,15 @@ def _find(folder: Path, start: str) -> Path | None:
 
 
 def _read(path: Path, dimensions: int) -> np.ndarray:
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    if (
-        len(content) < 4 + 4 * dimensions
-        or content[:2] != b"\0\0"
-        or tuple(content[2:4])
-        != (
-            _UNSIGNED_BYTES,
-            dimensions,
-        )
-    ):
-        raise UsageError(f"{path} is no idx file of bytes in {dimensions} dimensions")
+    content = read_bytes(path)
     start = 4 + 4 * dimensions
+    if len(content) < start or content[:4] != bytes((0, 0, _UNSIGNED_BYTES, dimensions)):
+        raise UsageError(f"{path} is not an idx file of bytes in {dimensions} dimensions")
     shape = struct.unpack(f">{dimensions}I", content[4:start])
     if len(content) - start != math.prod(shape):
         raise UsageError(
             f"{path} should hold {math.prod(shape)} bytes after its header and holds {len(content) - start}"
         )
+    if not shape[0]:
+        raise UsageError(f"{path} holds no values; replace it")
     return np.frombuffer(bytearray(content[start:]), np.uint8).reshape(shape)

@@ -1,11 +1,11 @@
-"""The model to train: a pretrained checkpoint, or an image classifier from scratch."""
+"""Image classifiers: from scratch, or from a pretrained checkpoint."""
 
 import json
 from typing import Any
 
 import models.cifar_resnet
 import models.cifar_vgg
-import models.mlp  # noqa: F401 (they make their models known to the Auto classes)
+import models.mlp  # noqa: F401 (registers its models with the Auto classes)
 import torch
 import transformers
 from transformers import (
@@ -22,22 +22,21 @@ from images.data import Normalization
 
 
 def create_model(arguments: ModelArguments, image_shape: tuple[int, int, int], classes: list[str]) -> PreTrainedModel:
-    """Make an image classifier with random weights.
+    """Return an image classifier with random weights.
 
     Args:
-        arguments: Its type and settings.
-        image_shape: Height, width and channels of an image.
-        classes: Names of the classes, by label.
+        arguments: The type and the settings of the model.
+        image_shape: Height, width and channels of the images.
+        classes: The names of the classes, by label.
 
     Raises:
-        UsageError: An architecture that does not exist or classifies no images, a setting that it does not have, or
-            images that it cannot take.
+        UsageError: If there is no such architecture or setting, or the model does not take such images.
     """
     settings = _settings(arguments)
     if arguments.model_type not in CONFIG_MAPPING:
         raise UsageError(
-            f"--model_type {arguments.model_type} is no architecture; take image_mlp, cifar_resnet, cifar_vgg, vit or "
-            "another image classifier of transformers"
+            f"--model_type {arguments.model_type} is not an architecture; give image_mlp, cifar_resnet, cifar_vgg, "
+            "vit or another image classifier of transformers"
         )
     height, width, channels = image_shape
     if height != width:
@@ -69,17 +68,17 @@ def _draw(config: Any, seed: int | None) -> PreTrainedModel:
     torch.manual_seed(seed)
     model: Any = AutoModelForImageClassification.from_config(config)
     if type(model).__module__.startswith("models."):
-        # Drawn twice by now, by torch's layers and by transformers. Once from the seed on is as plain torch does it.
+        # torch's layers and transformers have both drawn weights by now. Plain torch draws them once from the seed.
         torch.manual_seed(seed)
         model.apply(model._init_weights)
     return model  # type: ignore[no-any-return]
 
 
 def saved_normalization(name: str) -> Normalization | None:
-    """How the images of a checkpoint are normalised, if it says so.
+    """Return the normalization of a checkpoint's image processor, or ``None`` if it has none.
 
     Args:
-        name: Its folder or Hub id.
+        name: Folder or Hub id of the checkpoint.
     """
     try:
         processor = AutoImageProcessor.from_pretrained(name)
@@ -90,8 +89,8 @@ def saved_normalization(name: str) -> Normalization | None:
 
 
 def image_processor(normalization: Normalization, size: int) -> Any:
-    """What brings an image into the form that the model was trained on; it is saved with the model."""
-    # In transformers 5 the name without Pil is for torchvision, and only warns where that is not installed.
+    """Return the image processor to save with the model: it resizes and normalises images as in training."""
+    # In transformers 5 the class without Pil needs torchvision.
     cls: Any = getattr(transformers, "ViTImageProcessorPil", None) or transformers.ViTImageProcessor
     square = {"height": size, "width": size}
     return cls(size=square, image_mean=list(normalization.mean), image_std=list(normalization.std), resample=3)
@@ -112,15 +111,15 @@ def _settings(arguments: ModelArguments) -> dict[str, Any]:
 def load_pretrained(
     arguments: ModelArguments, image_shape: tuple[int, int, int], classes: list[str]
 ) -> PreTrainedModel:
-    """Load a checkpoint; where it knows another number of classes, its classifier starts anew.
+    """Load a checkpoint. If it has another number of classes, its classifier is initialised anew.
 
     Args:
-        arguments: Which one.
-        image_shape: Height, width and channels of an image.
-        classes: Names of the classes, by label.
+        arguments: The name of the checkpoint.
+        image_shape: Height, width and channels of the images.
+        classes: The names of the classes, by label.
 
     Raises:
-        UsageError: A checkpoint that is not there, is no image classifier, or is for images of another shape.
+        UsageError: If the checkpoint cannot be loaded, is not an image classifier, or takes images of another shape.
     """
     name = str(arguments.model_name_or_path)
     labels = dict(enumerate(classes))
@@ -130,10 +129,10 @@ def load_pretrained(
         model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
             name, config=config, ignore_mismatched_sizes=True
         )
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except Exception as error:  # transformers, safetensors and torch raise a dozen kinds
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UsageError(
-            f"--model_name_or_path {name} could not be loaded: {first_line} Give the folder of an image classifier, "
+            f"--model_name_or_path {name} could not be loaded: {reason} Give the folder of an image classifier, "
             "or a Hub id when there is a network"
         ) from error
     height, width, channels = image_shape

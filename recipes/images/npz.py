@@ -1,6 +1,7 @@
-"""Data sets in one .npz file: x_train, y_train, x_test, y_test (or x_val, y_val), and the names of the classes."""
+"""Data sets in one ``.npz`` file: x_train, y_train, x_test, y_test (or x_val, y_val) and the names of the classes."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,17 @@ from hf_momo.utils.errors import UsageError
 from images.data import ImageCorpus, ImageSplit
 
 _TEST_NAMES = ("test", "val", "valid", "validation")
-_CONTENT = "x_train, y_train, x_test, y_test (or x_val, y_val), and if you like classes, their names"
+_READ_ERRORS = (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+_CONTENT = "x_train, y_train, x_test, y_test (or x_val, y_val), and optionally classes, their names"
 
 
 def read_npz(path: Path) -> ImageCorpus:
-    """Read uint8 images of shape (images, height, width) or (images, height, width, channels), and integer labels.
+    """Read ``uint8`` images of shape (images, height, width) or (images, height, width, channels) and integer labels.
 
     Raises:
-        UsageError: The file cannot be read, or lacks something, or holds something else.
+        UsageError: If the file cannot be read, lacks an array, or an array has another type or shape.
     """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"--data_dir {path} cannot be read as an .npz file of arrays: {error}") from error
+    arrays = _read_arrays(path)
     test = next((name for name in _TEST_NAMES if f"x_{name}" in arrays), None)
     found = {"train": "train"} if "x_train" in arrays else {}
     if test is not None:
@@ -33,8 +31,19 @@ def read_npz(path: Path) -> ImageCorpus:
     splits = {split: _split(path, arrays, name) for split, name in found.items()}
     if "classes" in arrays:
         return ImageCorpus(splits, [str(name) for name in arrays["classes"]])
-    count = 1 + max(int(split.labels.max()) for split in splits.values())
-    return ImageCorpus(splits, [str(label) for label in range(count)])
+    return ImageCorpus.with_numbered_classes(splits)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        # Opened here, because np.load leaves the file open where it is not an archive.
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                raise ValueError("it holds a single array, as .npy files do")
+            return {name: content[name] for name in content.files}
+    except _READ_ERRORS as error:
+        raise UsageError(f"--data_dir {path} cannot be read as an .npz file of arrays: {error}") from error
 
 
 def _split(path: Path, arrays: dict[str, np.ndarray], name: str) -> ImageSplit:

@@ -14,31 +14,28 @@ from images.augmentation import Augmentation
 
 
 class ImageTrainer(MomoTrainer):
-    """`MomoTrainer` whose `--optim sgd` has momentum, and which evaluates every image.
-
-    Takes `ImageTrainingArguments`.
-    """
+    """``MomoTrainer`` for ``ImageTrainingArguments``: SGD has momentum, and every image is evaluated."""
 
     @classmethod
     def get_optimizer_cls_and_kwargs(cls, args: Any, model: Any = None) -> tuple[Any, Any]:
-        """SGD with the momentum of the recipe's settings; every other optimizer as in `MomoTrainer`."""
+        """Return the optimizer, with the momentum of the settings if it is SGD."""
         optimizer_cls, options = super().get_optimizer_cls_and_kwargs(args, model)
         if optimizer_cls is torch.optim.SGD:
             options = {"momentum": args.sgd_momentum, "dampening": args.sgd_dampening, **options}
         return optimizer_cls, options
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        """Of all images: `--dataloader_drop_last` is about training."""
-        with self._dropping_nothing():
+        """Return a data loader of all images; ``--dataloader_drop_last`` is for training only."""
+        with self._keep_last_batch():
             return super().get_eval_dataloader(*args, **kwargs)
 
     def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        """Of all images."""
-        with self._dropping_nothing():
+        """Return a data loader of all images."""
+        with self._keep_last_batch():
             return super().get_test_dataloader(*args, **kwargs)
 
     @contextmanager
-    def _dropping_nothing(self) -> Iterator[None]:
+    def _keep_last_batch(self) -> Iterator[None]:
         drop_last = self.args.dataloader_drop_last
         self.args.dataloader_drop_last = False
         try:
@@ -48,24 +45,24 @@ class ImageTrainer(MomoTrainer):
 
 
 class EpochCallback(TrainerCallback):
-    """Lets every epoch, also the one in which a resumed run goes on, draw its own augmentation."""
+    """Callback that sets the epoch of the augmentation, also when a run is resumed."""
 
     def __init__(self, augmentation: Augmentation) -> None:
         self._augmentation = augmentation
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the first batch of the epoch is fetched."""
+        """Set the epoch before its first batch is fetched."""
         self._augmentation.set_epoch(int(state.epoch or 0))
 
 
 def predicted_classes(logits: Any, labels: Tensor) -> Tensor:
-    """The likeliest class of each image, so that evaluation need not keep all logits."""
+    """Return the most likely class of each image, so that the evaluation keeps no logits."""
     scores = logits[0] if isinstance(logits, tuple) else logits
     classes: Tensor = scores.argmax(dim=-1)
     return classes
 
 
 def accuracy(evaluated: EvalPrediction) -> dict[str, float]:
-    """Share of the images that were classified right."""
+    """Return the share of images that are classified correctly."""
     predictions: Any = evaluated.predictions
     return {"accuracy": float((predictions == evaluated.label_ids).mean())}

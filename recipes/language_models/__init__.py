@@ -1,1 +1,1 @@
-"""What the language modelling recipe is made of."""
+"""The parts of the language modelling recipe."""

@@ -1,4 +1,4 @@
-"""The model and its tokenizer: a pretrained pair, or new ones."""
+"""The model and its tokenizer: pretrained, or from scratch."""
 
 import difflib
 import json
@@ -19,15 +19,15 @@ from hf_momo.utils.errors import UsageError
 from language_models.arguments import ModelArguments
 
 END_OF_TEXT = "<|endoftext|>"
-# The end, and a piece for each byte.
+# One token for each byte, and the end of a text.
 SMALLEST_VOCABULARY = 257
 
 
 def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase | None:
-    """The tokenizer that was asked for; None where one is to be learned.
+    """Return the pretrained tokenizer, or ``None`` where one is to be learned from the text.
 
     Raises:
-        UsageError: There is none.
+        UsageError: If it cannot be loaded.
     """
     name = args.tokenizer_name or args.model_name_or_path
     if name is None:
@@ -40,14 +40,14 @@ def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase | None:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Learn byte-level BPE pieces, which decode to exactly the text that was encoded, whatever it is.
+    """Return a byte-level BPE tokenizer learned from a text; it decodes to exactly the text that was encoded.
 
     Args:
         texts: The training text.
-        vocab_size: Pieces, the end of a text and the 256 bytes included.
+        vocab_size: The number of tokens, including the 256 bytes and the end of a text.
 
     Raises:
-        UsageError: Fewer than these.
+        UsageError: If ``vocab_size`` is below 257.
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise UsageError(f"--vocab_size {vocab_size}: must be {SMALLEST_VOCABULARY} (bytes alone) or more")
@@ -67,22 +67,22 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def prepare_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedModel:
-    """Load the checkpoint, or make a model of the size that was asked for.
+    """Return the pretrained model, or a new one of the given size.
 
     Args:
-        args: Of the run.
-        tokenizer: Of the model.
-        block_size: The shortest sequence that it must take.
+        args: The settings of the model.
+        tokenizer: The tokenizer of the model.
+        block_size: The length of sequences that the model must accept.
 
     Raises:
-        UsageError: There is no such model, it does not have such a setting, or it takes only shorter sequences.
+        UsageError: If the model cannot be loaded, does not have a setting, or accepts only shorter sequences.
     """
     try:
         model = (
             _load(args, block_size) if args.model_name_or_path is not None else _create(args, tokenizer, block_size)
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"the model cannot be made or loaded: {error}") from error
+        raise UsageError(f"the model cannot be created or loaded: {error}") from error
     return model
 
 
@@ -111,7 +111,7 @@ def _create(args: ModelArguments, tokenizer: PreTrainedTokenizerBase, block_size
             nearest = "".join(f" (did you mean {near}?)" for near in difflib.get_close_matches(name, known, n=1))
             raise UsageError(f"--model_config: {args.model_type} has no setting {name}{nearest}")
     config = AutoConfig.for_model(args.model_type, **({"vocab_size": len(tokenizer)} | special | length | settings))
-    # Before the model is made: one that is too large would be made first.
+    # Checked before the model is created, which may take long.
     _check_length(config, block_size)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model

@@ -1,4 +1,4 @@
-"""The mean of the last checkpoints of a training, which translates better than the last alone."""
+"""Averaging of the last checkpoints, whose mean translates better than the last one alone."""
 
 import json
 from pathlib import Path
@@ -13,22 +13,22 @@ _WEIGHTS = "model.safetensors"
 
 
 def average_checkpoints(trainer: Trainer, count: int) -> list[int]:
-    """Give the model the mean of the weights in the last checkpoints of its training.
+    """Set the weights of the model to the mean of the last checkpoints of its training.
 
-    On several processes the first one reads them, and the others get the mean from it.
+    With several processes the first one reads the checkpoints and broadcasts the mean.
 
     Args:
-        trainer: After `train`.
-        count: How many checkpoints; where the training has left fewer, all of them.
+        trainer: The Trainer after ``train``.
+        count: Number of checkpoints. If there are fewer, all are averaged.
 
     Returns:
-        The steps of the checkpoints, ascending; on other processes than the first none.
+        The steps of the checkpoints in ascending order; empty on all processes but the first.
     """
     model: Any = trainer.model
     folders = _last_checkpoints(trainer, count) if trainer.is_world_process_zero() else []
     if folders:
         loaded = model.load_state_dict(_mean([folder / _WEIGHTS for folder in folders]), strict=False)
-        # Weights that are tied to others, which alone are saved, are missing.
+        # Tied weights are saved once, so that the others are missing.
         assert not loaded.unexpected_keys, loaded.unexpected_keys
     if trainer.args.world_size > 1:
         for tensor in model.state_dict().values():
@@ -39,15 +39,15 @@ def average_checkpoints(trainer: Trainer, count: int) -> list[int]:
 def _last_checkpoints(trainer: Trainer, count: int) -> list[Path]:
     folder = Path(str(trainer.args.output_dir))
     found = sorted((each for each in folder.glob("checkpoint-*") if (each / _WEIGHTS).is_file()), key=_step)
-    return [each for each in found if _is_of_this_training(each, trainer)][-count:]
+    return [each for each in found if _belongs_to_training(each, trainer)][-count:]
 
 
-def _is_of_this_training(checkpoint: Path, trainer: Trainer) -> bool:
-    """Whether the log of a checkpoint is the beginning of the training's: an overwritten run may have left some."""
+def _belongs_to_training(checkpoint: Path, trainer: Trainer) -> bool:
+    """Return whether the log of a checkpoint is the beginning of this training's; an older run may have left some."""
     if _step(checkpoint) > trainer.state.global_step or not (state := checkpoint / "trainer_state.json").is_file():
         return False
     history = json.loads(state.read_text(encoding="utf-8"))["log_history"]
-    # As text, because a loss that is not a number equals nothing.
+    # Compared as text, because NaN does not equal NaN.
     saved, own = (json.dumps(each, sort_keys=True) for each in (history, trainer.state.log_history[: len(history)]))
     return saved == own
 
@@ -57,7 +57,7 @@ def _step(checkpoint: Path) -> int:
 
 
 def _mean(files: list[Path]) -> dict[str, Tensor]:
-    """The mean of tensors saved under the same names, added up in float32 and given in the type that they have."""
+    """Return the mean of the tensors of each name, computed in float32 and returned in their own type."""
     total: dict[str, Tensor] = {}
     types: dict[str, torch.dtype] = {}
     for file in files:

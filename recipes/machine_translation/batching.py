@@ -1,4 +1,4 @@
-"""Sentences to batches: token ids, and batches of a bounded number of tokens."""
+"""Tokenized sentence pairs, and batches with a bounded number of tokens."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,30 +8,37 @@ import torch
 from datasets import Dataset
 from torch.utils.data import BatchSampler
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
-from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from machine_translation.arguments import DataArguments
+from machine_translation.languages import decoder_inputs, starts_with
 
 
 def tokenize(
-    pairs: Dataset, tokenizer: PreTrainedTokenizerBase, arguments: DataArguments, *, cut_targets: bool
+    pairs: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: DataArguments,
+    *,
+    cut_targets: bool,
+    forced_bos: int | None = None,
 ) -> Dataset:
-    """Turn sentence pairs into `input_ids`, `attention_mask`, `labels` and `length` (of the longer side).
+    """Turn sentence pairs into ``input_ids``, ``attention_mask``, ``labels`` and ``length``, that of the longer side.
 
     Args:
-        pairs: A dataset with the column `translation`.
-        tokenizer: Its end tokens are kept when a sentence is cut.
-        arguments: Languages, lengths, prefix.
-        cut_targets: Cut targets to `max_target_length`: right for training, wrong for references.
+        pairs: A data set with the column ``translation``.
+        tokenizer: The tokenizer. Sentences that are cut keep its end token.
+        arguments: Languages, lengths and prefix.
+        cut_targets: Whether targets are cut to ``max_target_length``, as for training; references must stay whole.
+        forced_bos: The token with which generation is forced to begin: all targets get it, too.
     """
     prefix = arguments.source_prefix or ""
+    start = [] if forced_bos is None or starts_with(tokenizer, forced_bos) else [forced_bos]
+    limit = {"max_length": arguments.max_target_length - len(start), "truncation": True} if cut_targets else {}
 
     def convert(rows: dict[str, list[dict[str, str]]]) -> dict[str, list[Any]]:
         sources = [prefix + pair[str(arguments.source_lang)] for pair in rows["translation"]]
         targets = [pair[str(arguments.target_lang)] for pair in rows["translation"]]
         encoded = tokenizer(sources, max_length=arguments.max_source_length, truncation=True)
-        limit = {"max_length": arguments.max_target_length, "truncation": True} if cut_targets else {}
-        labels = tokenizer(text_target=targets, **limit)["input_ids"]
+        labels = [[*start, *ids] for ids in tokenizer(text_target=targets, **limit)["input_ids"]]
         lengths = [max(len(source), len(label)) for source, label in zip(encoded["input_ids"], labels, strict=True)]
         return {
             "input_ids": encoded["input_ids"],
@@ -44,34 +51,29 @@ def tokenize(
 
 
 class TranslationCollator(DataCollatorForSeq2Seq):
-    """`DataCollatorForSeq2Seq` that always gives the decoder its input.
+    """``DataCollatorForSeq2Seq`` that gives every model the inputs of its decoder.
 
-    Some architectures (M2M100) make it from the labels in their forward only, where label smoothing has taken the
-    labels away.
+    Some architectures (M2M100) make them in their forward only, where label smoothing has taken the labels away.
     """
 
     def __call__(self, features: list[dict[str, Any]], return_tensors: str | None = None) -> Any:
         """Pad the examples to a batch."""
         batch = super().__call__(features, return_tensors)
-        model: Any = self.model
-        config = model.config
-        if "decoder_input_ids" not in batch and config.model_type == "m2m_100":
-            batch["decoder_input_ids"] = shift_tokens_right(
-                batch["labels"], config.pad_token_id, config.decoder_start_token_id
-            )
+        if "decoder_input_ids" not in batch:
+            batch["decoder_input_ids"] = decoder_inputs(self.model, batch["labels"])
         return batch
 
 
 class TokenBatchSampler(BatchSampler):
-    """Batches of sentences of similar length with at most `max_tokens` padded tokens each.
+    """Batches of sentences of similar length with at most ``max_tokens`` padded tokens each.
 
-    A batch costs its number of sentences times its longest sentence; a sentence longer than the bound stands alone.
-    The order depends on seed and epoch only, and every epoch has the same number of batches, so a resumed run sees
-    what an unbroken one would.
+    The size of a batch is its number of sentences times the length of the longest. A sentence longer than the limit is
+    a batch of its own. The order depends on the seed and the epoch only, and every epoch has the same number of
+    batches, so that a resumed run continues with the batches of the uninterrupted run.
 
-    With several processes each gives its own share: batches next to each other in length are dealt out in rounds, one
-    batch to each process, so that no process waits long for the others in a step. Where the last round would be
-    incomplete, one round, drawn anew every epoch, shares batches with its neighbour: every process has the same number
+    With several processes, each instance yields the batches of its process. Batches of similar length are assigned in
+    rounds, one to each process, so that all processes take about the same time for a step. If the last round is
+    incomplete, one round, drawn anew every epoch, shares batches with the next one: all processes have the same number
     of batches, every sentence is seen, and fewer batches than there are processes are seen twice.
     """
 
@@ -84,17 +86,17 @@ class TokenBatchSampler(BatchSampler):
         num_processes: int = 1,
         process_index: int = 0,
     ) -> None:
-        """Set up the first epoch.
+        """Create the sampler, set to the first epoch.
 
         Args:
-            lengths: Length of each example: that of its longer side, in tokens.
-            max_tokens: Bound on the padded tokens of a batch.
+            lengths: The length of each example in tokens, that of its longer side.
+            max_tokens: Largest number of padded tokens in a batch.
             seed: Seed of the shuffling, the same on every process.
-            num_processes: How many processes train together.
-            process_index: Which of them this is, in [0, num_processes).
+            num_processes: Number of processes.
+            process_index: Index of this process, from 0 to ``num_processes`` - 1.
 
         Raises:
-            ValueError: A bound below 1, or a process that is not one of those.
+            ValueError: If ``max_tokens`` is below 1 or ``process_index`` is out of range.
         """
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
@@ -106,13 +108,13 @@ class TokenBatchSampler(BatchSampler):
         self.num_processes = num_processes
         self.process_index = process_index
         self.epoch = 0
-        # What accelerate and torch read of a batch sampler; there is no one size here.
+        # accelerate and torch read these attributes; the batches have no common size.
         self.batch_size: Any = None
         self.drop_last = False
         self._num_batches = len(self._batches(torch.arange(len(self.lengths))))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration gives."""
+        """Set the epoch, which decides the order of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -127,7 +129,7 @@ class TokenBatchSampler(BatchSampler):
             yield batches[(starts[position] + self.process_index) % len(batches)]
 
     def _starts_of_rounds(self, generator: torch.Generator) -> list[int]:
-        """Position of the first batch of every round; rounds overlap where the batches do not fill them all."""
+        """Return the position of the first batch of every round; rounds overlap if the last would be incomplete."""
         rounds, size = len(self), self.num_processes
         missing = rounds * size - self._num_batches
         if missing == 0:
@@ -137,12 +139,12 @@ class TokenBatchSampler(BatchSampler):
         return [min(position * size - (missing if position > short else 0), last) for position in range(rounds)]
 
     def _batches(self, order: torch.Tensor) -> list[list[int]]:
-        """Cut into batches along the lengths; `order` decides between sentences of one length."""
+        """Divide the sentences into batches by length; ``order`` decides between sentences of equal length."""
         order = order[torch.argsort(self.lengths[order], stable=True)]
         batches: list[list[int]] = []
         batch: list[int] = []
         for index, length in zip(order.tolist(), self.lengths[order].tolist(), strict=True):
-            # Lengths ascend, so the newest sentence is the longest of its batch.
+            # Lengths ascend, so the last sentence is the longest of its batch.
             if batch and (len(batch) + 1) * length > self.max_tokens:
                 batches.append(batch)
                 batch = []

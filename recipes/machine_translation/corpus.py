@@ -1,24 +1,25 @@
-"""Sentence pairs for translation, whatever they come from, as one `DatasetDict`.
+"""Sentence pairs for translation from files, the Hub or the built-in set, as one ``DatasetDict``.
 
-Every source ends up with the splits train, validation and test (those that were asked for) and one column,
-`translation`: a mapping from language code to sentence, which is Hugging Face's own translation format.
+It has the splits that were asked for, of train, validation and test, with one column, ``translation``: a mapping from
+language to sentence, which is Hugging Face's own format for translation.
 """
 
-import gzip
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import datasets
 from datasets import Dataset, DatasetDict
 
+from common.hub_data import load_from_hub
 from common.processes import print_once
+from common.reading import COMPRESSIONS, TABLES, format_suffix, read_lines, read_table
 from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments
+from machine_translation.languages import language_of
 
+Pair = dict[str, Any]
 SPLIT_FLAGS = {"train": "train_file", "validation": "validation_file", "test": "test_file"}
 EMBEDDED = "embedded"
-_TABLE_BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv"}
 
 
 def load_corpus(arguments: DataArguments, splits: list[str]) -> DatasetDict:
@@ -26,17 +27,17 @@ def load_corpus(arguments: DataArguments, splits: list[str]) -> DatasetDict:
 
     Args:
         arguments: Where the data is and which languages it has.
-        splits: Those of train, validation and test that the run will use.
+        splits: The splits that the run will use.
 
     Returns:
-        The splits, each with the one column `translation`.
+        The splits, each with the column ``translation``.
 
     Raises:
-        UsageError: Whatever is wrong with the input, named by file and line where there is one.
+        UsageError: If the data cannot be read or is malformed, with the file and the line or row.
     """
     if not arguments.source_lang or not arguments.target_lang:
         missing = "--source_lang" if not arguments.source_lang else "--target_lang"
-        raise UsageError(f"{missing} is not set; give the language code of that side, e.g. de")
+        raise UsageError(f"{missing} is not set; give the language of that side of the data, e.g. de")
     if arguments.source_lang == arguments.target_lang:
         raise UsageError(f"--source_lang and --target_lang are both {arguments.source_lang}; they must differ")
     files = {split: getattr(arguments, SPLIT_FLAGS[split]) for split in splits}
@@ -68,28 +69,24 @@ def _load_embedded(arguments: DataArguments, splits: list[str]) -> DatasetDict:
     from german_english import generate
 
     generated = generate()
-    _check_languages(generated["train"][0], arguments, f"--dataset_name {EMBEDDED}")
-    return DatasetDict({split: Dataset.from_dict({"translation": generated[split]}) for split in splits})
+    name = f"--dataset_name {EMBEDDED}"
+    return DatasetDict({split: _dataset(_pairs(generated[split], arguments, name)) for split in splits})
 
 
 def _load_hub(arguments: DataArguments, splits: list[str]) -> DatasetDict:
-    name = arguments.dataset_name
-    try:
-        loaded = datasets.load_dataset(name, arguments.dataset_config_name, revision=arguments.dataset_revision)
-    except Exception as error:  # datasets raises a dozen kinds here, from ConnectionError to its own
-        raise UsageError(
-            f"--dataset_name {name} could not be loaded ({_root_cause(error)}). A Hub dataset needs the network or a "
-            f"copy in the cache; without either use --train_file or --dataset_name {EMBEDDED}"
-        ) from error
+    name = str(arguments.dataset_name)
+    instead = f"--train_file or --dataset_name {EMBEDDED}"
+    loaded = load_from_hub(name, arguments.dataset_config_name, arguments.dataset_revision, instead)
     if missing := [split for split in splits if split not in loaded]:
         raise UsageError(f"--dataset_name {name} has no split {missing[0]}; it has {', '.join(loaded)}")
     corpus = DatasetDict()
     for split in splits:
-        pairs = _to_translation(loaded[split], arguments, f"--dataset_name {name}, split {split}")
-        # Nobody can mend a Hub dataset from here, and the large ones do have such lines.
-        corpus[split] = pairs.filter(lambda row: all(text and text.strip() for text in row["translation"].values()))
-        if dropped := len(pairs) - len(corpus[split]):
+        pairs = list(_pairs(loaded[split], arguments, f"--dataset_name {name}, split {split}"))
+        # A user cannot repair a data set of the Hub, and the large ones do have empty sentences.
+        complete = [pair for pair in pairs if not any(_is_empty(sentence) for sentence in pair.values())]
+        if dropped := len(pairs) - len(complete):
             print_once(f"{name}, split {split}: left out {dropped} of {len(pairs)} pairs with an empty side")
+        corpus[split] = _dataset(complete)
     return corpus
 
 
@@ -101,120 +98,105 @@ def _load_file(name: str | None, split: str, arguments: DataArguments) -> Datase
             f"`--dataset_name {EMBEDDED}` for the built-in set"
         )
     path = Path(name)
-    builder = _TABLE_BUILDERS.get(Path(name.removesuffix(".gz")).suffix)
-    if builder is None:
+    if format_suffix(path) not in TABLES:
         return _load_parallel_text(path, flag, arguments)
-    _check_exists(path, f"{flag} {path}")
-    pairs = _to_translation(_load_table(builder, path, flag), arguments, f"{flag} {path}")
-    for number, row in enumerate(pairs["translation"], start=1):
-        for language, text in row.items():
-            if not text or not text.strip():
-                raise UsageError(f"{flag} {path}: the {language} side of pair {number} is empty; remove the pair")
-    return pairs
-
-
-def _load_table(builder: str, path: Path, flag: str) -> Dataset:
-    # pandas, under the CSV builder, would turn sentences such as "NA" or "None" into missing values.
-    options: dict[str, Any] = {"keep_default_na": False} if builder == "csv" else {}
-    # What it logs before it raises would stand above the one line that matters.
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    try:
-        return datasets.load_dataset(builder, data_files=str(path), split="train", **options)
-    except Exception as error:  # the builders wrap what went wrong in errors of their own
-        cause = _root_cause(error)
-        advice = "save it as UTF-8" if isinstance(cause, UnicodeDecodeError) else "mend the file"
-        raise UsageError(f"{flag} {path} is not readable as UTF-8 {builder.upper()}: {cause}; {advice}") from error
+    pairs = list(_pairs(read_table(path, f"{flag} {path}"), arguments, f"{flag} {path}"))
+    for number, pair in enumerate(pairs, start=1):
+        for language, sentence in pair.items():
+            if _is_empty(sentence):
+                raise UsageError(f"{flag} {path}: the {language} side of row {number} is empty; remove the row")
+    return _dataset(pairs)
 
 
 def _load_parallel_text(path: Path, flag: str, arguments: DataArguments) -> Dataset:
     sides = _sides_of(path, flag, arguments)
-    for language, side in sides.items():
-        _check_exists(side, f"{flag} {path}: the {language} side, {side},")
-    lines = {language: _read_lines(side, flag) for language, side in sides.items()}
+    lines = {}
+    for language, file in sides.items():
+        name = f"{flag} {file}" if file == path else f"{flag} {path}: the {language} side, {file},"
+        lines[language] = [line.strip() for line in read_lines(file, name)]
+        if not any(lines[language]):
+            raise UsageError(f"{flag}: {file} is empty; it must hold one sentence per line")
     (source, target), (source_file, target_file) = lines.values(), sides.values()
-    for file, side_lines in zip(sides.values(), lines.values(), strict=True):
-        if not side_lines:
-            raise UsageError(f"{flag}: {file} is empty; it must hold one sentence a line")
     if len(source) != len(target):
         raise UsageError(
             f"{flag}: {source_file} has {len(source)} lines and {target_file} has {len(target)}; "
             "line n of one must be the translation of line n of the other"
         )
-    for language, side_lines in lines.items():
-        for number, line in enumerate(side_lines, start=1):
-            if not line:
-                raise UsageError(f"{flag}: line {number} of {sides[language]} is empty; remove it from both files")
-    pairs = [dict(zip(lines, pair, strict=True)) for pair in zip(source, target, strict=True)]
-    return Dataset.from_dict({"translation": pairs})
+    for language, side in lines.items():
+        if "" in side:
+            number = side.index("") + 1
+            raise UsageError(f"{flag}: line {number} of {sides[language]} is empty; remove it from both files")
+    return _dataset(dict(zip(lines, pair, strict=True)) for pair in zip(source, target, strict=True))
 
 
 def _sides_of(path: Path, flag: str, arguments: DataArguments) -> dict[str, Path]:
-    """Both files of a parallel text, from the name of either: data/train.de.gz gives data/train.en.gz too."""
+    """Return both files of a parallel text by language: data/train.de.gz gives data/train.en.gz, too."""
     languages = (str(arguments.source_lang), str(arguments.target_lang))
-    packed = ".gz" if path.name.endswith(".gz") else ""
-    stem = path.name.removesuffix(".gz")
-    for language in languages:
-        if stem.endswith(f".{language}"):
-            base = stem.removesuffix(language)
-            return {each: path.with_name(f"{base}{each}{packed}") for each in languages}
+    compression = path.suffix if path.suffix in COMPRESSIONS else ""
+    stem = path.name.removesuffix(compression)
+    for endings in (languages, tuple(map(language_of, languages))):
+        for ending in endings:
+            if stem.endswith(f".{ending}"):
+                base = stem.removesuffix(ending)
+                files = [path.with_name(f"{base}{each}{compression}") for each in endings]
+                return dict(zip(languages, files, strict=True))
     raise UsageError(
-        f"{flag} {path}: a text file must end in the code of its language, .{languages[0]} or .{languages[1]} "
-        f"(--source_lang, --target_lang), optionally .gz; tables must end in {', '.join(_TABLE_BUILDERS)}"
+        f"{flag} {path}: a text file must end in its language, .{languages[0]} or .{languages[1]} (--source_lang, "
+        f"--target_lang), and a table in {', '.join(TABLES)}; each optionally followed by {', '.join(COMPRESSIONS)}"
     )
 
 
-def _read_lines(path: Path, flag: str) -> list[str]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    lines: list[str] = []
-    try:
-        # Only a line feed ends a line: str.splitlines would also cut at characters such as U+2028 inside a sentence.
-        with opener(path, "rb") as file:
-            for raw in file:
-                lines.append(raw.decode("utf-8-sig" if not lines else "utf-8").strip())
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{flag}: line {len(lines) + 1} of {path} is not UTF-8 ({error.reason}); save the file as UTF-8"
-        ) from error
-    except (OSError, EOFError) as error:
-        raise UsageError(f"{flag}: {path} cannot be read: {error}") from error
-    return lines
-
-
-def _check_exists(path: Path, what: str) -> None:
-    if not path.is_file():
-        raise UsageError(f"{what} does not exist; looked for it from {Path.cwd().name}/ as {path}")
-
-
-def _to_translation(table: Dataset, arguments: DataArguments, where: str) -> Dataset:
-    """Accept the column `translation`, or one column a language."""
+def _pairs(rows: Any, arguments: DataArguments, where: str) -> Iterable[Pair]:
+    """Take the sentences of both languages from rows with the column ``translation`` or one column per language."""
+    iterator = iter(rows)
+    if (first := next(iterator, None)) is None:
+        return
     languages = [str(arguments.source_lang), str(arguments.target_lang)]
-    columns = table.column_names
-    if "translation" in columns:
-        first = table[0]["translation"] if len(table) else {}
-        if not isinstance(first, Mapping):
-            raise UsageError(f'{where}: column "translation" must hold {{"{languages[0]}": ..., ...}}, not {first!r}')
-        _check_languages(first, arguments, where)
-        rows = [{language: row[language] for language in languages} for row in table["translation"]]
-    elif any(language in columns for language in languages):
-        _check_languages(dict.fromkeys(columns), arguments, where)
-        sides = [table[language] for language in languages]
-        rows = [dict(zip(languages, row, strict=True)) for row in zip(*sides, strict=True)]
-    else:
+    is_nested = "translation" in first
+    if not is_nested and not any(language in first or language_of(language) in first for language in languages):
         raise UsageError(
-            f'{where} has no column "translation", nor "{languages[0]}" and "{languages[1]}"; '
-            f"its columns are {', '.join(columns)}"
+            f'{where} has no column "translation", nor "{languages[0]}" and "{languages[1]}"; its columns are '
+            f"{', '.join(map(str, first))}"
         )
-    return Dataset.from_dict({"translation": rows})
+    keys: list[str] = []
+    for number, row in enumerate((first, *iterator), start=1):
+        sentences = row.get("translation") if is_nested else row
+        if not isinstance(sentences, Mapping):
+            example = f'{{"{languages[0]}": ..., ...}}'
+            raise UsageError(f'{where}, row {number}: "translation" must hold {example}, not {sentences!r:.60}')
+        keys = keys or _keys(sentences, arguments, where)
+        yield {
+            language: _sentence(sentences, key, f"{where}, row {number}")
+            for language, key in zip(languages, keys, strict=True)
+        }
 
 
-def _check_languages(present: Mapping[str, Any], arguments: DataArguments, where: str) -> None:
+def _keys(present: Mapping[str, Any], arguments: DataArguments, where: str) -> list[str]:
+    """Return the keys of both languages; as in run_translation.py, de_DE stands for the key de, too."""
+    keys = []
     for flag in ("source_lang", "target_lang"):
-        language = getattr(arguments, flag)
-        if language not in present:
+        language = str(getattr(arguments, flag))
+        key = next((each for each in (language, language_of(language)) if each in present), None)
+        if key is None:
             raise UsageError(f"{where} has no language {language!r} (--{flag}); it has {', '.join(present)}")
+        keys.append(key)
+    if keys[0] == keys[1]:
+        raise UsageError(f"{where} has only {keys[0]!r} for both --source_lang and --target_lang; they must differ")
+    return keys
 
 
-def _root_cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _sentence(sentences: Mapping[str, Any], language: str, where: str) -> str | None:
+    if language not in sentences:
+        raise UsageError(f"{where} has no {language!r}; it has {', '.join(sentences) or 'nothing'}")
+    sentence = sentences[language]
+    if sentence is not None and not isinstance(sentence, str):
+        raise UsageError(f"{where}: {language!r} is {sentence!r:.60}; it must be text")
+    return sentence
+
+
+def _is_empty(sentence: str | None) -> bool:
+    return sentence is None or not sentence.strip()
+
+
+def _dataset(pairs: Iterable[Pair]) -> Dataset:
+    return Dataset.from_dict({"translation": list(pairs)})

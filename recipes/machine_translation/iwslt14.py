@@ -1,14 +1,17 @@
-"""IWSLT14 German-English from the files of the evaluation campaign to the splits on which the literature reports.
+"""The splits of IWSLT14 German-English that the literature reports on, from the files of the evaluation campaign.
 
 The rules are those of prepare-iwslt14.sh in fairseq, which come from Ranzato et al. (ICLR 2016, "MIXER"):
 
-- train: the tag lines go, titles and descriptions of the talks stay as sentences; tokenized; pairs of 1 to 175 tokens
-  a side whose longer side is at most 1.5 times the shorter one; lower-cased; every 23rd of what is left goes to valid.
-- test: dev2010, TEDX.dev2012 and tst2010 to tst2012 one after the other, all of it; tokenized, lower-cased.
+- train: The lines of other tags are dropped; titles and descriptions of the talks are kept as sentences. Sentences
+  are tokenized. Pairs are kept that have 1 to 175 tokens a side and whose longer side has at most 1.5 times the tokens
+  of the shorter one. They are lower-cased, and every 23rd pair goes to valid.
+- test: All of dev2010, TEDX.dev2012 and tst2010 to tst2012 in this order, tokenized and lower-cased.
 """
 
+import lzma
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,12 +19,12 @@ from hf_momo.utils.errors import UsageError
 from machine_translation.moses import MosesText, lowercase
 
 LANGUAGES = ("de", "en")
-# Pairs after the preparation of the complete archive.
+# The number of pairs that the complete archive gives.
 STANDARD_PAIRS = {"train": 160_239, "valid": 7_283, "test": 6_750}
 
 Pair = tuple[str, str]
 Splits = dict[str, list[Pair]]
-# Called with a description and lines; gives the lines again, e.g. showing how many are done.
+# Takes a description and lines, and yields the lines, perhaps under a progress bar.
 Progress = Callable[[str, Sequence[str]], Iterable[str]]
 
 _TEST_SETS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
@@ -34,32 +37,32 @@ _VALID_EVERY = 23
 
 
 def training_file(language: str) -> str:
-    """Name of the training file of one language in the archive."""
+    """Return the name of the training file of one language in the archive."""
     return f"train.tags.de-en.{language}"
 
 
 def xml_files(language: str) -> list[str]:
-    """Names of the XML files whose segments are the test split, in its order."""
+    """Return the names of the XML files whose segments are the test split, in order."""
     return [f"IWSLT14.{name}.de-en.{language}.xml" for name in _TEST_SETS]
 
 
 def read_files(source: Path, names: Iterable[str]) -> dict[str, list[str]]:
-    """Read text files from an archive, or from the folder into which it was unpacked.
+    """Return the lines of text files from an archive, or from the folder into which it was unpacked.
 
     Args:
-        source: de-en.tgz, a folder with the files, or one with the folder de-en that holds them.
-        names: The files, without folders.
+        source: ``de-en.tgz``, a folder with its files, or a folder with the folder ``de-en`` that holds them.
+        names: The names of the files, without folders.
 
     Returns:
-        The lines of each file, without their ends.
+        The lines of each file without their line ends, by file name.
 
     Raises:
-        UsageError: No such source, a file that is missing there, or one that is not UTF-8.
+        UsageError: If the source or one of its files is missing, damaged or not UTF-8.
     """
     wanted = list(names)
     if source.is_dir():
         paths = [folder / name for folder in (source / "de-en", source) for name in wanted]
-        found = {path.name: path.read_bytes() for path in paths if path.is_file()}
+        found = {path.name: _read_bytes(path) for path in paths if path.is_file()}
     elif source.is_file():
         found = _read_archive(source, set(wanted))
     else:
@@ -70,18 +73,18 @@ def read_files(source: Path, names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def training_sentences(lines: Iterable[str]) -> list[str]:
-    """The sentences of a train.tags file, with those of titles and descriptions."""
+    """Return the sentences of a ``train.tags`` file, including titles and descriptions."""
     return [_DROPPED_TAGS.sub("", line) for line in lines if not _DROPPED_LINES.search(line)]
 
 
 def segment_sentences(lines: Iterable[str]) -> list[str]:
-    """The segments of an XML file of a test set."""
+    """Return the segments of an XML file of a test set."""
     segments = (_SEGMENT_TAGS.sub("", line) for line in lines if "<seg id" in line)
     return [segment.replace(_CURLY_APOSTROPHE, "'") for segment in segments]
 
 
 def is_clean(pair: Pair) -> bool:
-    """Whether both sides of a tokenized pair have a length and a ratio of lengths to train on."""
+    """Return whether the lengths of a tokenized pair, and their ratio, are within the limits for training."""
     tokens = [side.split() for side in pair]
     lengths = [len(side) for side in tokens]
     if not all(_MIN_TOKENS <= length <= _MAX_TOKENS for length in lengths):
@@ -92,14 +95,14 @@ def is_clean(pair: Pair) -> bool:
 
 
 def prepare_training(files: Mapping[str, Sequence[str]], progress: Progress) -> Splits:
-    """The splits train and valid.
+    """Return the splits train and valid.
 
     Args:
-        files: Lines of the training files by name.
-        progress: Sees the sentences as they are tokenized.
+        files: The lines of the training files by name.
+        progress: Called with the sentences; yields them as they are tokenized.
 
     Raises:
-        UsageError: The sides have different numbers of sentences.
+        UsageError: If the sides have different numbers of sentences.
     """
     sides = {language: training_sentences(files[training_file(language)]) for language in LANGUAGES}
     pairs = [pair for pair in _tokenize(sides, "train", progress) if is_clean(pair)]
@@ -111,14 +114,14 @@ def prepare_training(files: Mapping[str, Sequence[str]], progress: Progress) -> 
 
 
 def prepare_test(files: Mapping[str, Sequence[str]], progress: Progress) -> list[Pair]:
-    """The split test.
+    """Return the split test.
 
     Args:
-        files: Lines of the XML files by name.
-        progress: Sees the sentences as they are tokenized.
+        files: The lines of the XML files by name.
+        progress: Called with the sentences; yields them as they are tokenized.
 
     Raises:
-        UsageError: The sides of a set have different numbers of segments.
+        UsageError: If the sides of a set have different numbers of segments.
     """
     pairs: list[Pair] = []
     for names in zip(*(xml_files(language) for language in LANGUAGES), strict=True):
@@ -141,6 +144,13 @@ def _tokenize(sides: Mapping[str, Sequence[str]], name: str, progress: Progress)
     return list(zip(*tokenized, strict=True))
 
 
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); make it readable") from error
+
+
 def _read_archive(path: Path, names: set[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     try:
@@ -149,14 +159,14 @@ def _read_archive(path: Path, names: set[str]) -> dict[str, bytes]:
                 name = Path(member.name).name
                 if name in names and member.isfile() and (file := archive.extractfile(member)) is not None:
                     found[name] = file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise UsageError(f"--archive {path} cannot be read: {error}; give de-en.tgz as it was downloaded") from error
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+        raise UsageError(f"--archive {path} cannot be read ({error}); give de-en.tgz as it was downloaded") from error
     return found
 
 
 def _lines(data: bytes, where: str) -> list[str]:
     lines: list[str] = []
-    # Only a line feed ends a line, as for the tools of the standard recipe.
+    # Only a line feed ends a line, as in the tools of the standard recipe.
     for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), start=1):
         try:
             lines.append(line.decode("utf-8"))

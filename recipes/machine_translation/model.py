@@ -1,4 +1,4 @@
-"""The model to train: a pretrained checkpoint, or an encoder-decoder from scratch."""
+"""Encoder-decoder models: from scratch, or from a pretrained checkpoint."""
 
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import (
 
 from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import DataArguments, ModelArguments
+from machine_translation.languages import align_generation, set_languages
 
 _SIZES = (
     "d_model",
@@ -36,11 +37,12 @@ _DROPOUTS = ("dropout", "attention_dropout", "activation_dropout")
 def create_model(
     arguments: ModelArguments, data: DataArguments, tokenizer: PreTrainedTokenizerBase
 ) -> PreTrainedModel:
-    """Make an encoder-decoder with random weights for a tokenizer.
+    """Return an encoder-decoder with random weights for a tokenizer.
 
     Raises:
-        UsageError: An architecture or a size that it does not have.
+        UsageError: If there is no such architecture, or it has no such setting.
     """
+    set_languages(tokenizer, data, "the tokenizer")
     config = _scratch_config(arguments, data, tokenizer)
     try:
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)
@@ -53,31 +55,30 @@ def create_model(
         pad_token_id=config.pad_token_id,
         eos_token_id=config.eos_token_id,
         bos_token_id=config.bos_token_id,
-        decoder_start_token_id=config.decoder_start_token_id,
     )
+    align_generation(model, tokenizer, data.forced_bos_token)
     return model
 
 
 def _scratch_config(arguments: ModelArguments, data: DataArguments, tokenizer: PreTrainedTokenizerBase) -> Any:
     if arguments.model_type not in CONFIG_MAPPING:
         raise UsageError(
-            f"--model_type {arguments.model_type} is not an architecture of transformers; take e.g. marian or m2m_100"
+            f"--model_type {arguments.model_type} is not an architecture of transformers; give e.g. marian or m2m_100"
         )
     known = CONFIG_MAPPING[arguments.model_type]()
     sizes = {name: value for name in _SIZES if (value := getattr(arguments, name)) is not None}
     if unknown := [name for name in sizes if not hasattr(known, name)]:
         raise UsageError(
             f"--{unknown[0]} is not a setting of --model_type {arguments.model_type}; "
-            "take marian, m2m_100, bart or mbart, or fine-tune with --model_name_or_path"
+            "give marian, m2m_100, bart or mbart, or fine-tune with --model_name_or_path"
         )
     longest = max(data.max_source_length, data.max_target_length)
     if longest > sizes.get("max_position_embeddings", longest):
         raise UsageError(
             f"--max_position_embeddings {sizes['max_position_embeddings']} is shorter than the longest sequence, "
-            f"{longest} pieces (--max_source_length, --max_target_length)"
+            f"{longest} tokens (--max_source_length, --max_target_length)"
         )
-    # Marian starts its decoder on the padding token. The others number their positions from the first token that is
-    # not padding, so they need a token of its own there.
+    # Marian's decoder starts on the padding token. Others number positions from the first token that is not padding.
     start = tokenizer.pad_token_id if arguments.model_type == "marian" else tokenizer.bos_token_id
     layerdrop = {name: 0.0 for name in ("encoder_layerdrop", "decoder_layerdrop") if hasattr(known, name)}
     return AutoConfig.for_model(
@@ -89,7 +90,7 @@ def _scratch_config(arguments: ModelArguments, data: DataArguments, tokenizer: P
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=tokenizer.bos_token_id,
         decoder_start_token_id=start,
-        # The defaults of Marian and BART name tokens of their own vocabularies here.
+        # The defaults of Marian and BART are tokens of their own vocabularies.
         forced_bos_token_id=None,
         forced_eos_token_id=None,
         tie_word_embeddings=True,
@@ -97,29 +98,29 @@ def _scratch_config(arguments: ModelArguments, data: DataArguments, tokenizer: P
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model from scratch.
+    """Load the tokenizer for a model from scratch.
 
     Raises:
-        UsageError: None is there, or it marks no end of a sentence or no padding.
+        UsageError: If it cannot be loaded, or has no end or padding token.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers and tokenizers raise a dozen kinds
         raise UsageError(
-            f"--tokenizer_name {name} could not be loaded: {str(error).strip().splitlines()[0]} Give a folder with a "
-            "tokenizer.json, such as prepare_iwslt14.py leaves, or a Hub id when there is a network"
+            f"--tokenizer_name {name} could not be loaded: {_reason(error)} Give a folder with a tokenizer.json, such "
+            "as prepare_iwslt14.py writes, or a Hub id when there is a network"
         ) from error
     for role in ("pad_token_id", "eos_token_id"):
         if getattr(tokenizer, role) is None:
-            raise UsageError(f"--tokenizer_name {name} has no {role.removesuffix('_id')}; take one that has")
+            raise UsageError(f"--tokenizer_name {name} has no {role.removesuffix('_id')}; give one that has")
     return tokenizer
 
 
 def load_pretrained(arguments: ModelArguments, data: DataArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a checkpoint and its tokenizer, set up for the two languages.
+    """Load a checkpoint and its tokenizer, and set them up for the two languages.
 
     Raises:
-        UsageError: A checkpoint that is not there, or not an encoder-decoder.
+        UsageError: If the checkpoint cannot be loaded, is not an encoder-decoder, or does not know a language.
     """
     name = str(arguments.model_name_or_path)
     try:
@@ -129,21 +130,18 @@ def load_pretrained(arguments: ModelArguments, data: DataArguments) -> tuple[Pre
                 setattr(config, dropout, value)
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForSeq2SeqLM.from_pretrained(name, config=config)
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except Exception as error:  # transformers, safetensors and tokenizers raise a dozen kinds
         raise UsageError(
-            f"--model_name_or_path {name} could not be loaded: {first_line} Give the folder of an encoder-decoder "
+            f"--model_name_or_path {name} could not be loaded: {_reason(error)} Give the folder of an encoder-decoder "
             "model with its tokenizer, or a Hub id when there is a network"
         ) from error
     if data.source_prefix is not None:
-        # The pipeline of the saved model puts it before every sentence.
+        # A pipeline of the saved model puts it before every sentence.
         model.config.prefix = data.source_prefix
-    # The multilingual tokenizers (mBART, NLLB, M2M100) put a language token on each side.
-    if hasattr(tokenizer, "src_lang") and hasattr(tokenizer, "tgt_lang"):
-        tokenizer.src_lang, tokenizer.tgt_lang = data.source_lang, data.target_lang
-    if data.forced_bos_token is not None:
-        token = tokenizer.convert_tokens_to_ids(data.forced_bos_token)
-        if token is None or token == tokenizer.unk_token_id:
-            raise UsageError(f"--forced_bos_token {data.forced_bos_token} is not a token of {name}")
-        model.generation_config.forced_bos_token_id = token
+    set_languages(tokenizer, data, f"--model_name_or_path {name}")
+    align_generation(model, tokenizer, data.forced_bos_token)
     return model, tokenizer
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""A finished model in a folder from which `pipeline("translation", model=folder)` loads it."""
+"""Saving of models so that ``pipeline("translation", model=folder)`` loads them."""
 
 import json
 import shutil
@@ -12,8 +12,8 @@ from machine_translation import translation_pipeline
 
 
 def prepare_for_pipeline(model: Any) -> None:
-    """Let the configuration name the pipeline that will lie beside the model, where transformers has none."""
-    # The Trainer switches the cache off for training and would leave it so.
+    """Name the pipeline in the configuration of the model, if transformers has none for translation."""
+    # The Trainer disables the cache for training and would save it as disabled.
     model.config.use_cache = True
     if "translation" not in PIPELINE_REGISTRY.get_supported_tasks():
         model.config.custom_pipelines = {
@@ -22,13 +22,13 @@ def prepare_for_pipeline(model: Any) -> None:
 
 
 def complete_for_pipeline(folder: Path) -> None:
-    """Put the pipeline beside a saved model, and name its tokenizer as transformers 4 and 5 both know it."""
+    """Copy the pipeline beside a saved model, and name its tokenizer class as transformers 4 and 5 both know it."""
     shutil.copyfile(translation_pipeline.__file__, folder / "translation_pipeline.py")
     _name_tokenizer_class(folder / "tokenizer_config.json")
 
 
 def _name_tokenizer_class(path: Path) -> None:
-    """Call a plain fast tokenizer what both transformers 4 and 5 call it; 5 writes a name that 4 does not know."""
+    """Rename the class of a plain fast tokenizer; transformers 5 writes a name that 4 does not know."""
     if not path.exists():
         return
     settings = json.loads(path.read_text(encoding="utf-8"))

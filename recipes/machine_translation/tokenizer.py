@@ -1,4 +1,4 @@
-"""A joint byte-pair vocabulary for both languages, trained on the training side only."""
+"""Tokenizers with a joint byte-pair vocabulary for both languages, trained on the training split only."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,17 +14,17 @@ END_OF_WORD = "</w>"
 def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Train a cased, byte-level BPE and wrap it for transformers.
 
-    Byte-level pieces need no unknown token, and decoding gives back the text exactly, but for spaces at its ends.
+    Byte-level tokens need no unknown token, and decoding reproduces the text exactly except for spaces at its ends.
 
     Args:
         sentences: The training sentences of both languages.
-        vocab_size: Pieces in the vocabulary, special tokens and the 256 bytes included.
+        vocab_size: Size of the vocabulary, including special tokens and the 256 bytes.
 
     Returns:
         A tokenizer that appends the end token to every sentence.
     """
     tokenizer = Tokenizer(models.BPE(unk_token=UNK))
-    # With a space before the first word it is the same piece as inside a sentence; the decoder takes that space away.
+    # A space before the first word gives it the same tokens as inside a sentence; the decoder removes it.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     trainer = trainers.BpeTrainer(
@@ -40,21 +40,21 @@ def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> PreTrainedToke
 def train_token_tokenizer(
     sentences: Sequence[str], *, vocab_size: int | None = None, merges: int | None = None
 ) -> PreTrainedTokenizerFast:
-    """Train a BPE on text that is tokenized already, with pieces that never cross a space.
+    """Train a BPE on tokenized text, whose units never cross a space.
 
-    It is the BPE of Sennrich, Haddow and Birch (ACL 2016): characters, the last of a token marked as such, merged as
-    long as a pair is seen twice. A character that training did not see is the unknown token.
+    It is the BPE of Sennrich, Haddow and Birch (ACL 2016): characters, with a mark on the last one of a token, are
+    merged as long as a pair occurs twice. A character that does not occur in training becomes the unknown token.
 
     Args:
-        sentences: The training sentences of both languages: tokens apart by spaces.
-        vocab_size: Pieces in the vocabulary, special tokens and characters included.
-        merges: In place of `vocab_size`: how many merges are learned.
+        sentences: The training sentences of both languages, with tokens separated by spaces.
+        vocab_size: Size of the vocabulary, including special tokens and characters.
+        merges: Number of merges, instead of ``vocab_size``.
 
     Returns:
         A tokenizer that appends the end token to every sentence.
 
     Raises:
-        ValueError: Both sizes, or neither.
+        ValueError: If both sizes are given, or neither.
     """
     if (vocab_size is None) == (merges is None):
         raise ValueError(f"give one of vocab_size and merges, not {vocab_size} and {merges}")
@@ -67,8 +67,8 @@ def train_token_tokenizer(
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
-        # Otherwise the last characters are numbered in an order that differs from run to run, and by their numbers it
-        # is decided which of two equally frequent pairs is merged.
+        # Otherwise the numbers of the last characters differ from run to run, and these decide which of two equally
+        # frequent pairs is merged.
         special_tokens=[*SPECIAL_TOKENS, *finals],
         end_of_word_suffix=END_OF_WORD,
         show_progress=False,
@@ -79,18 +79,18 @@ def train_token_tokenizer(
 
 
 def token_tokenizer(merges: Sequence[tuple[str, str]], characters: Iterable[str]) -> PreTrainedTokenizerFast:
-    """The tokenizer of `train_token_tokenizer` from merges learned elsewhere, e.g. by subword-nmt.
+    """Return the tokenizer of ``train_token_tokenizer`` with given merges, e.g. those of subword-nmt.
 
     Args:
-        merges: Pairs of pieces, first learned first; the end of a token is `</w>`.
-        characters: All that are to be known, beside those in the merges.
+        merges: Pairs of units in the order in which they were learned; ``</w>`` marks the end of a token.
+        characters: Characters of the vocabulary in addition to those in the merges.
     """
     pieces = {piece for character in characters for piece in (character, character + END_OF_WORD)}
     return _tokenizer_of(merges, pieces | {piece for pair in merges for piece in pair})
 
 
 def _tokenizer_of(merges: Sequence[tuple[str, str]], pieces: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Numbered alike wherever they come from: special tokens, pieces in alphabetical order, then merges as learned."""
+    """Return a tokenizer with ids in this order: special tokens, sorted characters, merges as learned."""
     ordered = [*SPECIAL_TOKENS, *sorted(pieces), *("".join(pair) for pair in merges)]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(ordered))}
     model = models.BPE(vocab=vocabulary, merges=list(merges), unk_token=UNK, end_of_word_suffix=END_OF_WORD)
@@ -115,6 +115,6 @@ def _for_transformers(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         unk_token=UNK,
         bos_token=BOS,
         clean_up_tokenization_spaces=False,
-        # A Marian or T5 forward takes no token_type_ids.
+        # Marian and T5 take no token_type_ids.
         model_input_names=["input_ids", "attention_mask"],
     )

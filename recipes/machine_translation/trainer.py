@@ -1,4 +1,4 @@
-"""The Trainer of the translation recipe: MoMo's, with batches by tokens and evaluation in the corpus' order."""
+"""The Trainer of the translation recipe: batches by tokens, exact loss over processes, evaluation in order."""
 
 import copy
 from pathlib import Path
@@ -16,23 +16,23 @@ from machine_translation.saving import complete_for_pipeline, prepare_for_pipeli
 
 
 class TranslationTrainer(MomoSeq2SeqTrainer):
-    """`MomoSeq2SeqTrainer` for pairs of sentences.
+    """``MomoSeq2SeqTrainer`` for sentence pairs.
 
-    What a step averages: on several processes the loss and its gradient are the mean over the target tokens of all
-    batches of all processes in the step, as if one process had them in one batch. The translation models of
-    transformers know the mean over their own batch alone, so each batch is weighted by its number of target tokens.
-    With `average_tokens_across_devices` off, and in one process that accumulates gradients, the step is the Trainer's
-    mean of these means. Label smoothing, and models that take `num_items_in_batch`, count the tokens themselves.
+    With several processes, the loss of a step and its gradient are the mean over the target tokens of all batches of
+    all processes. The translation models of transformers return the mean over their own batch, so each batch is
+    weighted by its number of target tokens. With ``average_tokens_across_devices=False``, and in one process that
+    accumulates gradients, the loss is the mean of the batch means, as in the Trainer. Label smoothing, and models that
+    take ``num_items_in_batch``, count the tokens themselves.
     """
 
     def __init__(self, *args: Any, max_tokens_per_batch: int | None = None, **kwargs: Any) -> None:
-        """Take what `MomoSeq2SeqTrainer` takes.
+        """Create the Trainer.
 
         Args:
-            *args: Of `MomoSeq2SeqTrainer`.
-            max_tokens_per_batch: Bound on the padded tokens of a training batch on one process; None for batches by
-                count.
-            **kwargs: Of `MomoSeq2SeqTrainer`.
+            *args: Positional arguments of ``MomoSeq2SeqTrainer``.
+            max_tokens_per_batch: Largest number of padded tokens in a training batch of one process; ``None`` for
+                batches of ``per_device_train_batch_size`` sentences.
+            **kwargs: Keyword arguments of ``MomoSeq2SeqTrainer``.
         """
         super().__init__(*args, **kwargs)
         self.max_tokens_per_batch = max_tokens_per_batch
@@ -40,11 +40,11 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
         self._mean_tokens: Tensor | None = None
 
     def save_for_pipeline(self, generation_config: GenerationConfig) -> None:
-        """Save the model such that `pipeline("translation", model=folder)` loads it, now and at every later save.
+        """Save the model so that ``pipeline("translation", model=folder)`` loads it, now and at every later save.
 
         Args:
-            generation_config: As it was before training: evaluating writes every default of the day into the model's
-                own.
+            generation_config: The generation configuration before training. Evaluation writes all of the current
+                defaults into that of the model.
         """
         prepare_for_pipeline(self.model)
         self._generation_config = generation_config
@@ -55,18 +55,18 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
         self._restore_generation_config()
         super()._save(output_dir, state_dict)
         model: Any = self.model
-        # transformers 5 comes here on all processes, of which the others write nothing.
+        # transformers 5 calls this on all processes, but only one writes.
         if self.is_world_process_zero() and getattr(model.config, "custom_pipelines", None):
             complete_for_pipeline(Path(str(output_dir or self.args.output_dir)))
 
     def _restore_generation_config(self) -> None:
-        # Not where it is saved alone: all processes generate, with the same settings.
+        # On all processes, not only the one that saves: all generate, with the same settings.
         if self._generation_config is not None:
             model: Any = self.model
             model.generation_config = copy.deepcopy(self._generation_config)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches by tokens where they were asked for."""
+        """Return a data loader with batches by tokens if ``max_tokens_per_batch`` is set."""
         if self.max_tokens_per_batch is None:
             return super().get_train_dataloader()
         dataset: Any = self.train_dataset
@@ -80,8 +80,8 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
         )
-        # The sampler gives each process its own batches, so accelerate is to deal out nothing. (It would deal them out
-        # by turns, whatever their lengths, and a resumed run could no longer tell the sampler which epoch it is.)
+        # accelerate gets one process, since the sampler yields the batches of this process only. Otherwise it would
+        # distribute them whatever their lengths, and a resumed run could not set the epoch of the sampler.
         prepared: DataLoader = prepare_data_loader(
             loader,
             self.accelerator.device,
@@ -93,7 +93,7 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
         return prepared
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
-        """Take the batches of a step, and count their target tokens on all processes."""
+        """Return the batches of a step, and count their target tokens on all processes."""
         batches, num_items = super().get_batch_samples(*args, **kwargs)
         self._mean_tokens = None
         if batches and self._weights_batches():
@@ -102,7 +102,7 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
         return batches, num_items
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The model's loss; while training on several processes, weighted by the number of target tokens."""
+        """Return the loss of the model, weighted by the number of target tokens in training with several processes."""
         if self._mean_tokens is None or not model.training:
             return super().compute_loss(model, inputs, *args, **kwargs)
         weight = _target_tokens(inputs) / self._mean_tokens
@@ -112,20 +112,20 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate every sentence once.
 
-        On several processes the last batches are filled up with sentences from the beginning, which the stock trainer
-        of sequence-to-sequence models leaves in the predictions.
+        With several processes, the last batches are filled up with sentences from the beginning, which
+        ``Seq2SeqTrainer`` leaves in the predictions.
         """
         if self.args.world_size > 1:
             self.gather_function = self.accelerator.gather_for_metrics
         return super().evaluation_loop(*args, **kwargs)
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Translate a batch and take its loss, on several processes without that of sentences which fill it up."""
+        """Translate a batch and compute its loss, without the sentences that fill up the last batch."""
         state = self.accelerator.gradient_state
         if self.args.world_size > 1 and state.end_of_dataloader and state.remainder > 0:
             size = len(inputs["labels"])
             own = state.remainder - self.args.process_index * size
-            # A batch of such sentences alone is left: gathering drops its loss.
+            # A batch of such sentences alone stays as it is: gathering drops its loss.
             if 0 < own < size:
                 inputs["labels"][own:] = -100
         return super().prediction_step(model, inputs, *args, **kwargs)
@@ -135,8 +135,8 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
         return self.args.world_size > 1 and self.args.average_tokens_across_devices and not counted
 
     def _get_eval_sampler(self, eval_dataset: Any) -> torch.utils.data.Sampler | None:
-        # With length grouping the Trainer would shuffle the evaluation too, and sentence n of the predictions would no
-        # longer be the translation of sentence n.
+        # With group_by_length the Trainer would shuffle the evaluation, too, and the predictions would no longer be in
+        # the order of the references.
         return SequentialSampler(eval_dataset)
 
 

@@ -1,22 +1,22 @@
-"""`pipeline("translation")` for a saved translation model.
+"""``pipeline("translation")`` for saved translation models.
 
-transformers 5 has no translation pipeline of its own any more. This file is saved beside the model and named in its
-config.json, which is transformers' own way for a model to bring its pipeline; so it must import nothing else.
+transformers 5 has no translation pipeline. This file is saved beside the model and named in its config.json as custom
+pipeline, so it imports nothing but transformers.
 """
 
 from typing import Any
 
 from transformers import Pipeline
 
-# The stubs know neither the flags below nor arguments of a pipeline's own.
+# The type stubs lack the flags below and further arguments of a pipeline.
 _Pipeline: Any = Pipeline
 
 
 class TranslationPipeline(_Pipeline):
-    """Translates one sentence or a list of them, with the calls and results of transformers 4's pipeline.
+    """Pipeline that translates one sentence or a list of sentences, with the interface of transformers 4.
 
-    `pipe("Ein Hund rennt.")` gives `[{"translation_text": "A dog runs."}]`. Arguments such as `num_beams` or
-    `max_length` go to `generate`; left out, the model's generation_config.json decides.
+    ``pipe("Ein Hund rennt.")`` returns ``[{"translation_text": "A dog runs."}]``. Arguments such as ``num_beams`` or
+    ``max_length`` are passed to ``generate``; the defaults are those in generation_config.json.
     """
 
     _load_processor = False
@@ -25,7 +25,7 @@ class TranslationPipeline(_Pipeline):
     _load_tokenizer = True
 
     def __call__(self, inputs: str | list[str], **kwargs: Any) -> Any:
-        """Translate; a list of sentences gives one entry each, and several only where several were asked for."""
+        """Translate; the result for each sentence of a list is one entry, or a list with ``num_return_sequences``."""
         results = super().__call__(inputs, **kwargs)
         if isinstance(inputs, list) and all(len(each) == 1 for each in results):
             return [each[0] for each in results]
@@ -38,20 +38,20 @@ class TranslationPipeline(_Pipeline):
         return {"truncation": truncation}, generate_kwargs, decoding
 
     def preprocess(self, input_: str, truncation: bool = True) -> Any:
-        """A sentence to token ids, behind the model's prefix where it has one."""
+        """Return the token ids of a sentence, with the prefix of the model."""
         prefix = getattr(self.model.config, "prefix", None) or ""
-        # Past its positions a model fails with an index error.
+        # A sequence longer than the position embeddings fails with an IndexError.
         longest = getattr(self.model.config, "max_position_embeddings", None)
         limit = {"truncation": True, "max_length": longest} if truncation and longest else {}
         return self.tokenizer(prefix + input_, return_tensors="pt", **limit)
 
     def _forward(self, input_tensors: Any, **generate_kwargs: Any) -> Any:
         output_ids = self.model.generate(**input_tensors, **generate_kwargs)
-        # The base class cuts a batch along the first dimension, so several sequences a sentence need one of their own.
+        # The base class splits a batch along its first dimension, so the sequences of a sentence need a second one.
         return {"output_ids": output_ids.reshape(len(input_tensors["input_ids"]), -1, output_ids.shape[-1])}
 
     def postprocess(self, model_outputs: Any, clean_up_tokenization_spaces: bool = False) -> list[dict[str, str]]:
-        """Token ids to text, one entry a returned sequence."""
+        """Return the text of each generated sequence."""
         return [
             {
                 "translation_text": self.tokenizer.decode(

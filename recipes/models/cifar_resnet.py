@@ -2,7 +2,7 @@
 
 With widths 16, 32, 64 they are those of He et al. (arXiv 1512.03385, section 4.2): ResNet20 has depths 3, 3, 3 and
 ResNet110 18, 18, 18. With widths 64, 128, 256, 512, depths 2, 2, 2, 2 and shortcut B it is ResNet18 without the stride
-and the pooling at its start, which would leave little of a small image.
+and the pooling at its start, which would shrink a small image too far.
 """
 
 from typing import Any, cast
@@ -18,20 +18,20 @@ _INITIALIZERS = ("kaiming", "torch")
 
 
 class CifarResNetConfig(PretrainedConfig):
-    """Sizes of `CifarResNetForImageClassification`.
+    """The configuration of ``CifarResNetForImageClassification``.
 
     Args:
         image_size: Height and width of an image in pixels.
-        num_channels: Of an image.
+        num_channels: Channels of an image.
         widths: Channels of each stage; every stage but the first halves height and width.
-        depths: Blocks of each stage, of two convolutions.
-        shortcut: Where the size changes, `A` takes every other pixel and adds channels of zeros, `B` is a 1 x 1
-            convolution with batch normalization.
-        initializer: `kaiming` draws all weights from He's normal distribution, `torch` as torch does by default.
-        **kwargs: Of `PretrainedConfig`, such as `num_labels`.
+        depths: Blocks of each stage; a block has two convolutions.
+        shortcut: The shortcut where the size changes: ``A`` takes every other pixel and adds channels of zeros, ``B``
+            is a 1 x 1 convolution with batch normalization.
+        initializer: The initial weights: ``kaiming`` for He's normal distribution, ``torch`` for torch's defaults.
+        **kwargs: Arguments of ``PretrainedConfig``, such as ``num_labels``.
 
     Raises:
-        ValueError: If widths and depths differ in number, or shortcut or initializer is none of the above.
+        ValueError: If widths and depths differ in number, or shortcut or initializer is unknown.
     """
 
     model_type = "cifar_resnet"
@@ -62,7 +62,7 @@ class CifarResNetConfig(PretrainedConfig):
 
 
 class ZeroPaddedShortcut(nn.Module):
-    """Shortcut A: every `stride`-th pixel, with channels of zeros before and behind to make up the number."""
+    """Shortcut A: every ``stride``-th pixel, padded with channels of zeros on both sides."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -71,12 +71,12 @@ class ZeroPaddedShortcut(nn.Module):
         self.stride = stride
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features of shape (batch, in_channels, h, w) to (batch, out_channels, h / stride, w / stride)."""
+        """Map features of shape (batch, in_channels, h, w) to (batch, out_channels, h / stride, w / stride)."""
         return functional.pad(features[:, :, :: self.stride, :: self.stride], self.padding)
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions with batch normalization, around which the shortcut leads."""
+    """Two 3 x 3 convolutions with batch normalization, and the shortcut around them."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features of shape (batch, in_channels, h, w) to (batch, out_channels, h / stride, w / stride)."""
+        """Map features of shape (batch, in_channels, h, w) to (batch, out_channels, h / stride, w / stride)."""
         residual = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(features)))))
         return torch.relu(residual + self.shortcut(features))
 
@@ -122,14 +122,14 @@ class CifarResNetForImageClassification(PreTrainedModel):
         self.post_init()
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> ImageClassifierOutput:
-        """Classify a batch.
+        """Return the logits of a batch and, with labels, the loss.
 
         Args:
-            pixel_values: Normalised images, of shape (batch, num_channels, image_size, image_size).
-            labels: Their classes, of shape (batch,), from 0 to num_labels - 1.
+            pixel_values: Normalised images, shape ``(batch, num_channels, image_size, image_size)``.
+            labels: Their classes from 0 to num_labels - 1, shape ``(batch,)``.
 
         Returns:
-            `logits` of shape (batch, num_labels), and with labels the mean cross-entropy in nats as `loss`.
+            ``logits``, shape ``(batch, num_labels)``, and with labels ``loss``, the mean cross-entropy in nats.
         """
         features = self.stages(torch.relu(self.norm(self.conv(pixel_values))))
         logits = self.classifier(features.mean(dim=(2, 3)))
@@ -144,7 +144,7 @@ class CifarResNetForImageClassification(PreTrainedModel):
             nn.init.kaiming_normal_(module.weight)
 
 
-# The code of a saved model may be loaded beside this one, and again.
+# exist_ok: the code of a saved model may be loaded several times and beside this module.
 AutoConfig.register(CifarResNetConfig.model_type, CifarResNetConfig, exist_ok=True)
 AutoModelForImageClassification.register(CifarResNetConfig, CifarResNetForImageClassification, exist_ok=True)
 CifarResNetConfig.register_for_auto_class()

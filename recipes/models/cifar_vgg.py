@@ -1,7 +1,7 @@
 """VGG networks (Simonyan and Zisserman, arXiv 1409.1556) for images of 32 x 32 pixels.
 
-The convolutions are those of the original; its classifier of width 4096, made for ImageNet, has width 512 here, as is
-usual for CIFAR. VGG16 has depths 2, 2, 3, 3, 3.
+The convolutions are those of the original. The classifier has width 512, as is usual for CIFAR, instead of 4096 for
+ImageNet. VGG16 has depths 2, 2, 3, 3, 3.
 """
 
 import math
@@ -14,20 +14,20 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 
 class CifarVGGConfig(PretrainedConfig):
-    """Sizes of `CifarVGGForImageClassification`.
+    """The configuration of ``CifarVGGForImageClassification``.
 
     Args:
-        image_size: Height and width of an image in pixels, a multiple of 2 to the number of stages.
-        num_channels: Of an image.
-        widths: Channels of each stage, behind which pooling halves height and width.
+        image_size: Height and width of an image in pixels, a multiple of 2 to the power of the number of stages.
+        num_channels: Channels of an image.
+        widths: Channels of each stage, after which pooling halves height and width.
         depths: Convolutions of each stage.
-        batch_norm: Whether each is followed by batch normalization.
-        classifier_width: Of the two hidden layers behind the stages.
-        classifier_dropout: Before each of them, from 0 to below 1.
-        **kwargs: Of `PretrainedConfig`, such as `num_labels`.
+        batch_norm: Whether batch normalization follows each convolution.
+        classifier_width: Width of the two hidden layers after the stages.
+        classifier_dropout: Dropout probability before each of them, from 0 to below 1.
+        **kwargs: Arguments of ``PretrainedConfig``, such as ``num_labels``.
 
     Raises:
-        ValueError: If widths and depths differ in number, or the image cannot be halved as often.
+        ValueError: If widths and depths differ in number, or the image cannot be halved once a stage.
     """
 
     model_type = "cifar_vgg"
@@ -58,7 +58,7 @@ class CifarVGGConfig(PretrainedConfig):
 
 
 class CifarVGGForImageClassification(PreTrainedModel):
-    """Stages of 3 x 3 convolutions with pooling behind them, and a classifier of three linear layers."""
+    """Stages of 3 x 3 convolutions, each followed by pooling, and a classifier of three linear layers."""
 
     config_class = CifarVGGConfig
     base_model_prefix = "features"
@@ -87,14 +87,14 @@ class CifarVGGForImageClassification(PreTrainedModel):
         self.post_init()
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> ImageClassifierOutput:
-        """Classify a batch.
+        """Return the logits of a batch and, with labels, the loss.
 
         Args:
-            pixel_values: Normalised images, of shape (batch, num_channels, image_size, image_size).
-            labels: Their classes, of shape (batch,), from 0 to num_labels - 1.
+            pixel_values: Normalised images, shape ``(batch, num_channels, image_size, image_size)``.
+            labels: Their classes from 0 to num_labels - 1, shape ``(batch,)``.
 
         Returns:
-            `logits` of shape (batch, num_labels), and with labels the mean cross-entropy in nats as `loss`.
+            ``logits``, shape ``(batch, num_labels)``, and with labels ``loss``, the mean cross-entropy in nats.
         """
         logits = self.classifier(self.features(pixel_values))
         loss = None if labels is None else functional.cross_entropy(logits.float(), labels)
@@ -104,13 +104,13 @@ class CifarVGGForImageClassification(PreTrainedModel):
         if isinstance(module, nn.Linear):
             module.reset_parameters()
         elif isinstance(module, nn.Conv2d):
-            # He's normal distribution by the outputs of the layer.
+            # He's normal distribution with the fan-out of the layer.
             fan_out = math.prod(module.kernel_size) * module.out_channels
             nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
             nn.init.zeros_(cast(Tensor, module.bias))
 
 
-# The code of a saved model may be loaded beside this one, and again.
+# exist_ok: the code of a saved model may be loaded several times and beside this module.
 AutoConfig.register(CifarVGGConfig.model_type, CifarVGGConfig, exist_ok=True)
 AutoModelForImageClassification.register(CifarVGGConfig, CifarVGGForImageClassification, exist_ok=True)
 CifarVGGConfig.register_for_auto_class()

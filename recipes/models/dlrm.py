@@ -12,16 +12,16 @@ from transformers.utils.generic import ModelOutput
 
 
 class DLRMConfig(PretrainedConfig):
-    """Sizes of `DLRM`; the defaults are those that its authors use for the Criteo log of the Kaggle challenge.
+    """The configuration of ``DLRM``; the defaults are its authors' for the Criteo log of the Kaggle challenge.
 
     Args:
-        num_dense_features: Numbers a row.
-        hash_sizes: Rows of the embedding table of each categorical feature. A category's code is taken modulo the
-            size, so any code has a row.
-        embedding_size: Width of the embeddings, and of what the bottom network makes of the numbers.
+        num_dense_features: Numbers in a row of the log.
+        hash_sizes: Rows of the embedding table of each categorical feature. The code of a category is taken modulo
+            this size, so every code has a row.
+        embedding_size: Width of the embeddings and of the output of the bottom network.
         bottom_hidden_sizes: Widths of the hidden layers of the bottom network, which reads the numbers.
-        top_hidden_sizes: Widths of the hidden layers of the top network, which gives the logit.
-        **kwargs: Of `PretrainedConfig`.
+        top_hidden_sizes: Widths of the hidden layers of the top network, which computes the logit.
+        **kwargs: Arguments of ``PretrainedConfig``.
     """
 
     model_type = "dlrm"
@@ -45,11 +45,11 @@ class DLRMConfig(PretrainedConfig):
 
 @dataclass
 class DLRMOutput(ModelOutput):
-    """What `DLRM` gives.
+    """The output of ``DLRM``.
 
     Attributes:
-        loss: Log loss in nats, 0-dimensional; None without labels.
-        logits: Log-odds of a click, of shape (batch,).
+        loss: The log loss in nats, 0-dimensional; ``None`` without labels.
+        logits: The log-odds of a click, shape ``(batch,)``.
     """
 
     loss: Tensor | None = None
@@ -57,7 +57,7 @@ class DLRMOutput(ModelOutput):
 
 
 class DLRM(PreTrainedModel):
-    """Numbers through a bottom network, categories through embeddings, all pairs of dot products, a top network."""
+    """DLRM: a bottom network for numbers, embeddings for categories, all their dot products, and a top network."""
 
     config_class = DLRMConfig
     base_model_prefix = "dlrm"
@@ -72,7 +72,7 @@ class DLRM(PreTrainedModel):
         self.bottom = _perceptron(
             [config.num_dense_features, *config.bottom_hidden_sizes, config.embedding_size], nn.ReLU()
         )
-        # One table for all features: as many rows, and one tensor to look up, to average and to step.
+        # One table for all features is one tensor to look up, to average and to step.
         self.embedding = nn.Embedding(sum(config.hash_sizes), config.embedding_size)
         self.top = _perceptron([config.embedding_size + pairs, *config.top_hidden_sizes, 1], nn.Identity())
         starts = [0, *accumulate(config.hash_sizes)][:-1]
@@ -88,14 +88,13 @@ class DLRM(PreTrainedModel):
         num_items_in_batch: int | None = None,
         **kwargs: Any,
     ) -> DLRMOutput:
-        """Score a batch.
+        """Return the logits of a batch and, with labels, the loss.
 
         Args:
-            dense: Numbers, of shape (batch, num_dense_features); of counts, the log of 1 + count.
-            categories: Codes of the categories, whole numbers from 0 on, of shape (batch, number of features).
-            labels: 1 for a click, 0 for none, -100 for a row that is to be left out of the loss; of shape (batch,).
-            num_items_in_batch: What the sum of the log losses is divided by; left out, the number of rows with a
-                label.
+            dense: The numbers, for counts log(1 + count); shape ``(batch, num_dense_features)``.
+            categories: The codes of the categories, integers from 0; shape ``(batch, number of features)``.
+            labels: 1 for a click, 0 for none, -100 for a row that the loss ignores; shape ``(batch,)``.
+            num_items_in_batch: The divisor of the summed log losses; by default the number of rows with a label.
             **kwargs: Ignored.
         """
         numbers = self.bottom(dense)
@@ -114,7 +113,7 @@ class DLRM(PreTrainedModel):
         return DLRMOutput(loss=losses.where(counted, 0.0).sum() / number, logits=logits)
 
     def _init_weights(self, module: nn.Module) -> None:
-        # The authors' initialisation: Glorot's normal for weights, uniform embeddings that shrink with the table.
+        # The authors' initialisation: Glorot's normal for weights; uniform embeddings, smaller for larger tables.
         if isinstance(module, nn.Linear):
             outputs, inputs = module.weight.shape
             nn.init.normal_(module.weight, std=math.sqrt(2 / (inputs + outputs)))

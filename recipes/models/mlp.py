@@ -9,13 +9,13 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 
 class MLPConfig(PretrainedConfig):
-    """Sizes of `MLPForImageClassification`.
+    """The configuration of ``MLPForImageClassification``.
 
     Args:
         image_size: Height and width of an image in pixels.
-        num_channels: Of an image.
-        hidden_sizes: Widths of the hidden layers, from the input on; empty for a linear classifier.
-        **kwargs: Of `PretrainedConfig`, such as `num_labels`.
+        num_channels: Channels of an image.
+        hidden_sizes: Widths of the hidden layers in order; empty for a linear classifier.
+        **kwargs: Arguments of ``PretrainedConfig``, such as ``num_labels``.
     """
 
     model_type = "image_mlp"
@@ -46,26 +46,26 @@ class MLPForImageClassification(PreTrainedModel):
         self.post_init()
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> ImageClassifierOutput:
-        """Classify a batch.
+        """Return the logits of a batch and, with labels, the loss.
 
         Args:
-            pixel_values: Normalised images, of shape (batch, num_channels, image_size, image_size).
-            labels: Their classes, of shape (batch,), from 0 to num_labels - 1.
+            pixel_values: Normalised images, shape ``(batch, num_channels, image_size, image_size)``.
+            labels: Their classes from 0 to num_labels - 1, shape ``(batch,)``.
 
         Returns:
-            `logits` of shape (batch, num_labels), and with labels the mean cross-entropy in nats as `loss`.
+            ``logits``, shape ``(batch, num_labels)``, and with labels ``loss``, the mean cross-entropy in nats.
         """
         logits = self.classifier(self.layers(pixel_values))
         loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
         return ImageClassifierOutput(loss=loss, logits=logits)
 
     def _init_weights(self, module: nn.Module) -> None:
-        # The paper's perceptron starts as torch initialises its layers, not from transformers' normal distribution.
+        # The paper's perceptron has the initial weights of torch's layers, not transformers' normal distribution.
         if isinstance(module, nn.Linear):
             module.reset_parameters()
 
 
-# The code of a saved model may be loaded beside this one, and again.
+# exist_ok: the code of a saved model may be loaded several times and beside this module.
 AutoConfig.register(MLPConfig.model_type, MLPConfig, exist_ok=True)
 AutoModelForImageClassification.register(MLPConfig, MLPForImageClassification, exist_ok=True)
 MLPConfig.register_for_auto_class()

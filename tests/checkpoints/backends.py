@@ -1,4 +1,4 @@
-"""The backends of accelerate in a process that was launched for none: by the environment that its launcher sets."""
+"""Selects a backend of accelerate in a running process, by the environment that its launcher would set."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ ENVIRONMENTS = {
 
 
 def use(backend: str | None) -> dict[str, Any]:
-    """Set this process up for a backend of several ranks, or none, on the CPU.
+    """Set this process up for a backend of several ranks, or for none, on the CPU.
 
     Returns:
-        Training arguments that go with it.
+        The training arguments that the backend needs.
     """
     if "RANK" not in os.environ:
         return {}
@@ -40,17 +40,17 @@ def use(backend: str | None) -> dict[str, Any]:
         return {"ddp_backend": "gloo"}
     os.environ.pop("ACCELERATE_USE_CPU", None)
     os.environ |= ENVIRONMENTS[backend]
-    # accelerate takes the CPU for a device on which it runs FSDP and DeepSpeed.
+    # Make accelerate run FSDP and DeepSpeed on the CPU, which it does on GPUs only.
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)
     if backend.startswith("zero"):
-        # Its all-reduce through shared memory is compiled where it was never used, for minutes; gloo does as well. By
+        # DeepSpeed would compile its all-reduce through shared memory, for minutes; gloo does without. By
         # import_module, because the attribute deepspeed.comm.torch is PyTorch.
         importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
     return {"use_cpu": False}
 
 
 def whole(tensor: Any) -> Tensor:
-    """All of a DTensor; a plain tensor as it is."""
+    """Return the whole tensor of a DTensor; a plain tensor as a copy."""
     with torch.no_grad():
         return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor.detach().clone()

@@ -1,4 +1,4 @@
-"""What is trained, killed and resumed with torch's distributed checkpoint: FSDP2 on two ranks, one plain model."""
+"""Trainings with torch's distributed checkpoint that are killed and resumed: FSDP2 on two ranks, one plain model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SETTINGS: dict[str, Callable[[nn.Module], MomoOptimizer]] = {
 
 
 class Regression(nn.Module):
-    """Layers whose rows do not divide by two, so that shards differ in size; the last layer's bias has one row."""
+    """Layers with odd numbers of rows, so that shards differ in size. The last layer's bias has one row."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class Regression(nn.Module):
 def with_distributed_checkpoint(
     folder: Path, *, setting: str, flat: bool = False, kill: Kill | None = None, resume: bool = False
 ) -> Callable[[], dict[str, Any]]:
-    """Eight steps on whole batches of eight, each rank on its part, a checkpoint at every second.
+    """Train eight steps on batches of eight, each rank on its part, with a checkpoint at every second step.
 
     Args:
-        folder: Of the run's checkpoints.
+        folder: Folder for the run's checkpoints.
         setting: One of ``SETTINGS``.
         flat: Whether the optimizer's state is saved under flat names.
-        kill: Where to die.
+        kill: Where the process dies.
         resume: Whether to begin from the last checkpoint that has a table of contents.
     """
     options = StateDictOptions(flatten_optimizer_state_dict=flat)
@@ -92,7 +92,7 @@ def with_distributed_checkpoint(
 
 
 def converted() -> dict[str, Any]:
-    """From whole averages of AdamW to MomoAdam on shards, some steps, on to AdamW, some more."""
+    """Convert unsharded averages of AdamW to MomoAdam on shards, take some steps, convert back and take some more."""
     rank, ranks = _start()
     plain = Regression().double()
     adamw = torch.optim.AdamW(decay_groups(plain, 0.1), lr=0.05)

@@ -1,6 +1,6 @@
-"""Jobs in processes of their own, forked from one that has imported everything, so that dozens of them can be killed.
+"""Jobs in forks of a process that has imported everything, so that dozens of them can be killed in short time.
 
-In a launch with several processes each of them forks its rank of the job, with a rendezvous of its own.
+In a launch with several processes, each process forks its rank of the job, and each job has its own rendezvous.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GRACE = 30.0
 
 
 def warm_up(job: Callable[[], Any]) -> None:
-    """Run a job here as a single process, so that what it imports is there before the first fork."""
+    """Run a job in this process, so that its imports are done before the first fork."""
     environment = dict(os.environ)
     _environment(None)
     with contextlib.redirect_stdout(None):
@@ -39,7 +39,7 @@ def warm_up(job: Callable[[], Any]) -> None:
     for state in (GradientState, PartialState):
         state._reset_state()
     AcceleratorState._reset_state()
-    # Every train() collects garbage, which would look at all that was imported, in every process anew.
+    # Every train() collects garbage, which would go through all imported modules, in every process again.
     gc.collect()
     gc.freeze()
 
@@ -48,10 +48,10 @@ def run(folder: Path, name: str, job: Callable[[], Any], *, ranks: int = WORLD_S
     """Run a job and save what it returns as ``NAME.RANK.pt``.
 
     Args:
-        folder: For the results.
-        name: Of the job.
-        job: The same on every rank.
-        ranks: How many processes of the launch take part; with one it runs as if it had not been launched.
+        folder: Folder for the results.
+        name: Name of the job.
+        job: The job, the same on every rank.
+        ranks: How many processes of the launch take part. With one, the job runs as if it had not been launched.
 
     Returns:
         ``"ended"``, or ``"killed"`` if a rank was.
@@ -100,7 +100,7 @@ def _environment(port: str | None) -> None:
             os.environ.pop(variable, None)
         return
     os.environ["MASTER_PORT"] = port
-    os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # rank 0 is host of its own rendezvous
+    os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)  # rank 0 hosts the rendezvous
 
 
 def _wait(folder: Path, name: str, pid: int, ranks: int) -> str:
@@ -115,7 +115,7 @@ def _wait(folder: Path, name: str, pid: int, ranks: int) -> str:
         if any(other in (KILLED, FAILED) for other in others):
             deadline = min(deadline, time.monotonic() + _GRACE)
         if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGTERM)  # told from a job that was killed by itself
+            os.kill(pid, signal.SIGTERM)  # distinguishes it from a job that killed itself
             os.waitpid(pid, 0)
             return FAILED
         time.sleep(0.01)

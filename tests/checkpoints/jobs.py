@@ -1,4 +1,4 @@
-"""What is trained, killed and resumed: with a Trainer, and in a bare loop of accelerate."""
+"""Trainings that are killed and resumed: with a Trainer, and in a plain loop of accelerate."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def with_trainer(
     backend: str | None = None,
     **options: Any,
 ) -> Job:
-    """A run of a Trainer with dropout, in its own random order; losses by step, and everything at the end."""
+    """Train with a Trainer, dropout and random order; return the losses by step and the final state."""
 
     def job() -> dict[str, Any]:
         install(kill)
@@ -85,7 +85,7 @@ def _end(model: Any, optimizer: Any) -> dict[str, Any]:
     is_momo, is_zero = "loss_avg" in inner.param_groups[0], "ACCELERATE_USE_DEEPSPEED" in os.environ
     state = list(inner.state.items()) if is_zero else [(param, inner.state[param]) for param in model.parameters()]
     return {
-        # ZeRO has flat pieces of the parameters in their place.
+        # ZeRO has flat pieces instead of the parameters.
         "weights": [whole(param) for param, _ in state],
         "state": [whole(entry[name]) for _, entry in state for name in sorted(entry)],
         "scalars": scalars_of(optimizer) if is_momo else [],
@@ -95,21 +95,21 @@ def _end(model: Any, optimizer: Any) -> dict[str, Any]:
 def with_accelerate(
     folder: Path, *, kill: Kill | None = None, resume: bool = False, backend: str | None = None
 ) -> Job:
-    """A bare loop with accumulation, clipping, a scheduler and dropout, that saves its state at every second step.
+    """Train in a loop with accumulation, clipping, a scheduler and dropout that saves its state at every second step.
 
-    A state is saved beside and given its name once it is whole, so that what has a name is whole.
+    A state is saved under another name and renamed when it is complete, so that a state with its name is complete.
     """
 
     def job() -> dict[str, Any]:
         install(kill)
         use(backend)
         set_seed(0)
-        # Accelerate's remedy for orders that can be come back to: a sampler seeded by run and epoch.
+        # Accelerate's way to a reproducible order: a sampler seeded by run and epoch.
         seedable = DataLoaderConfiguration(use_seedable_sampler=True)
         accelerator = Accelerator(cpu=backend is None, gradient_accumulation_steps=2, dataloader_config=seedable)
         model = Classifier(dropout=0.3)
         optimizer = create_optimizer("momo_adam", model, accelerator=accelerator, lr=0.1, adapt_lower_bound=True)
-        # Without a generator of its own every iterator draws a seed from the one that dropout draws from, which is
+        # Without its own generator, every iterator draws a seed from the generator that dropout uses, which is
         # one draw more in a run that is resumed in the middle of an epoch.
         own = torch.Generator().manual_seed(0)
         loader = DataLoader(class_examples(EXAMPLES), batch_size=2, shuffle=True, generator=own)
@@ -158,7 +158,7 @@ def _save_whole(accelerator: Accelerator, folder: Path, step: int) -> None:
 
 
 def failing(job: Job) -> Job:
-    """The same, with the error in the place of results."""
+    """Run the job and return its error."""
 
     def run() -> dict[str, Any]:
         try:

@@ -1,4 +1,4 @@
-"""Runs that are killed and resumed, beside the same runs unbroken. ``test_killed_runs.py`` launches this and judges.
+"""Runs that are killed and resumed, and the same runs unbroken. ``test_killed_runs.py`` launches and compares them.
 
 python tests/checkpoints/killed_runs.py OUTPUT_FOLDER
 ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 tests/checkpoints/killed_runs.py OUTPUT_FOLDER
@@ -64,7 +64,7 @@ class Case(NamedTuple):
 
 
 def cases(ranks: int) -> dict[str, Case]:
-    """Every killed run by name, for a launch of so many ranks."""
+    """Return every killed run by name, for a launch with this number of ranks."""
     found: dict[str, Case] = {}
 
     def add(run: str, kill: Kill, first: int) -> None:
@@ -79,7 +79,7 @@ def cases(ranks: int) -> dict[str, Case]:
 
     for run in ("momo_adam", "momo", "accelerate"):
         add_step(run)
-    # Without care half of the files would be those of the other run, all of them whole.
+    # Otherwise half of the files would be complete files of the other run.
     add("over-another", Kill(6, "optimizer.pt" if ranks == 1 else "rng_state_1.pth", ranks - 1, before=True), 4)
     add("limited", Kill(6, "optimizer.pt"), 4)
     add("accelerate", Kill(6, f"random_states_{ranks - 1}.pkl", ranks - 1), 4)
@@ -119,7 +119,7 @@ def run_case(folder: Path, name: str, case: Case, run: Callable[..., str]) -> No
     if forks.RANK == 0:
         work.mkdir(parents=True)
     if case.run == "over-another":
-        # Another run stands in the folder, up to the checkpoint in which the second one dies.
+        # The folder holds another run, up to the checkpoint in which the second run dies.
         run(f"{name}/other", with_trainer(work, **ADAM | {"learning_rate": 0.01, "max_steps": 6}))
         if forks.RANK == 0:
             shutil.rmtree(work / "checkpoint-2")

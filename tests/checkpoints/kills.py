@@ -1,4 +1,4 @@
-"""Where a process kills itself: after a step, or in the middle of writing a file."""
+"""Processes that kill themselves after a step, or in the middle of writing a file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from transformers import TrainerState
 
 
 class Kill(NamedTuple):
-    """Death of one rank: at the end of a step, or half through writing a file of the folder saved at that step.
+    """Death of one rank at the end of a step, or halfway through writing a file of the folder saved at that step.
 
-    ``file="metadata"`` is before the table of contents of a distributed checkpoint is written, ``file="removal"`` half
-    through the removal of the folder.
+    ``file="metadata"`` is the moment before the table of contents of a distributed checkpoint is written,
+    ``file="removal"`` the middle of removing the folder.
     """
 
     step: int
@@ -33,17 +33,17 @@ class Kill(NamedTuple):
 
 
 def random_step(seed: str, first: int, last: int) -> int:
-    """A step from ``first`` to before ``last``, another one for every seed."""
+    """Return a step in ``[first, last)`` that depends on the seed."""
     return random.Random(seed).randrange(first, last)
 
 
 def die() -> None:
-    """Die as a process dies that the system kills: nothing is flushed, no handler runs."""
+    """Die like a process that the system kills: nothing is flushed, and no handler runs."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def install(kill: Kill | None) -> None:
-    """Let this process die in the middle of writing the file of ``kill``, if that is in its rank."""
+    """Make this process die in the middle of writing the file of ``kill``, if it is the rank to die."""
     if kill is None or kill.file is None or kill.rank != int(os.environ.get("RANK", 0)):
         return
     torch.save = _dying(kill, torch.save, writes=_torch_bytes)
@@ -61,7 +61,7 @@ def _matches(kill: Kill, path: Any) -> bool:
 
 
 def _is_of(kill: Kill, folder: Path) -> bool:
-    """Whether the folder, or the one around it, is that of the step."""
+    """Return whether the folder or its parent belongs to the step."""
     return any(name.endswith(f"-{kill.step}") for name in folder.parts[-2:])
 
 

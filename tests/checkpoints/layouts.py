@@ -28,7 +28,7 @@ class _FirstStep(TrainerCallback):
 def train(
     folder: Path, cls: type[Trainer] = MomoTrainer, *, text: Any = None, resume: Any = None, **options: Any
 ) -> Any:
-    """Four steps with a checkpoint at every second, dropout, and the Trainer's own random order.
+    """Train four steps in random order with dropout, and a checkpoint at every second step.
 
     Returns:
         The trainer, with the step that it resumed from as ``resumed_from``.
@@ -60,7 +60,7 @@ def weights_alone(folder: Path) -> None:
 
 
 def sharded(folder: Path) -> None:
-    """A model of ``transformers`` with a tokenizer, its weights in several files."""
+    """Save a model of ``transformers`` in several files, with a tokenizer."""
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0, "b": 1}, unk_token="a")))
     trainer = train(folder, text=gpt2())
     for step in SAVED:
@@ -74,13 +74,13 @@ def adapters(folder: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     with warnings.catch_warnings():
-        # peft asks the model for an attribute that transformers has renamed.
+        # peft reads an attribute of the model that transformers has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         train(folder, text=get_peft_model(gpt2(), LoraConfig(r=2, target_modules=["c_fc"], fan_in_fan_out=True)))
 
 
 def torch_weights(folder: Path) -> None:
-    """The older format of weights, which the Trainer still loads."""
+    """Save weights in the older format, which the Trainer still loads."""
     trainer = train(folder)
     for step in SAVED:
         checkpoint = folder / f"checkpoint-{step}"
@@ -89,7 +89,7 @@ def torch_weights(folder: Path) -> None:
 
 
 def two_ranks(folder: Path) -> None:
-    """What distinguishes a checkpoint of two processes."""
+    """Write the files that only a checkpoint of two processes has."""
     train(folder)
     for step in SAVED:
         checkpoint = folder / f"checkpoint-{step}"
@@ -98,7 +98,7 @@ def two_ranks(folder: Path) -> None:
 
 
 def fsdp(folder: Path) -> None:
-    """FSDP with sharded state dicts: two distributed checkpoints, written by torch itself."""
+    """Write what FSDP with sharded state dicts writes: two distributed checkpoints, by torch itself."""
     train(folder)
     for step in SAVED:
         checkpoint = folder / f"checkpoint-{step}"
@@ -107,14 +107,14 @@ def fsdp(folder: Path) -> None:
         (checkpoint / "optimizer.pt").unlink()
         optimizer = {"optimizer": {"exp_avg": torch.ones(300)}}
         with warnings.catch_warnings():
-            # torch says that it saves from a single process, as it was told to.
+            # torch warns that it saves from a single process.
             warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
             dcp.save(model, checkpoint_id=checkpoint / "pytorch_model_fsdp_0", no_dist=True)
             dcp.save(optimizer, checkpoint_id=checkpoint / "optimizer_0", no_dist=True)
 
 
 def deepspeed(folder: Path) -> None:
-    """ZeRO with two processes and DeepSpeed's own scheduler."""
+    """Write the files of ZeRO with two processes and DeepSpeed's own scheduler."""
     two_ranks(folder)
     for step in SAVED:
         checkpoint = folder / f"checkpoint-{step}"
@@ -132,7 +132,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     for function in (plain, stock, weights_alone, sharded, adapters, torch_weights, two_ranks, fsdp, deepspeed)
 }
 
-# Every file of checkpoint-4. Without those of the second list the Trainer goes on exactly as with them.
+# Every file of checkpoint-4. The files of the second list make no difference to the Trainer.
 _RUN = ["optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json"]
 _RANKS = ["rng_state_0.pth", "rng_state_1.pth", "trainer_state.json"]
 NEEDED = {

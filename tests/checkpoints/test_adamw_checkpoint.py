@@ -1,4 +1,4 @@
-"""A checkpoint of the stock Trainer's AdamW as the start of a MomoTrainer with momo_adam."""
+"""A ``MomoTrainer`` with ``momo_adam`` starts from a checkpoint of the stock Trainer's AdamW."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def start(cls: type[Trainer], checkpoint: Path, **options: Any) -> Trainer:
-    """Train from the weights and the averages of the checkpoint, as the docstring of the conversion says."""
+    """Train from the weights and the averages of the checkpoint, as the conversion's docstring describes."""
     model: nn.Module = Classifier()
     load_model(model, checkpoint / "model.safetensors")
     args = arguments(checkpoint.parent, **(ADAMW | options))
@@ -52,7 +52,7 @@ def test_always_capped_is_the_run_of_adamw(checkpoint: Path) -> None:
 
 
 def test_a_large_cap_does_not_spoil_the_start(checkpoint: Path) -> None:
-    """Caps that throw AdamW off: the model of the loss starts at the loss and holds the first steps back."""
+    """Where AdamW diverges, the model of the loss starts at the loss and limits the first steps."""
     options = {"learning_rate": 3.0, "max_steps": 8}
     ours = start(MomoTrainer, checkpoint, optim="momo_adam", **options)
     theirs = start(Trainer, checkpoint, **options)

@@ -1,4 +1,4 @@
-"""An incomplete checkpoint is passed over, in every layout, whatever file of it is missing or cut short."""
+"""An incomplete checkpoint is passed over, in every layout and for every file that is missing or cut short."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OTHER_FILES = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    """Folder of a run in the layout of that name, trained once."""
+    """Return the folder of a run in a layout, trained once."""
     folders: dict[str, Path] = {}
 
     def run(layout: str) -> Path:
@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], P
 
 @pytest.fixture
 def copied(runs: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """The same, a copy to do harm to."""
+    """Return a copy of the folder of a run, to damage."""
     return lambda layout: Path(shutil.copytree(runs(layout), tmp_path / "run"))
 
 
@@ -94,7 +94,7 @@ def test_without_a_file_it_is_passed_over(
 
 @pytest.mark.parametrize(("layout", "file"), OTHER_FILES, ids=["-".join(pair) for pair in OTHER_FILES])
 def test_files_that_a_resume_does_not_need(copied: Callable[[str], Path], layout: str, file: str) -> None:
-    """Cut short they say that saving was broken off; missing, they may never have been there."""
+    """A file cut short shows that saving was interrupted; a missing one may never have been written."""
     path = copied(layout) / "checkpoint-4" / file
     CUTS["half"](path)
     assert checkpoint_problem(path.parent) == f"{file} is cut short"
@@ -111,16 +111,16 @@ def test_files_without_an_end_are_not_judged(copied: Callable[[str], Path]) -> N
 def test_what_is_not_known_is_taken_for_complete(copied: Callable[[str], Path]) -> None:
     checkpoint = copied("plain") / "checkpoint-4"
     (checkpoint / "predictions.json").write_text('{"id": 1}\n{"id": 2}\n')  # one document a line
-    (checkpoint / "old.bin").write_bytes(pickle.dumps([1, 2, 3]))  # before torch.save wrote archives
+    (checkpoint / "old.bin").write_bytes(pickle.dumps([1, 2, 3]))  # the format before torch.save wrote archives
     (checkpoint / ".cache").mkdir()
     (checkpoint / ".cache" / "half.json").write_text("{")
     (checkpoint / "custom.model.index.json").write_text("[]")
-    (checkpoint / "model.safetensors").rename(checkpoint / "model.pkl")  # of a Trainer that saves in its own way
+    (checkpoint / "model.safetensors").rename(checkpoint / "model.pkl")  # from a Trainer with another way of saving
     assert checkpoint_problem(checkpoint) is None
 
 
 def test_adapters_with_names(copied: Callable[[str], Path]) -> None:
-    """Several adapters are saved in a folder each."""
+    """Several adapters are saved in one folder each."""
     checkpoint = copied("adapters") / "checkpoint-4"
     (checkpoint / "second").mkdir()
     (checkpoint / "adapter_model.safetensors").rename(checkpoint / "second" / "adapter_model.safetensors")
@@ -150,7 +150,7 @@ def test_every_process_has_written_its_file(copied: Callable[[str], Path], ranks
 
 @pytest.mark.parametrize(("ranks", "complete"), [((0,), True), ((2, 3), True), ((4, 6), False)])
 def test_every_node_has_the_files_of_its_own(copied: Callable[[str], Path], ranks: Any, complete: bool) -> None:
-    """With ``save_on_each_node`` and disks of their own."""
+    """With ``save_on_each_node`` every node has its own disk."""
     checkpoint = copied("plain") / "checkpoint-4"
     for rank in ranks:
         shutil.copy(checkpoint / "rng_state.pth", checkpoint / f"rng_state_{rank}.pth")
@@ -173,9 +173,9 @@ def test_no_complete_checkpoint_at_all(copied: Callable[[str], Path], tmp_path: 
     (tmp_path / "empty" / "checkpoint-best").mkdir(parents=True)
     (tmp_path / "empty" / "checkpoint-7").write_text("no folder")
     for without in (tmp_path / "empty", tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match=r"no complete checkpoint in .* \(no checkpoint at all\)"):
+        with pytest.raises(ValueError, match=r"no complete checkpoint in .* \(the folder has no checkpoints\)"):
             last_complete_checkpoint(without)
-        with pytest.raises(ValueError, match="no checkpoint at all"):
+        with pytest.raises(ValueError, match="the folder has no checkpoints"):
             train(without, resume=True)
 
 
@@ -185,7 +185,7 @@ def test_no_complete_checkpoint_at_all(copied: Callable[[str], Path], tmp_path: 
 def check_resumes_from(folder: Path, unbroken: Any, step: int, **options: Any) -> None:
     resumed = train(folder, resume=True, **options)
     assert resumed.state.global_step == 4
-    # What was trained from the checkpoint on was logged anew, with another time.
+    # Steps after the checkpoint were logged again, with another time.
     assert [entry["loss"] for entry in training_logs(resumed)] == [entry["loss"] for entry in training_logs(unbroken)]
     assert all(map(torch.equal, weights_of(resumed.model), weights_of(unbroken.model)))
     assert checkpoint_problem(folder / "checkpoint-4") is None
@@ -200,8 +200,8 @@ def test_the_trainer_resumes_from_the_last_complete_one(tmp_path: Path, file: st
     check_resumes_from(tmp_path, unbroken, step=4)
 
 
-def test_the_stock_trainer_would_go_on_from_nothing(tmp_path: Path) -> None:
-    """Why a missing optimizer file makes a checkpoint incomplete: nothing is said, and Adam starts anew."""
+def test_the_stock_trainer_starts_with_a_new_optimizer(tmp_path: Path) -> None:
+    """Without the optimizer's file the stock Trainer silently starts with a new Adam."""
     from transformers import Trainer
 
     unbroken = train(tmp_path, Trainer, optim="adamw_torch", max_steps=6)
@@ -220,7 +220,7 @@ def test_a_given_checkpoint_must_be_complete(tmp_path: Path) -> None:
     for given in (tmp_path / "checkpoint-4", str(tmp_path / "checkpoint-4")):
         with pytest.raises(ValueError, match="checkpoint-4', which is incomplete: there is no optimizer file"):
             train(tmp_path, resume=given)
-    with pytest.raises(ValueError, match="checkpoint-9', which is incomplete: there is no such folder"):
+    with pytest.raises(ValueError, match="checkpoint-9', which is incomplete: the folder does not exist"):
         train(tmp_path, resume=tmp_path / "checkpoint-9")
     resumed = train(tmp_path, resume=tmp_path / "checkpoint-2")
     assert all(map(torch.equal, weights_of(resumed.model), weights_of(unbroken.model)))
@@ -234,7 +234,7 @@ def test_weights_alone_are_said_to_be_alone(tmp_path: Path, caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING, logger="hf_momo"):
         resumed = train(tmp_path, save_only_model=True, max_steps=6, resume=True)
     (record,) = (record for record in caplog.records if "checkpoint" in record.getMessage())
-    assert f"{tmp_path / 'checkpoint-4'} holds the weights alone (save_only_model)" in record.getMessage()
+    assert f"{tmp_path / 'checkpoint-4'} holds only the weights (save_only_model)" in record.getMessage()
     assert resumed.optimizer.optimizer.last_step.num_steps == 2
 
 

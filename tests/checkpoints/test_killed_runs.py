@@ -1,4 +1,4 @@
-"""A run that is killed (SIGKILL), also in the middle of saving, and resumed is the unbroken run, to the bit."""
+"""A run that is killed with SIGKILL, even while it saves, and resumed equals the unbroken run to the bit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def result(folder: Path, name: str, rank: int) -> dict[str, Any]:
 
 def check(folder: Path, name: str, ranks: int) -> None:
     case = killed_runs.cases(ranks)[name]
-    # Float64; with another number of ranks sums are added up in another order.
+    # In float64: another number of ranks adds in another order.
     tolerance = 0.0 if case.killed_on == case.resumed_on else 1e-12
     for rank in range(case.resumed_on):
         unbroken = result(folder, f"{case.run}/unbroken", rank)
@@ -81,7 +81,7 @@ def test_two_processes(two_processes: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", killed_runs.NOT_RESUMED)
 def test_a_checkpoint_without_averages_fails_loudly(two_processes: Path, name: str) -> None:
-    """FSDP version 1 restores no optimizer state from a sharded checkpoint: it must not go on from nothing."""
+    """FSDP version 1 restores no optimizer state from a sharded checkpoint, so resuming must fail."""
     for rank in range(2):
         error = result(two_processes, f"{name}/resumed", rank)["error"]
         assert error is not None
@@ -90,7 +90,7 @@ def test_a_checkpoint_without_averages_fails_loudly(two_processes: Path, name: s
 
 
 def test_averages_of_adamw_on_shards(two_processes: Path) -> None:
-    """Converted there and back on two ranks, with the loss of each rank's half, as on one with the whole batch."""
+    """Converting there and back on two ranks, each with half of the batch, equals one rank with the whole batch."""
     one = result(two_processes, "converted/1", 0)
     assert one["scalars"][0]["num_steps"] == 3
     assert 0 < one["scalars"][-1]["step_scale"] < 1

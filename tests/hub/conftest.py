@@ -15,9 +15,6 @@ import transformers
 from hub.server import Hub
 from hub.tiny_runs import TOKEN, USER
 from huggingface_hub import constants, file_download
-from trainer.conftest import _fresh_process_state, _imports_out_of_the_collectors_sight
-
-__all__ = ["_fresh_process_state", "_imports_out_of_the_collectors_sight"]
 
 
 class Clock:

@@ -192,7 +192,7 @@ def test_out_of_reach_at_the_start(hub: Hub, clock: Clock, tmp_path: Path, caplo
     options = {"hub_strategy": "every_save", "save_strategy": "steps", "save_steps": 1, "max_steps": 3}
     run = trainer(tmp_path / "run", **options)
     assert "cannot be reached" in caplog.text
-    assert "Training starts all the same" in caplog.text
+    assert "Training starts anyway" in caplog.text
     run.add_callback(BackAfterOneStep(hub, run))
     run.train()
     assert hub.repositories[NAME].messages == ["Training in progress, step 3"]
@@ -226,7 +226,7 @@ def test_a_save_that_cannot_be_pushed(
     assert run.state.global_step == 2
     failed = [text for text in caplog.messages if text.startswith("A push to the Hub failed")]
     assert len(failed) == {"every_save": 2, "checkpoint": 4}[strategy]
-    assert all("answered 400" in text and "The run goes on" in text for text in failed)
+    assert all("answered 400" in text and "The run continues" in text for text in failed)
     hub.faults.clear()
     run.push_to_hub()
     files = hub.repositories[NAME].files
@@ -251,7 +251,7 @@ def test_a_tracker_that_fails_keeps_no_model_back(
     run.train()
     assert run.push_to_hub() is not None
     assert hub.repositories[NAME].files == saved(tmp_path / "run")
-    failed = [text for text in caplog.messages if text.startswith("A tracker could not do its part of a push")]
+    failed = [text for text in caplog.messages if text.startswith("A tracker failed to upload to the Hub")]
     assert len(failed) == {"end": 1, "every_save": 2}[strategy]
     assert all("no Space could be made" in text for text in failed)
 
@@ -260,7 +260,7 @@ def test_a_slow_push_is_waited_for(
     hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that waits for a push at its end says so."""
-    monkeypatch.setattr("hf_momo.trainer.pushing._SAY_EVERY", 0.1)
+    monkeypatch.setattr("hf_momo.trainer.pushing._SECONDS_BETWEEN_WARNINGS", 0.1)
     run = trainer(tmp_path / "run", hub_strategy="every_save", save_strategy="steps", save_steps=2)
     hub.fail("commit", 1, delay=0.5)
     run.train()

@@ -1,4 +1,4 @@
-"""A loop as transformers' examples without a Trainer have it: accelerate, groups of parameters, torch's optimizer."""
+"""A loop like transformers' examples without a Trainer: accelerate, parameter groups, torch's optimizer."""
 
 import argparse
 import json

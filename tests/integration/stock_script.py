@@ -1,4 +1,4 @@
-"""A training script as Hugging Face writes them: the stock Trainer, arguments of its own, no word of hf_momo."""
+"""A training script in the style of Hugging Face: the stock Trainer, its own arguments, no mention of hf_momo."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ class DataArguments:
 
 
 class Sentences(Dataset):
-    """Rows of tokens in which each follows from the one before it."""
+    """Rows of tokens in which each token determines the next."""
 
     def __init__(self, count: int) -> None:
         generator = torch.Generator().manual_seed(0)

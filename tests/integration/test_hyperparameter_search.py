@@ -1,4 +1,4 @@
-"""``Trainer.hyperparameter_search`` over the names, as over the built-in ones."""
+"""``Trainer.hyperparameter_search`` over the optimizers' names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import hf_momo
 
 optuna = pytest.importorskip("optuna")
 OPTIMIZERS = ["adamw_torch", "momo", "momo_adam"]
-# So large that MoMo's step is the adaptive one, and momo_adam no AdamW.
+# Large enough that MoMo's step is below the cap, so that momo_adam differs from AdamW.
 LEARNING_RATE = 1.0
 
 
@@ -38,8 +38,9 @@ def make_trainer(folder: Path, **settings: Any) -> Trainer:
     return Trainer(model_init=tiny_model, args=args, train_dataset=rows, eval_dataset=rows)
 
 
-def test_optuna_over_optimizers(integrated: None, tmp_path: Path) -> None:
-    """A trial trains as a run of its own does, also after a trial with another optimizer, whose tap must not stay."""
+@pytest.mark.parametrize("made_with", ["momo_adam", "adamw_torch"])
+def test_optuna_over_optimizers(integrated: None, made_with: str, tmp_path: Path) -> None:
+    """A trial trains like a run of its own, also after a trial with another optimizer, whose tap must not stay."""
 
     def space(trial: Any) -> dict[str, Any]:
         return {
@@ -47,7 +48,7 @@ def test_optuna_over_optimizers(integrated: None, tmp_path: Path) -> None:
             "learning_rate": trial.suggest_float("learning_rate", 1e-3, LEARNING_RATE),
         }
 
-    searching = make_trainer(tmp_path / "search", optim="momo_adam")
+    searching = make_trainer(tmp_path / "search", optim=made_with)
     found: dict[str, float] = {}
 
     def record(metrics: dict[str, float]) -> float:

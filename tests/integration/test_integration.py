@@ -1,4 +1,4 @@
-"""``hf_momo.integrate()``: the names as good as built-in ones, and transformers as it was when it is undone."""
+"""``hf_momo.integrate()``: the names work like built-in ones, and stock optimizers keep the stock Trainer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ import torch
 import yaml
 from trainer.tiny import Classifier, class_examples
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments, Trainer, TrainingArguments
-from transformers import trainer as trainer_module
 from transformers.training_args import OptimizerNames
 
 import hf_momo
-from hf_momo import MomoTrainer, list_optimizers
+from hf_momo import MomoAdam, MomoTrainer, MomoTrainerMixin, list_optimizers
 
 NAMES = list_optimizers()
 by_name = pytest.mark.parametrize("name", NAMES)
@@ -41,24 +40,22 @@ def arguments(folder: Path, **options: Any) -> TrainingArguments:
 
 
 def surface() -> dict[str, Any]:
-    """Everything of transformers that ``integrate`` is said to change."""
-    table = getattr(trainer_module, "_OPTIMIZER_HANDLERS", {})
+    """Everything in transformers that ``integrate`` changes."""
     return {
         "names": list(OptimizerNames),
         "members": dict(OptimizerNames._member_map_),
         "values": dict(OptimizerNames._value2member_map_),
         "hashable": list(getattr(OptimizerNames, "_hashable_values_", [])),
         "attributes": [name for name in vars(OptimizerNames) if name.startswith("MOMO")],
-        "table": dict(table),
         "static": Trainer.__dict__["get_optimizer_cls_and_kwargs"],
         "init": Trainer.__init__,
+        "loop": Trainer._inner_training_loop,
         "post_init": TrainingArguments.__post_init__,
         "defaults": [cls.__init__.__defaults__ for cls in (TrainingArguments, Seq2SeqTrainingArguments)],
         "types": [
             type(cls.__dataclass_fields__["learning_rate"].default)
             for cls in (TrainingArguments, Seq2SeqTrainingArguments)
         ],
-        "left out": TrainingArguments.__init__.__defaults__,
     }
 
 
@@ -69,7 +66,7 @@ def test_undone_leaves_transformers_as_it_was() -> None:
         changed = surface()
         hf_momo.integrate()
         assert surface() == changed, "doing it twice changes nothing"
-        assert {key for key in before if before[key] != changed[key]} >= {"names", "members", "values", "init"}
+        assert {key for key in before if before[key] != changed[key]} >= {"names", "members", "values", "init", "loop"}
         hf_momo.integrate(undo=True)
         assert surface() == before
         hf_momo.integrate(undo=True)
@@ -80,16 +77,14 @@ def test_undone_leaves_transformers_as_it_was() -> None:
 
 
 def test_importing_changes_nothing() -> None:
-    """In a process of its own: this one has long imported everything."""
+    """Importing is tested in a new process, since this one has imported everything."""
     code = """
-import transformers
+from transformers import Trainer, TrainingArguments
 from transformers.training_args import OptimizerNames
-before = list(OptimizerNames), transformers.Trainer.__init__, transformers.TrainingArguments.__post_init__
+before = list(OptimizerNames), dict(vars(Trainer)), TrainingArguments.__post_init__
 import hf_momo, hf_momo.integration
 from hf_momo import MomoTrainer, MomoTrainingArguments, integrate
-assert before == (
-    list(OptimizerNames), transformers.Trainer.__init__, transformers.TrainingArguments.__post_init__
-)
+assert before == (list(OptimizerNames), dict(vars(Trainer)), TrainingArguments.__post_init__)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
@@ -133,7 +128,7 @@ def test_arguments_in_words_dicts_and_files(integrated: None, name: str, tmp_pat
 
 
 def test_training_args_bin_in_a_process_that_has_not_imported_us(integrated: None, tmp_path: Path) -> None:
-    """It failed with a ValueError of the enum, which does not know the name there."""
+    """Loading failed with a ValueError of the enum, which does not know the name in a new process."""
     torch.save(arguments(tmp_path, optim="momo_adam"), tmp_path / "training_args.bin")
     code = "import sys, torch; args = torch.load(sys.argv[1], weights_only=False); print(repr(args.optim))"
     output = subprocess.run(
@@ -148,7 +143,7 @@ def test_training_args_bin_in_a_process_that_has_not_imported_us(integrated: Non
 
 @dataclasses.dataclass
 class OwnDefault(TrainingArguments):
-    """As TRL's configurations are: made before ``integrate`` is called, with a learning rate of its own."""
+    """A class like TRL's configurations: made before ``integrate`` is called, with another default learning rate."""
 
     learning_rate: float = 2e-5
 
@@ -165,7 +160,7 @@ RATES = {
 def test_the_learning_rate(
     integrated: None, cls: Any, options: dict[str, float], ours: dict[str, float], theirs: float, tmp_path: Path
 ) -> None:
-    """Left out it is the optimizer's own default, from Python and from the command line; others keep theirs."""
+    """The default is the optimizer's own, in Python and on the command line; other optimizers keep the class's."""
 
     @dataclasses.dataclass
     class Later(cls):  # type: ignore[misc]
@@ -184,18 +179,18 @@ def test_the_learning_rate(
 
 def test_the_log_says_which_learning_rate(integrated: None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     arguments(tmp_path, optim="momo_adam")
-    assert "learning_rate was not given: momo_adam takes its own default 0.01 as the cap" in caplog.text
+    assert "learning_rate was not given: momo_adam caps its step at its own default 0.01" in caplog.text
 
 
 @by_name
 def test_the_class_is_asked(integrated: None, name: str, tmp_path: Path) -> None:
-    """As some trainers do: ``Trainer.get_optimizer_cls_and_kwargs(args)``."""
+    """Some trainers call ``Trainer.get_optimizer_cls_and_kwargs(args)``."""
     cls, options = Trainer.get_optimizer_cls_and_kwargs(arguments(tmp_path, optim=name, optim_args="lower_bound=0.2"))
     assert (cls, options["lower_bound"]) == (hf_momo.get_optimizer_info(name).optimizer_cls, 0.2)
 
 
 class Overriding(Trainer):
-    """A user's subclass: what it overrides stays in force."""
+    """A user's subclass, whose methods must stay in force."""
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         return 2.0 * super().compute_loss(*args, **kwargs)  # type: ignore[operator]
@@ -220,7 +215,7 @@ def test_a_subclass_keeps_what_it_overrides(integrated: None, tmp_path: Path) ->
     assert ratio == pytest.approx(2.0, rel=0.05)
 
 
-def test_other_optimizers_train_as_without(tmp_path: Path) -> None:
+def test_other_optimizers_train_as_without_integrate(tmp_path: Path) -> None:
     def weights() -> list[torch.Tensor]:
         trainer = Trainer(Classifier(), arguments(tmp_path, max_steps=4), train_dataset=class_examples())
         trainer.train()
@@ -234,3 +229,108 @@ def test_other_optimizers_train_as_without(tmp_path: Path) -> None:
         hf_momo.integrate(undo=True)
     for others in (during, weights()):
         assert all(torch.equal(a, b) for a, b in zip(before, others, strict=True))
+
+
+def stock_errors_and_card(folder: Path) -> dict[str, Any]:
+    """Return class, callbacks, error, card and logs of a Trainer with AdamW."""
+    trainer: Any = Trainer(
+        Classifier(), arguments(folder, optim="adamw_torch", max_steps=1), train_dataset=class_examples()
+    )
+    with pytest.raises(ValueError, match="Can't find a valid checkpoint at /no/such") as raised:
+        trainer.train(resume_from_checkpoint="/no/such")
+    trainer.train()
+    trainer.create_model_card(model_name="a model")
+    return {
+        "type": type(trainer),
+        "attributes": sorted(vars(trainer)),
+        "callbacks": [type(callback) for callback in trainer.callback_handler.callbacks],
+        "error": str(raised.value),
+        "card": (folder / "README.md").read_text(),
+        "log": [sorted(entry) for entry in trainer.state.log_history],
+    }
+
+
+def test_a_trainer_with_another_optimizer_is_the_stock_trainer(tmp_path: Path) -> None:
+    """The Trainer had another class, one callback more, other messages for a wrong checkpoint, and another card."""
+    before = stock_errors_and_card(tmp_path / "out")
+    hf_momo.integrate()
+    try:
+        during = stock_errors_and_card(tmp_path / "out")
+    finally:
+        hf_momo.integrate(undo=True)
+    assert during == before
+    assert during["type"] is Trainer
+
+
+def test_momo_adds_what_it_needs_and_no_more(integrated: None, tmp_path: Path) -> None:
+    """Cards, checkpoints and pushing stay the script's; the mixin adds the loss, the names and the logs."""
+    stock: Any = Trainer(Classifier(), arguments(tmp_path), train_dataset=class_examples())
+    trainer: Any = Trainer(Classifier(), arguments(tmp_path, optim="momo_adam"), train_dataset=class_examples())
+    assert type(trainer).__mro__[1:] == (MomoTrainerMixin, *Trainer.__mro__)
+    callbacks = [type(callback) for callback in trainer.callback_handler.callbacks]
+    assert callbacks == [type(callback) for callback in stock.callback_handler.callbacks]
+    for name in ("create_model_card", "push_to_hub", "save_model", "_save_checkpoint", "train"):
+        assert getattr(type(trainer), name) is getattr(Trainer, name), name
+    with pytest.raises(ValueError, match="Can't find a valid checkpoint at /no/such"):
+        trainer.train(resume_from_checkpoint="/no/such")
+
+
+def by_set_optimizer(trainer: Any) -> None:
+    trainer.args.set_optimizer("momo_adam", learning_rate=0.1)
+
+
+def by_optimizer(trainer: Any) -> None:
+    trainer.optimizer = MomoAdam(trainer.model.parameters(), lr=0.1)
+
+
+def by_class(trainer: Any) -> None:
+    trainer.optimizer_cls_and_kwargs = (MomoAdam, {"lr": 0.1})
+
+
+@pytest.mark.parametrize("choose", [by_set_optimizer, by_optimizer, by_class])
+def test_momo_chosen_after_the_trainer_was_made(integrated: None, choose: Any, tmp_path: Path) -> None:
+    trainer: Any = Trainer(
+        Classifier(), arguments(tmp_path, optim="adamw_torch", max_steps=3), train_dataset=class_examples()
+    )
+    assert type(trainer) is Trainer
+    choose(trainer)
+    trainer.train()
+    assert isinstance(trainer, MomoTrainerMixin)
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logs) == 3 and all("step_size" in entry for entry in logs)
+
+
+@pytest.mark.parametrize("how", ["optimizers", "optimizer_cls_and_kwargs"])
+def test_momo_given_to_a_trainer_whose_optim_is_another(integrated: None, how: str, tmp_path: Path) -> None:
+    model = Classifier()
+    given = {
+        "optimizers": (MomoAdam(model.parameters(), lr=0.1), None),
+        "optimizer_cls_and_kwargs": (MomoAdam, {"lr": 0.1}),
+    }
+    trainer: Any = Trainer(
+        model, arguments(tmp_path, optim="adamw_torch", max_steps=3), train_dataset=class_examples(),
+        **{how: given[how]},
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.optimizer.optimizer.last_step.num_steps == 3
+
+
+# Names in files saved by earlier versions: the class of the arguments, and the function that makes the enum's member.
+OLD_PICKLES = {
+    "arguments": ("hf_momo.trainer", "MomoTrainingArguments"),
+    "name": ("hf_momo.integration", "optimizer_name"),
+}
+
+
+@pytest.mark.parametrize(("module", "name"), OLD_PICKLES.values(), ids=OLD_PICKLES)
+def test_training_args_bin_of_earlier_versions(module: str, name: str, tmp_path: Path) -> None:
+    """The code has moved since, and a file must load in a process that has not imported hf_momo."""
+    argument = "momo_adam" if name == "optimizer_name" else str(tmp_path)
+    # pickle itself would write the present modules. This is a global, its one argument, and a call.
+    call = f"c{module}\n{name}\n(V{argument}\ntR."
+    path = tmp_path / "old.pkl"
+    path.write_bytes(call.encode())
+    code = "import pickle, sys; print(repr(getattr(x := pickle.load(open(sys.argv[1], 'rb')), 'optim', x)))"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "momo_adam" in done.stdout.splitlines()[-1]

@@ -1,6 +1,6 @@
-"""What this package relies on in transformers and accelerate beyond their documentation, one test a thing.
+"""What hf_momo relies on in transformers, accelerate and DeepSpeed beyond their documentation, one test for each.
 
-A new release that moves one of them fails here by its name, before anything trains wrongly.
+A new release that moves one of them fails here by name.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable
 from concurrent.futures import Future
 from enum import Enum
+from importlib import import_module
 from typing import Any
 
 import accelerate
@@ -32,18 +33,6 @@ def source(function: Any) -> str:
     return inspect.getsource(function)
 
 
-def handlers() -> bool:
-    """From 5.2 on a table of functions of one context with ``args`` and ``model``; before, a static method."""
-    table = getattr(trainer_module, "_OPTIMIZER_HANDLERS", None)
-    if table is None:
-        static = isinstance(Trainer.__dict__["get_optimizer_cls_and_kwargs"], staticmethod)
-        return (
-            RELEASE < (5, 2) and static and parameters(Trainer.get_optimizer_cls_and_kwargs)[:2] == ["args", "model"]
-        )
-    looked_up = "_OPTIMIZER_HANDLERS.get(args.optim)" in source(Trainer.get_optimizer_cls_and_kwargs)
-    return isinstance(table, dict) and looked_up and all(len(parameters(handler)) == 1 for handler in table.values())
-
-
 INTERNALS: dict[str, Callable[[], bool]] = {
     "OptimizerNames is an enum of strings": lambda: (
         issubclass(OptimizerNames, str) and issubclass(OptimizerNames, Enum)
@@ -52,15 +41,19 @@ INTERNALS: dict[str, Callable[[], bool]] = {
         isinstance(OptimizerNames._member_names_, list)
         and OptimizerNames._member_map_["ADAMW_TORCH"] is OptimizerNames._value2member_map_["adamw_torch"]
     ),
-    "_OPTIMIZER_HANDLERS": handlers,
+    "Trainer.get_optimizer_cls_and_kwargs(args, model) is static": lambda: (
+        isinstance(Trainer.__dict__["get_optimizer_cls_and_kwargs"], staticmethod)
+        and parameters(Trainer.get_optimizer_cls_and_kwargs)[:2] == ["args", "model"]
+    ),
     "TrainingArguments.__post_init__ makes a member of optim": lambda: (
         "OptimizerNames(self.optim)" in source(TrainingArguments.__post_init__)
     ),
     "TrainingArguments.learning_rate is 5e-5 by default": lambda: (
         float(TrainingArguments.__dataclass_fields__["learning_rate"].default) == 5e-5
     ),
-    "Trainer.create_accelerator_and_postprocess, called by the constructor": lambda: (
-        "self.create_accelerator_and_postprocess()" in source(Trainer.__init__)
+    "Trainer.train runs self._inner_training_loop": lambda: "self._inner_training_loop" in source(Trainer.train),
+    "Trainer._load_optimizer_and_scheduler(checkpoint)": lambda: (
+        parameters(Trainer._load_optimizer_and_scheduler) == ["self", "checkpoint"]
     ),
     "Trainer._hp_search_setup makes the accelerator anew": lambda: (
         "self.create_accelerator_and_postprocess()" in source(Trainer._hp_search_setup)
@@ -103,6 +96,18 @@ INTERNALS: dict[str, Callable[[], bool]] = {
     ),
     "Accelerator.backward(loss) divides by the accumulation steps": lambda: (
         "loss = loss / self.gradient_accumulation_steps" in source(accelerate.Accelerator.backward)
+    ),
+    "Accelerator.free_memory, called by clear, forgets _optimizers": lambda: (
+        "self.free_memory(*objects)" in source(accelerate.Accelerator.clear)
+        and "self._optimizers = []" in source(accelerate.Accelerator.free_memory)
+    ),
+    "Accelerator.scaler and deepspeed_engine_wrapped": lambda: (
+        "self.scaler" in source(accelerate.Accelerator.__init__)
+        and "self.deepspeed_engine_wrapped" in source(accelerate.Accelerator)
+    ),
+    "FullyShardedDataParallelPlugin: fsdp_version, sharding_strategy, ignored_modules": lambda: (
+        {"fsdp_version", "sharding_strategy", "ignored_modules"}
+        <= accelerate.utils.FullyShardedDataParallelPlugin.__dataclass_fields__.keys()
     ),
     "AcceleratedOptimizer.optimizer": lambda: "self.optimizer = optimizer" in source(AcceleratedOptimizer.__init__),
 }  # fmt: skip
@@ -175,3 +180,65 @@ PUSHING: dict[str, Callable[[], bool]] = {
 @pytest.mark.parametrize("name", PUSHING)
 def test_the_pushing_of_transformers_still_has(name: str) -> None:
     assert PUSHING[name](), f"transformers {transformers.__version__}: {name}"
+
+
+def zero_classes() -> list[Any]:
+    """The optimizers that stand for ZeRO: BF16_Optimizer for stage 1 with bfloat16 and float32 accumulation."""
+    from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
+    from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
+    from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
+
+    return [BF16_Optimizer, DeepSpeedZeroOptimizer, DeepSpeedZeroOptimizer_Stage3]
+
+
+def assigned(name: str, cls: Any) -> bool:
+    return f"self.{name} = " in source(cls)
+
+
+def method(cls: Any, name: str) -> str:
+    """The source of a method, which DeepSpeed's decorators hide from ``inspect``."""
+    return source(cls).partition(f"    def {name}(")[2].partition("\n    def ")[0]
+
+
+def parameters_of_zero_3() -> Any:
+    from deepspeed.runtime.zero import partition_parameters
+
+    return partition_parameters
+
+
+DEEPSPEED: dict[str, Callable[[], bool]] = {
+    "optimizer, the one that ZeRO wraps": lambda: all(assigned("optimizer", cls) for cls in zero_classes()),
+    "clip_grad": lambda: all(assigned("clip_grad", cls) for cls in zero_classes()),
+    "_global_grad_norm, set before the step": lambda: all(
+        method(cls, "step").index("self._global_grad_norm = ") < max(
+            method(cls, "step").rfind(call) for call in ("self._optimizer_step(", "self.optimizer.step(")
+        )
+        for cls in zero_classes()
+    ),
+    "clipping by 1 / max(1, (norm + 1e-6) / clip_grad)": lambda: all(
+        "+ 1e-6) / self.clip_grad" in method(cls, "unscale_and_clip_grads") for cls in zero_classes()[1:]
+    ),
+    "ZeRO-3: fp32_partitioned_groups_flat and fp16_groups": lambda: (
+        assigned("fp32_partitioned_groups_flat", zero_classes()[2]) and assigned("fp16_groups", zero_classes()[2])
+    ),
+    "ZeRO-3 steps once per sub-group": lambda: (
+        "for sub_group_id, group in enumerate(self.fp16_groups)" in method(zero_classes()[2], "step")
+    ),
+    "parameters of ZeRO-3: ds_numel, ds_process_group, partition_numel": lambda: all(
+        text in source(parameters_of_zero_3())
+        for text in ("param.ds_numel = ", "param.ds_process_group = ", "param.partition_numel = ")
+    ),
+    "DeepSpeedEngine.gradient_accumulation_steps": lambda: callable(
+        import_module("deepspeed").DeepSpeedEngine.gradient_accumulation_steps
+    ),
+    "DeepSpeedEngine.backward(scale_wrt_gas)": lambda: (
+        "scale_wrt_gas" in method(import_module("deepspeed").DeepSpeedEngine, "backward")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", DEEPSPEED)
+def test_deepspeed_still_has(name: str) -> None:
+    deepspeed = pytest.importorskip("deepspeed")
+    assert DEEPSPEED[name](), f"deepspeed {deepspeed.__version__}: {name}"

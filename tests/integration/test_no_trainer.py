@@ -1,4 +1,4 @@
-"""Examples without a Trainer (``*_no_trainer.py``): the two lines that the README has them change."""
+"""Examples without a Trainer (``*_no_trainer.py``) need the two changed lines that the README shows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _fresh_accelerate() -> Any:
 
 
 def changed(script: str) -> str:
-    """The script with the README's diff of ``*_no_trainer.py`` applied."""
+    """Apply the README's diff of ``*_no_trainer.py`` to the script."""
     diff = next(
         block for block in re.findall(r"```diff\n(.*?)```", README.read_text(), re.DOTALL) if "_grouped_" in block
     )
@@ -45,7 +45,7 @@ def losses_of(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *optio
 
 
 def with_the_loss_handed_over(script: str) -> str:
-    """The reference: no accelerator knows of the optimizer, the mean of the window's losses goes to ``step``."""
+    """Return the reference: the script passes the mean of the window's losses to ``step`` itself."""
     return (
         script.replace("torch.optim.AdamW(", "hf_momo.MomoAdam(")
         .replace(

@@ -1,4 +1,4 @@
-"""``hf-momo run``: an unmodified script trains as it would with MomoTrainer written into it."""
+"""Under ``hf-momo run`` an unmodified script trains as if it used ``MomoTrainer``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which examples a rank gets when, and what each item weighs in the loss of the whole batch."""
+"""The examples of each micro-batch, and the weight of each item in the loss of the whole batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from invariants.configurations import BATCH
 from torch import Tensor
 
-# Sizes of the micro-batches of a window in the order of the loader, which deals them out to the ranks by turns.
+# Sizes of the micro-batches of a window in the order of the loader, which deals them to the ranks in turn.
 LAYOUTS: dict[str, Callable[[int], list[int]]] = {
     "whole": lambda ranks: [BATCH // ranks] * ranks,
     "accumulated": lambda ranks: [1] * BATCH,
@@ -25,7 +25,7 @@ def accumulation_steps(layout: str, ranks: int) -> int:
 
 
 def windows(layout: str, examples: int, ranks: int) -> list[Window]:
-    """The micro-batches of every step; the last batch and the last window are shorter where examples run out."""
+    """Return the micro-batches of every step; the last ones are shorter if there are not enough examples."""
     sizes, at, result = LAYOUTS[layout](ranks), 0, []
     while at < examples:
         window = []
@@ -37,17 +37,14 @@ def windows(layout: str, examples: int, ranks: int) -> list[Window]:
 
 
 def item_weights(window: Window, kept: Sequence[Tensor], normalize: str, *, ranks: int, accumulation: int) -> Tensor:
-    """Weight of every item in the loss of the window.
+    """Return the weight of every item in the loss of the window, shape ``(examples of the window, positions)``.
 
     Args:
         window: The micro-batches.
-        kept: For every example which positions have a label.
+        kept: For every example, which positions have a label.
         normalize: See ``Setting``.
         ranks: Number of processes.
-        accumulation: What a training loop divides by, whether or not the window is full.
-
-    Returns:
-        Shape ``(examples of the window, positions)``.
+        accumulation: The number by which a training loop divides, even if the window is not full.
     """
     counts = [sum(int(kept[index].sum()) for index in batch) for batch in window]
     rows = []

@@ -1,9 +1,9 @@
-"""The table: what is trained, where, and how near it must come to a plain loop on the whole batch.
+"""The table of rows: what is trained, where, and how close it must come to a plain loop on the whole batch.
 
-A row is a setting (model, optimizer, batches) under a backend (one process, DDP, FSDP2, ...), trained in one way: a
-bare loop of accelerate, the Trainer, or torch alone. Every row is trained twice: a real model, whose trajectory is
-compared with the plain loop, and a model linear in its weights, whose loss must equal ``<gradient, weights>`` (Euler's
-identity).
+A row is a setting (model, optimizer, batches) under a backend (one process, DDP, FSDP2, ...), trained in one way: an
+accelerate loop, the Trainer, or torch alone. Every row is trained twice: with a real model, whose trajectory is
+compared with that of the plain loop, and with a model linear in its weights, whose loss must equal ``<gradient,
+weights>`` (Euler's identity).
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ STEPS, BATCH = 8, 8
 
 
 class Tolerance(NamedTuple):
-    """Largest admissible difference, relative to the largest value of the trajectory, and why it is not zero."""
+    """Largest allowed difference, relative to the largest value of the trajectory, and the reason that it is not 0."""
 
     value: float
     reason: str
 
 
-FLOAT64 = Tolerance(1e-12, "float64: sums in another order, carried through eight steps")
-FLOAT32 = Tolerance(1e-4, "float32 weights and gradients against a plain loop in float64, carried through eight steps")
-HALF = Tolerance(3e-2, "gradients rounded to bfloat16 (2**-9) before they are averaged, carried through eight steps")
+FLOAT64 = Tolerance(1e-12, "float64: sums in another order, over eight steps")
+FLOAT32 = Tolerance(1e-4, "float32 weights and gradients against a plain loop in float64, over eight steps")
+HALF = Tolerance(3e-2, "gradients rounded to bfloat16 (2**-9) before they are averaged, over eight steps")
 
-ZERO3_HALF = Tolerance(0.2, "and ZeRO-3's linear layers round every product before they add the bias")
+ZERO3_HALF = Tolerance(0.2, "as above, and ZeRO-3's linear layers round every product before they add the bias")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained.
+    """A model, an optimizer and its batches.
 
     Attributes:
-        name: Of the setting.
+        name: The second part of a row's name.
         optim: ``"momo"`` or ``"momo_adam"``.
         options: Arguments of the optimizer.
-        layout: How the batch of eight is laid out, see ``batches.py``.
-        examples: How many there are; fewer than ``STEPS * BATCH`` leave an uneven last batch and a short last window.
-        normalize: What the loss of a window is divided by: ``"items"`` (labels of all ranks and micro-batches),
-            ``"rank items"`` (those of the own rank), ``"micro"`` (the mean over micro-batches of each one's mean) or
+        layout: How the batch of eight is split, see ``batches.py``.
+        examples: Their number; fewer than ``STEPS * BATCH`` leave an uneven last batch and a short last window.
+        normalize: The divisor of a window's loss: ``"items"`` (labels of all ranks and micro-batches), ``"rank
+            items"`` (labels of the own rank), ``"micro"`` (the mean over micro-batches of each one's mean) or
             ``"examples"`` (their number).
-        max_norm: Of gradient clipping; 0 for none.
+        max_norm: Maximum norm of gradient clipping; 0 for none.
         groups: ``"decay"`` (weights with decay, others without), ``"one"``, or ``"split"`` (three groups with equal
             settings, in another order).
-        after_prepare: Whether the optimizer is made after ``accelerator.prepare``.
+        after_prepare: Whether the optimizer is created after ``accelerator.prepare``.
         precision: ``"float64"``, ``"float32"``, ``"autocast"`` (bfloat16), ``"float16"`` (autocast) or ``"bfloat16"``
             (the parameters).
-        init_scale: Of a gradient scaler, whose first steps overflow and are skipped.
-        alone: Whether every rank trains a model of its own.
+        init_scale: Initial scale of a gradient scaler, so large that the first steps overflow and are skipped.
+        alone: Whether every rank trains its own model.
     """
 
     name: str
@@ -73,13 +73,13 @@ class Setting:
 
 
 class Backend(NamedTuple):
-    """Where it is trained.
+    """How the processes are launched.
 
     Attributes:
-        name: Of the backend.
+        name: The first part of a row's name.
         ranks: Number of processes.
         launch: Arguments of ``accelerate launch``.
-        kind: Of the parameters: ``"replicated"``, ``"dtensor"`` or ``"pieces"`` of a partition.
+        kind: The kind of the parameters: ``"replicated"``, ``"dtensor"`` or ``"shards"`` that are plain tensors.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
@@ -99,18 +99,18 @@ BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("one", 1, f"--cpu --num_processes 1 {_COMMON}"),
-        # With --cpu accelerate starts one process only, so that comes by ACCELERATE_USE_CPU.
+        # With --cpu accelerate starts one process only; launching.py sets ACCELERATE_USE_CPU instead.
         Backend("ddp", 2, f"--multi_gpu {_TWO}"),
         Backend("torch", 2, f"--multi_gpu {_TWO}"),
         Backend("fsdp2", 2, f"{_TWO} {_FSDP} --fsdp_version 2", "dtensor"),
-        Backend("fsdp1", 2, f"{_TWO} {_FSDP} --fsdp_version 1 --fsdp_sync_module_states false", "pieces"),
-        Backend("zero1", 2, f"{_ZERO} 1", "pieces"),
-        Backend("zero2", 2, f"{_ZERO} 2", "pieces"),
-        Backend("zero3", 2, f"{_ZERO} 3", "pieces"),
+        Backend("fsdp1", 2, f"{_TWO} {_FSDP} --fsdp_version 1 --fsdp_sync_module_states false", "shards"),
+        Backend("zero1", 2, f"{_ZERO} 1", "shards"),
+        Backend("zero2", 2, f"{_ZERO} 2", "shards"),
+        Backend("zero3", 2, f"{_ZERO} 3", "shards"),
         Backend("one cuda", 1, f"--num_processes 1 --gpu_ids 0 {_COMMON}", device="cuda"),
         Backend("ddp cuda", 2, f"--multi_gpu {_TWO}", device="cuda"),
         Backend("fsdp2 cuda", 2, f"{_TWO} {_FSDP} --fsdp_version 2", "dtensor", device="cuda"),
-        Backend("zero2 cuda", 2, f"{_ZERO} 2", "pieces", device="cuda"),
+        Backend("zero2 cuda", 2, f"{_ZERO} 2", "shards", device="cuda"),
     )
 }
 
@@ -133,11 +133,11 @@ class Row(NamedTuple):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters."""
+        """The dtype of the parameters."""
         if self.setting.precision == "bfloat16":
             return torch.bfloat16
-        # DeepSpeed keeps its master weights in float32. FSDP1 computes the norm of gradients in float32, and refuses
-        # float64; the Trainer asks for it at every step.
+        # DeepSpeed keeps float32 master weights. FSDP1 computes gradient norms in float32 and refuses float64; the
+        # Trainer asks for the norm at every step.
         single = self.backend.name.startswith("zero") or (
             self.backend.name == "fsdp1" and (self.way == "trainer" or self.setting.max_norm > 0.0)
         )
@@ -177,7 +177,7 @@ LOOPS = (
     Setting("bfloat16", "momo_adam", {"lr": 0.3, "lower_bound": 1.2}, precision="bfloat16"),
     Setting("bfloat16 momo", "momo", {"lr": 0.3}, precision="bfloat16"),
 )
-# accelerate makes a scaler on a GPU only; on a CPU the loop gives it one.
+# accelerate makes a gradient scaler on a GPU only; on a CPU the loop sets one.
 SCALER = Setting(
     "scaler",
     "momo_adam",
@@ -192,7 +192,7 @@ FLOAT16 = Setting(
     "float16", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}, layout="pairs", precision="float16", init_scale=2.0**19
 )
 
-# The gradient of an attention's key bias is 0 but for rounding, which Adam's 1e-8 would blow up.
+# The gradient of an attention's key bias is 0 up to rounding, which an eps of 1e-8 would magnify.
 _EPS = {"eps": 1e-5}
 TRAINERS = (
     Setting("momo", "momo", {"lr": 0.5, "weight_decay": 0.1, **_ADAPT}, groups="decay"),
@@ -209,7 +209,7 @@ TRAINERS = (
 )
 
 
-# Without accelerate; how the parameters are laid out is in meshes.py, by name.
+# Without accelerate; meshes.py lays out the parameters by the name of the setting.
 MESHES = (
     Setting("replicas 2x1", "momo_adam", {"lr": 0.1, "weight_decay": 0.1, **_ADAPT}),
     Setting("replicas 1x2", "momo", {"lr": 1.0}),
@@ -221,6 +221,10 @@ MESHES = (
 )
 
 
+# Two GPUs add NCCL to what one GPU and two CPU processes show, and are rare, so a few rows a backend stand for it.
+TWO_GPUS = ("loop/momo_adam decay", "loop/accumulated", "loop/clipped momo_adam", "loop/float16", "trainer/autocast")
+
+
 def _rows(backend: Backend) -> list[Row]:
     if backend.name == "torch":
         return [Row(backend, "torch", setting) for setting in MESHES]
@@ -228,14 +232,15 @@ def _rows(backend: Backend) -> list[Row]:
     rows += [Row(backend, "trainer", setting) for setting in TRAINERS]
     if backend.kind == "replicated":
         rows.append(Row(backend, "loop", SCALER if backend.device == "cpu" else FLOAT16))
-    return [row for row in rows if _exists(row)]
+    few = backend.device == "cuda" and backend.ranks > 1
+    return [row for row in rows if _exists(row) and (not few or f"{row.way}/{row.setting.name}" in TWO_GPUS)]
 
 
 def _exists(row: Row) -> bool:
     if row.setting.precision == "bfloat16":
-        return not row.one_group  # ZeRO keeps float32 master weights of bfloat16 ones: that is its "autocast"
+        return not row.one_group  # ZeRO keeps float32 master weights of bfloat16 ones: its "autocast"
     if row.way == "trainer" and row.setting.precision == "autocast":
-        # The Trainer refuses bf16 on a CPU unless told use_cpu, with which it does not go on to FSDP or DeepSpeed.
+        # The Trainer refuses bf16 on a CPU without use_cpu, and with use_cpu it does not start FSDP or DeepSpeed.
         return row.backend.kind == "replicated" or row.backend.device == "cuda"
     return True
 

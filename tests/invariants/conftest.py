@@ -1,4 +1,4 @@
-"""Launches, one a backend and session, and the table at the end of a run."""
+"""One launch per backend and session, and the table of differences at the end of a run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from invariants.configurations import ROWS, Backend, Row
 from invariants.judging import Differences
 from invariants.launching import Ranks, launch
 
-# A property of the test's report, which also a worker of pytest-xdist hands over.
+# A property of the test's report, which the workers of pytest-xdist pass on.
 LINE = "invariant"
 
 
 @pytest.fixture(scope="session")
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ranks]:
-    """What every rank wrote about a job; its backend is launched once, for all jobs of the tests that will run."""
+    """Return what every rank wrote about a job; its backend is launched once, for the jobs of all selected tests."""
     done: dict[tuple[str, str], dict[str, Ranks] | BaseException] = {}
     wanted = [
         item.callspec.params["job"]
@@ -45,13 +45,13 @@ def backend_of(job: str) -> Backend:
 
 
 def launch_of(job: str) -> tuple[str, str]:
-    """What is the same for all jobs of one launch."""
+    """Return what all jobs of one launch have in common."""
     return backend_of(job).launch, backend_of(job).device
 
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Callable[[str, Row, Differences], None]:
-    """Keeps the line of a row for the end of the run."""
+    """Keep the line of a row for the end of the run."""
 
     def keep(name: str, row: Row, seen: Differences) -> None:
         ranks = "equal" if seen.ranks == 0.0 else "DIFFER"
@@ -73,7 +73,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     broken = [line for line in lines if ":" in line]
     for title, chosen in (
         ("invariants: largest differences from the plain loop", [line for line in lines if line not in broken]),
-        ("invariants broken on purpose", broken),
+        ("invariants, broken on purpose", broken),
     ):
         if chosen:
             terminalreporter.section(title)

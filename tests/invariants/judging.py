@@ -1,4 +1,4 @@
-"""Comparing what the ranks did with the plain loop, and with themselves."""
+"""Compares what the ranks did with the plain loop, and the ranks with each other."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Differences(NamedTuple):
     """Largest differences seen over all steps and ranks, relative to the largest value of the trajectory.
 
     Attributes:
-        loss: Mean over ranks of the losses handed to the optimizers, and the running average that they kept.
-        step_size: Of all groups.
-        lower_bound: After every step.
-        weights: After the last step, each relative to the largest of its tensor.
+        loss: In the mean over ranks of the losses handed to the optimizers, and in their running average.
+        step_size: In the step sizes of all groups.
+        lower_bound: In the bound after every step.
+        weights: In the weights after the last step, each relative to the largest of its tensor.
         euler: Between loss and ``<gradient, weights>`` of the linear model, as handed to the optimizer and as averaged
             by it.
-        ranks: 0 if all scalars of all ranks were equal to the bit, else infinite.
+        ranks: 0 if all scalars of all ranks are equal to the bit, else infinite.
     """
 
     loss: float
@@ -37,10 +37,10 @@ class Differences(NamedTuple):
 
 
 def differences(row: Row, ranks: Ranks) -> Differences:
-    """What sets the ranks apart from the plain loop.
+    """Return the differences of the ranks from the plain loop.
 
     Raises:
-        AssertionError: If a rank could not train the row.
+        AssertionError: If a rank failed to train the row.
     """
     for result in ranks:
         assert "error" not in result, result["error"]
@@ -57,7 +57,7 @@ def differences(row: Row, ranks: Ranks) -> Differences:
 
 
 def compared(row: Row, real: list[dict[str, Any]], rank: int) -> tuple[float, float, float, float]:
-    """The first four differences, for one rank."""
+    """Return the first four differences, for one rank."""
     reference = reference_of(row, real[rank]["skipped"], rank)
     steps = real[rank]["steps"]
     if len(steps) != len(reference.loss):
@@ -76,13 +76,13 @@ def compared(row: Row, real: list[dict[str, Any]], rank: int) -> tuple[float, fl
 
 
 def reference_of(row: Row, skipped: list[int], rank: int) -> Trajectory:
-    """The plain loop on what the ranks trained together, or on what this one did alone."""
+    """Return the plain loop on the batches of all ranks, or of this rank if each trains its own model."""
     alone = rank if row.setting.alone else None
     return plain_loop(row.way, row.setting, row.backend.ranks, row.one_group, tuple(skipped), alone)
 
 
 def handed_loss(row: Row, runs: list[dict[str, Any]], rank: int) -> list[float]:
-    """What the optimizers of the ranks were handed: the mean over those that train together."""
+    """Return the loss that the optimizers were handed: the mean over the ranks that train together."""
     together = [runs[rank]] if row.setting.alone else runs
     steps = zip(*(run["steps"] for run in together), strict=True)
     return [sum(step["loss"] for step in of_ranks) / len(of_ranks) for of_ranks in steps]
@@ -96,7 +96,7 @@ def weights_difference(weights: dict[str, list[float]], reference: Trajectory) -
 
 
 def euler_difference(row: Row, linear: list[dict[str, Any]]) -> float:
-    """How far the loss of the linear model was from ``<gradient, weights>``."""
+    """Return the largest difference between the loss of the linear model and ``<gradient, weights>``."""
     result = 0.0
     for rank, run in enumerate(linear):
         losses = handed_loss(row, linear, rank)

@@ -1,4 +1,4 @@
-"""Launching the worker with ``accelerate launch``, as a user would."""
+"""Launches the worker with ``accelerate launch``, as a user would."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Ranks = list[dict[str, Any]]
 
 
 def marks_of(backend: Backend) -> list[pytest.MarkDecorator]:
-    """What this machine lacks to launch ``backend``, as marks of a test."""
+    """Return the marks of a test: ``gpu``, and a skip if this machine cannot launch ``backend``."""
     marks = [pytest.mark.gpu] if backend.device == "cuda" else []
     if backend.device == "cuda" and torch.cuda.device_count() < backend.ranks:
         marks.append(pytest.mark.skipif(True, reason=f"needs {backend.ranks} CUDA device(s)"))
@@ -34,13 +34,13 @@ def marks_of(backend: Backend) -> list[pytest.MarkDecorator]:
 
 
 def launch(backend: Backend, jobs: Sequence[str], folder: Path, *, timeout: float = 480.0) -> dict[str, Ranks]:
-    """Launch one job after the other in the processes of one launch.
+    """Run jobs one after the other in the processes of one launch.
 
     Returns:
-        By job, what every rank wrote.
+        What every rank wrote, by job.
 
     Raises:
-        AssertionError: If a rank did not get to the end, with what was printed last.
+        AssertionError: If a rank did not finish; shows the end of the output.
     """
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_"))},
@@ -63,7 +63,7 @@ def launch(backend: Backend, jobs: Sequence[str], folder: Path, *, timeout: floa
         try:
             output, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            # The launcher alone would leave the ranks behind, waiting for each other.
+            # Killing only the launcher would leave the ranks behind, waiting for each other.
             os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
             output += f"\nkilled after {timeout:.0f} seconds"

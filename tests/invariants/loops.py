@@ -1,4 +1,4 @@
-"""Training a row in a bare loop of accelerate, as the examples of accelerate are written."""
+"""Trains a row in an accelerate loop, written like accelerate's own examples."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from trainer.tiny import Examples
 from hf_momo import create_optimizer
 from hf_momo.optimizers.registry import unwrap_optimizer
 
-# A loss that is linear in the weights has no lower bound, so its steps are made small and always capped.
+# A loss that is linear in the weights has no lower bound, so the steps are small and always capped.
 EULER = {"lr": 1e-3, "lower_bound": -1e6, "adapt_lower_bound": False}
 
 
 def make_accelerator(row: Row) -> Accelerator:
-    """A new accelerator, whatever was there before."""
+    """Return a new accelerator, independent of earlier ones."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     setting = row.setting
@@ -40,13 +40,13 @@ def make_accelerator(row: Row) -> Accelerator:
     if row.one_group:
         plugin = DeepSpeedPlugin(gradient_accumulation_steps=steps)
         plugin.deepspeed_config["gradient_clipping"] = setting.max_norm  # accelerate takes 0 for its default of 1
-        # The batch sampler has no batch size from which accelerate could fill this in.
+        # A batch sampler has no batch size from which accelerate could set this.
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
         options["deepspeed_plugin"] = plugin
     accelerator = Accelerator(
         gradient_accumulation_steps=steps,
         mixed_precision={"autocast": "bf16", "float16": "fp16"}.get(setting.precision, "no"),
-        # Batches as they come: of unequal sizes, and the last one short.
+        # Keep batches of unequal sizes, and a short last one.
         dataloader_config=DataLoaderConfiguration(even_batches=False),
         **options,
     )
@@ -56,7 +56,7 @@ def make_accelerator(row: Row) -> Accelerator:
 
 
 def make_optimizer(row: Row, model: nn.Module, accelerator: Accelerator, *, euler: bool) -> Any:
-    """The optimizer of a row by the one line that a user writes."""
+    """Return the optimizer of a row, by the one line that a user writes."""
     setting = row.setting
     options = {**setting.options, **(EULER if euler else {})}
     what: Any = model
@@ -68,18 +68,18 @@ def make_optimizer(row: Row, model: nn.Module, accelerator: Accelerator, *, eule
 
 
 def split(params: list[Any]) -> list[list[Any]]:
-    """The parameters in three groups, in another order."""
+    """Return the parameters in three groups, in another order."""
     return [params[-2:], params[1:-2], params[:1]]
 
 
 def make_loader(setting: Setting, data: Examples, ranks: int) -> DataLoader:
-    """All micro-batches in their order; accelerate deals them out to the ranks."""
+    """Return all micro-batches in their order; accelerate deals them to the ranks."""
     batches = [batch for window in windows(setting.layout, setting.examples, ranks) for batch in window]
     return DataLoader(data, batch_sampler=batches)
 
 
 def divisors(accelerator: Accelerator, loader: DataLoader, setting: Setting) -> list[float]:
-    """What to divide the sum over each micro-batch by, so that accelerate's own divisions make it right."""
+    """Return the divisor of each micro-batch's sum; accelerate's own divisions then give the mean of the window."""
     counts = [float((batch["labels"] != -100).sum()) for batch in loader]
     if setting.normalize == "micro":
         return counts
@@ -109,7 +109,7 @@ def train_in_a_loop(row: Row, *, euler: bool) -> dict[str, Any]:
     recorder, skipped = Recorder(row.backend.kind), []
     recorder.attach(unwrap_optimizer(optimizer))
     model.train()
-    # DeepSpeed's bfloat16 is no autocast: the model has bfloat16 weights, and inputs have to be alike.
+    # DeepSpeed's bfloat16 is not autocast: the weights are bfloat16, and the inputs must be too.
     inputs = torch.bfloat16 if row.one_group and setting.precision == "autocast" else row.dtype
     window = 0
     for batch, divisor in zip(loader, divisors(accelerator, loader, setting), strict=True):
@@ -129,18 +129,18 @@ def train_in_a_loop(row: Row, *, euler: bool) -> dict[str, Any]:
 
 
 def final_weights(model: Any, row: Row) -> dict[str, list[float]]:
-    """The whole parameters, by name."""
+    """Return the whole parameters, by name."""
     inner = getattr(model, "module", model) if row.backend.name != "fsdp1" else model
     with gathered(inner, row):
         return {
-            # accelerate's autocast and FSDP1 leave the names of their wrappers.
+            # FSDP1 leaves the name of its wrapper.
             name.replace("_fsdp_wrapped_module.", ""): whole(param.detach()).double().flatten().tolist()
             for name, param in inner.named_parameters()
         }
 
 
 def gathered(model: Any, row: Row) -> contextlib.AbstractContextManager[Any]:
-    """Within it every rank has the whole parameters."""
+    """Return a context in which every rank has the whole parameters."""
     if row.backend.name == "fsdp1":
         from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -153,11 +153,11 @@ def gathered(model: Any, row: Row) -> contextlib.AbstractContextManager[Any]:
 
 
 def run_on_cpu(row: Row) -> None:
-    """Let accelerate take the CPU for a device on which it runs FSDP and DeepSpeed."""
+    """Make accelerate run FSDP and DeepSpeed on the CPU, which it does on GPUs only."""
     if row.backend.device == "cpu" and row.backend.kind != "replicated":
         os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
         PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)
     if row.backend.device == "cpu" and row.one_group:
-        # Its all-reduce through shared memory is compiled where it was never used, for minutes; gloo does as well. By
+        # DeepSpeed would compile its all-reduce through shared memory, for minutes; gloo does without. By
         # import_module, because the attribute deepspeed.comm.torch is PyTorch.
         importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None

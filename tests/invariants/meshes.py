@@ -1,4 +1,4 @@
-"""Training a row by torch alone: replicas, several meshes, plain beside sharded parameters, tensor parallelism."""
+"""Trains a row with torch alone: replicas, several meshes, plain beside sharded parameters, tensor parallelism."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _plain_and_sharded(model: Any) -> None:
 def _tensor_parallel(model: Any) -> None:
     mesh = _mesh(2)
     if not isinstance(model, Scores):
-        # The last layer and the scale stay plain tensors: every rank has them whole, with the same gradient.
+        # The last layer and the scale stay plain tensors, whole and with the same gradient on every rank.
         parallelize_module(model, mesh, {"hidden.linear": ColwiseParallel(), "narrow.linear": RowwiseParallel()})
         return
     for name, placement in {"weight": Shard(0), "bias": Shard(0), "offset": Replicate()}.items():
@@ -63,7 +63,7 @@ LAYOUTS: dict[str, Callable[[Any], None]] = {
 
 
 def process_group(name: str) -> Any:
-    """What the optimizer of a row is given."""
+    """Return the ``process_group`` of a row's optimizer."""
     return {"self": "self", "process group": dist.new_group([0, 1]) if name == "process group" else None}.get(name)
 
 
@@ -100,7 +100,7 @@ def train_with_torch(row: Row, *, euler: bool) -> dict[str, Any]:
 
 
 def forward(model: nn.Module, features: Tensor) -> Tensor:
-    """The logits, of a model that may be made of DTensors without a wrapper that knows of them."""
+    """Return the logits of a model, which may have DTensor parameters but no wrapper that handles them."""
     weight = getattr(model, "weight", None)
     if isinstance(weight, DTensor) and not hasattr(model, "set_requires_gradient_sync"):
         features = DTensor.from_local(features, weight.device_mesh, [Replicate()])
@@ -110,7 +110,7 @@ def forward(model: nn.Module, features: Tensor) -> Tensor:
 
 
 def average_plain_gradients(model: nn.Module) -> None:
-    """What DistributedDataParallel does."""
+    """Average the gradients over ranks, as DistributedDataParallel does."""
     for param in model.parameters():
         if not isinstance(param, DTensor):
             dist.all_reduce(param.grad)

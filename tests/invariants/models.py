@@ -1,4 +1,4 @@
-"""The models of the table and their data, alike in the launched processes and in the plain loop."""
+"""The models of the table and their data, the same in the launched processes and in the plain loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.tiny import CLASSES, FEATURES, Examples, LinearLossOverWindow, gpt2
 
 
 class Layer(nn.Module):
-    """What FSDP wraps by itself."""
+    """A layer that FSDP wraps separately."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Layer(nn.Module):
 
 
 class Net(nn.Module):
-    """Two layers; sharded over two ranks, one shard is empty (``scale``) and one is uneven (three rows)."""
+    """Two layers. Sharded over two ranks, one shard is empty (``scale``) and one is uneven (three rows)."""
 
     _no_split_modules = ("Layer",)
 
@@ -44,7 +44,7 @@ class Net(nn.Module):
 
 
 class Scores(LinearLossOverWindow):
-    """Linear in its weights, with an empty shard of its own."""
+    """A model linear in its weights, also with an empty shard."""
 
     _no_split_modules = ()
 
@@ -65,31 +65,31 @@ class Scores(LinearLossOverWindow):
 def exact_causal_loss(
     logits: Tensor, labels: Tensor, vocab_size: int, num_items_in_batch: Tensor | None = None, **kwargs: Any
 ) -> Tensor:
-    """The loss of transformers' causal language models, which would round the logits to float32."""
+    """Return the loss of transformers' causal language models, without rounding the logits to float32."""
     targets = labels[..., 1:]
     total = item_losses(logits[..., :-1, :], targets).sum()
     return total / ((targets != -100).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 def build(way: str, setting: Setting, *, euler: bool, dtype: torch.dtype) -> nn.Module:
-    """The model of a row, with the same weights wherever it is built."""
+    """Return the model of a row, with the same weights in every process."""
     if euler:
         model: nn.Module = Scores()
     elif way == "trainer":
         model = gpt2()
         model.loss_function = exact_causal_loss
-        # From the name of its class transformers 5 does not see that GPT-2 shifts the labels, and counts one too many.
+        # The class name of GPT-2 does not tell transformers 5 that it shifts the labels, so it counts one too many.
         model.loss_type = "ForCausalLM"
     else:
         model = Net()
     if setting.precision == "autocast":
-        # ZeRO-3 takes its float32 master weights from bfloat16 ones.
+        # ZeRO-3 makes its float32 master weights from bfloat16 ones.
         model.to(torch.bfloat16)
     return model.to(dtype)
 
 
 def examples(way: str, setting: Setting, *, euler: bool, dtype: torch.dtype) -> Examples:
-    """The examples of a row; every one has another number of labels."""
+    """Return the examples of a row; each has a different number of labels."""
     if way == "trainer" and not euler:
         return text_examples(setting.examples)
     rows = score_examples(setting.examples).examples
@@ -97,7 +97,7 @@ def examples(way: str, setting: Setting, *, euler: bool, dtype: torch.dtype) -> 
 
 
 def item_losses(logits: Tensor, labels: Tensor, *, euler: bool = False) -> Tensor:
-    """Loss of every item, 0 where there is no label; shape that of ``labels``."""
+    """Return the loss of every item, 0 where there is no label; same shape as ``labels``."""
     if euler:
         return logits.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (labels != -100)
     logits = logits if logits.dtype == torch.float64 else logits.float()

@@ -1,4 +1,4 @@
-"""What an optimizer was handed and what it made of it, written down by hooks at every step."""
+"""Records by hooks what an optimizer was handed at every step, and its scalars afterwards."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hf_momo.optimizers.scalars import SCALARS
 
 
 class Recorder:
-    """Hooks around ``optimizer.step``, to be attached behind the tap's.
+    """Hooks around ``optimizer.step``, attached after the tap's.
 
     Args:
-        kind: Of the parameters, see ``Backend``: how ``<gradient, weights>`` is summed over ranks here, without the
-            code under test.
+        kind: The kind of the parameters, see ``Backend``. By it ``<gradient, weights>`` is summed over ranks here,
+            without the code under test.
     """
 
     def __init__(self, kind: str) -> None:
@@ -48,16 +48,16 @@ class Recorder:
             for param in group["params"]:
                 if param.grad is not None:
                     total += (whole(param).double() * whole(param.grad).double()).sum()
-        if self.kind == "pieces":
+        if self.kind == "shards":
             dist.all_reduce(total)
         return float(total)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor of which a DTensor is a piece."""
+    """Return the whole tensor of a DTensor; a plain tensor as it is."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def scalars_of(optimizer: Any) -> list[dict[str, float]]:
-    """The scalars of every group; JSON keeps a float to the bit."""
+    """Return the scalars of every group; JSON keeps a float to the bit."""
     return [{name: float(group[name]) for name in SCALARS} for group in optimizer.param_groups]

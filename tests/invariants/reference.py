@@ -21,15 +21,15 @@ from hf_momo.optimizers import MomoOptimizer
 
 @dataclass
 class Trajectory:
-    """What a run did, step by step.
+    """The values of a run, step by step.
 
     Attributes:
         loss: Losses of the batches.
         loss_avg: Their running averages.
-        step_size: Of the first group.
-        lower_bound: After the steps.
-        weights: At the end, by name.
-        from_oracle: Largest difference of the above from the oracle's, relative to the largest value.
+        step_size: Step sizes of the first group.
+        lower_bound: The bound after each step.
+        weights: The weights at the end, by name.
+        from_oracle: Largest difference from the oracle, relative to the largest value.
     """
 
     loss: list[float]
@@ -123,7 +123,7 @@ def plain_loop(
 
 
 def window_loss(model: nn.Module, data: Any, window: Window, setting: Setting, ranks: int) -> Tensor:
-    """The loss of all micro-batches of all ranks, in one forward pass."""
+    """Return the loss of all micro-batches of all ranks, in one forward pass."""
     chosen = [data[index] for batch in window for index in batch]
     batch = {key: torch.stack([example[key] for example in chosen]) for key in chosen[0]}
     labels = batch.pop("labels")
@@ -141,7 +141,7 @@ def window_loss(model: nn.Module, data: Any, window: Window, setting: Setting, r
 
 
 def clip(model: nn.Module, max_norm: float) -> float:
-    """Scale the gradients to ``max_norm`` and say by how much."""
+    """Clip the gradients to ``max_norm`` and return the factor."""
     if not max_norm:
         return 1.0
     norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
@@ -149,7 +149,7 @@ def clip(model: nn.Module, max_norm: float) -> float:
 
 
 def distance_from(oracle: Oracle, optimizer: MomoOptimizer) -> float:
-    """Largest difference between the two after a step, relative to the largest value."""
+    """Return the largest difference between the two after a step, relative to the largest value."""
     last = optimizer.last_step
     pairs = [(last.loss_avg, oracle.loss_avg), (last.lower_bound, oracle.lower_bound)]
     pairs += [(size, group.step_size) for size, group in zip(last.step_size, oracle.groups, strict=True)]
@@ -160,14 +160,14 @@ def distance_from(oracle: Oracle, optimizer: MomoOptimizer) -> float:
 
 
 def follow(oracle: Oracle, optimizer: MomoOptimizer) -> None:
-    """Let the oracle go on from weights and averages that bfloat16 has rounded."""
+    """Set the oracle to the weights and averages that bfloat16 has rounded."""
     for ours, theirs in zip(optimizer.param_groups, oracle.groups, strict=True):
         for p, q in zip(ours["params"], theirs.params, strict=True):
             q.x, q.d = p.detach().double(), optimizer.state[p]["exp_avg"].double()
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:
-    """Largest difference, in units of the largest value; infinite where one is not a number."""
+    """Return the largest difference, in units of the largest value; infinite if one is NaN."""
     ours, theirs = ours.double(), theirs.double()
     if not ours.numel():
         return 0.0

@@ -1,4 +1,4 @@
-"""Breaking one thing of the library on purpose, in a launched process, and the rows that must then turn red."""
+"""Breaks one thing of the library on purpose, in a launched process, and names the rows that must then fail."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from unittest.mock import patch
 
 
 class Sabotage(NamedTuple):
-    """Something taken out of the library.
+    """One function of the library replaced by another.
 
     Attributes:
-        target: What is replaced.
-        replacement: By what.
+        target: Dotted name of the function.
+        replacement: The function that takes its place.
         red: Rows that must fail.
-        green: Rows that are not concerned and must pass.
+        green: Rows that do not need the function and must pass.
     """
 
     target: str
@@ -39,8 +39,8 @@ SABOTAGES = {
         green=("torch/torch/self",),
     ),
     "no clearing of windows": Sabotage(
-        "hf_momo.tap.loss_tap._Window.gradients_are_gone",
-        lambda self, *, or_zero: False,
+        "hf_momo.tap.gradients.are_gone",
+        lambda optimizer, *, or_zero: False,
         red=("ddp/loop/scaler", "one/loop/scaler"),
         green=("ddp/loop/accumulated", "ddp/loop/momo"),
     ),
@@ -51,8 +51,8 @@ SABOTAGES = {
         green=("ddp/loop/momo", "fsdp2/loop/momo_adam"),
     ),
     "no sample weight of ZeRO": Sabotage(
-        "hf_momo.tap.accelerator.zero_clipping_factor",
-        lambda accelerator, optimizer: 1.0,
+        "hf_momo.tap.backends.deepspeed.DeepSpeed.clipping_factor",
+        lambda self, optimizer: 1.0,
         red=("zero2/loop/clipped momo", "zero2/trainer/clipped"),
         green=("zero2/loop/momo_adam",),
     ),
@@ -62,17 +62,17 @@ SABOTAGES = {
         red=("ddp/loop/momo_adam", "torch/torch/replicas 2x1", "torch/torch/plain and sharded"),
         green=("torch/torch/replicas 1x2", "fsdp2/loop/momo_adam", "fsdp1/loop/momo_adam", "zero2/loop/momo"),
     ),
-    "partitions taken for replicas": Sabotage(
-        "hf_momo.tap.accelerator.shards_plain_tensors",
-        lambda accelerator: False,
+    "shards taken for replicas": Sabotage(
+        "hf_momo.tap.backends.base.Backend.adapt",
+        lambda self, optimizer: None,
         red=("fsdp1/loop/momo_adam", "zero2/loop/momo"),
         green=("ddp/loop/momo_adam", "fsdp2/loop/momo_adam"),
     ),
-    # Seen by chance, before the launches filled uninitialized memory with NaN: a run of CI skipped every step of
+    # One run of CI, before the launches filled uninitialized memory with NaN, skipped every step of
     # "zero3/loop/adamw form".
     "no clearing of ZeRO-3's padding": Sabotage(
-        "hf_momo.tap.accelerator.clear_padding",
-        lambda accelerator, optimizer: None,
+        "hf_momo.tap.backends.deepspeed.DeepSpeed.before_step",
+        lambda self, optimizer: None,
         red=("zero3/loop/momo", "zero3/loop/adamw form", "zero3/trainer/momo_adam"),
         green=("zero2/loop/momo",),
     ),
@@ -81,7 +81,7 @@ SABOTAGES = {
 
 @contextlib.contextmanager
 def broken(name: str) -> Iterator[None]:
-    """Within it the library lacks what ``name`` names; nothing is broken by an empty name."""
+    """Replace the function of the sabotage ``name`` within the block; an empty name replaces nothing."""
     if not name:
         yield
         return

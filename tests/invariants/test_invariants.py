@@ -1,7 +1,7 @@
-"""Every configuration gives the trajectory of a plain loop on one process: losses, step sizes, bounds and weights.
+"""Every configuration gives the trajectory of a plain loop in one process: losses, step sizes, bounds and weights.
 
-And broken on purpose, the suite fails: each thing taken out turns the rows red that need it, and no others. Both are
-in one file, whose tests pytest-xdist leaves to one worker: they judge the same launches.
+A second part breaks the library on purpose: the rows that need the broken function must fail, and others must pass.
+Both parts are in one file because they share launches, and pytest-xdist runs a file in one worker.
 """
 
 from __future__ import annotations

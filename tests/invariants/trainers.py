@@ -1,4 +1,4 @@
-"""Training a row with ``MomoTrainer``: a tiny causal language model with uneven numbers of labels."""
+"""Trains a row with ``MomoTrainer``: a tiny causal language model with uneven numbers of labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hf_momo.optimizers.registry import unwrap_optimizer
 
 
 class RecordedTrainer(MomoTrainer):
-    """Takes the examples in their order and records the steps."""
+    """A Trainer that takes the examples in their order and records the steps."""
 
     recorder: Recorder
     attached = False
@@ -36,7 +36,7 @@ class RecordedTrainer(MomoTrainer):
 
 
 def training_arguments(row: Row, folder: str, *, euler: bool) -> Any:
-    """What a user writes on the command line."""
+    """Return the training arguments of a row."""
     setting, ranks = row.setting, row.backend.ranks
     options = {**setting.options, **(EULER if euler else {})}
     given: dict[str, Any] = {
@@ -56,7 +56,7 @@ def training_arguments(row: Row, folder: str, *, euler: bool) -> Any:
     if row.backend.name == "ddp":
         given["ddp_backend"] = "gloo"
     if row.backend.kind != "replicated" or row.backend.device == "cuda":
-        given["use_cpu"] = False  # where it is the CPU after all, run_on_cpu says so
+        given["use_cpu"] = False  # run_on_cpu selects the CPU
     return arguments(folder, **given)
 
 

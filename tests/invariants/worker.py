@@ -1,8 +1,8 @@
-"""Trains rows of the table in one of the processes that ``accelerate launch`` started, and writes down what they did.
+"""Trains rows of the table in one of the processes of ``accelerate launch``, and writes the results to files.
 
 accelerate launch ... tests/invariants/worker.py OUTPUT_FOLDER JOB [JOB ...]
 
-where a job is the name of a row, or ``sabotage:row``. ``launching.py`` launches it.
+where a job is the name of a row, or ``sabotage:row``. ``launching.py`` calls it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def train(row: Row) -> dict[str, Any]:
 def main(folder: Path, jobs: list[str]) -> None:
     rank = int(os.environ.get("RANK", "0"))
     fill_with_nan()
-    gc.freeze()  # the Trainer collects garbage at every train(), over all that was imported
+    gc.freeze()  # the Trainer collects garbage at every train(), among everything imported
     for job in jobs:
         sabotage, _, name = job.rpartition(":")
         try:
             with broken(sabotage):
                 result = train(ROWS[name])
         except Exception:
-            # The other rows are worth having; the row's test shows this.
+            # The test of this row shows the error; the other rows still run.
             result = {"error": traceback.format_exc()}
         (folder / f"{job.replace('/', '.')}.{rank}.json").write_text(json.dumps(result))
     leave_processes()

@@ -138,14 +138,23 @@ def test_no_loss_says_what_to_do(hint):
 
 @by_method
 def test_loss_and_closure(cls):
-    """Two losses are refused; a closure that returns none, as Lightning's does, may be passed with a loss."""
     with pytest.raises(ValueError, match="loss: got a loss and a closure that returns one; give one of them"):
         cls(one()).step(lambda: 1.0, loss=1.0)
-    called = []
-    optimizer = cls(one())
-    optimizer.step(lambda: called.append(True), loss=1.0)
-    assert called == [True]
-    assert optimizer.last_step.loss_avg > 0.0
+
+
+@by_method
+def test_an_empty_closure_beside_a_loss_is_run_first(cls):
+    """PyTorch Lightning always passes a closure. It clips the gradients in it, and ``step(loss=...)`` was refused."""
+    (param,) = params = one()
+    param.grad = torch.full_like(param, 4.0)
+    optimizer = cls(params)
+
+    def clip():
+        param.grad.mul_(0.25)
+
+    assert optimizer.step(clip, loss=torch.tensor(3.0)) == 3.0
+    assert float(optimizer.last_step.loss_avg) > 0.0
+    assert torch.equal(param.grad, torch.ones_like(param))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Two processes, where the last argument is `fail` with an error on the second alone.
+"""Two processes, where the last argument is ``fail`` with an error on the second alone.
 
-Launched as `accelerate launch --config_file recipes/accelerate/ddp.yaml tests/recipes/agreement.py FOLDER [fail]`.
+Launched as ``accelerate launch --config_file recipes/accelerate/ddp.yaml tests/recipes/agreement.py FOLDER [fail]``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A causal language model trained by `MomoTrainer` under whatever launches it, on the CPU.
+"""Train a causal language model with ``MomoTrainer`` on the CPU, under any launcher.
 
     accelerate launch --config_file recipes/accelerate/fsdp2.yaml tests/recipes/causal_lm.py FOLDER
 
@@ -23,7 +23,7 @@ VOCABULARY, STEPS, BATCH = 24, 6, 8
 
 
 class ParameterTypes(TrainerCallback):
-    """The names of the types that the parameters have in training."""
+    """Return the names of the types of the parameters during training."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
     args = MomoTrainingArguments(
         str(folder),
         use_cpu=ranks == 1,
-        # The gradient of an attention's key bias is 0 but for rounding, which Adam's 1e-8 would blow up.
+        # The gradient of an attention's key bias is rounding error, which Adam's epsilon of 1e-8 would amplify.
         adam_epsilon=1e-5,
         learning_rate=0.1,
         optim_args="lower_bound=2.0",

@@ -1,4 +1,4 @@
-"""A log in Criteo's raw format, made up: whether a line is a click depends on its categories and its first count."""
+"""A synthetic log in Criteo's raw format; clicks depend on the categories and the first count of a line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def lines(number: int, seed: int = 0) -> list[str]:
-    """`number` lines, a tenth of their fields empty; the second count is the number of the line."""
+    """Return lines with a tenth of their fields empty; the second count is the number of the line."""
     generator = np.random.default_rng(seed)
     counts = generator.integers(-2, 200, (number, 13))
     counts[:, 1] = np.arange(number)
@@ -19,7 +19,7 @@ def lines(number: int, seed: int = 0) -> list[str]:
     empty[:, [0, 1, 13]] = False
     rows = []
     for row in range(number):
-        # A different part of the numbers for each category, up to ffffffff.
+        # Each category has its own range of numbers, up to ffffffff.
         codes = [f"{(0xFFFFFFFF - 7919 * column - int(kinds[row, column])):08x}" for column in range(26)]
         fields = [*map(str, counts[row]), *codes]
         kept = ["" if gone else field for field, gone in zip(fields, empty[row], strict=True)]
@@ -28,7 +28,7 @@ def lines(number: int, seed: int = 0) -> list[str]:
 
 
 def write_log(path: Path, number: int, seed: int = 0) -> Path:
-    """A log as a file, gzip-packed where its name says so."""
+    """Write a log, compressed if the name ends in .gz, and return its path."""
     data = "".join(f"{line}\n" for line in lines(number, seed)).encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path

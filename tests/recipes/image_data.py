@@ -1,4 +1,4 @@
-"""Small image data sets in the formats that the recipe reads, written on the fly."""
+"""Functions that write small image data sets in the formats that the recipe reads."""
 
 import gzip
 import pickle
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def images(count: int, size: int = 32, channels: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Noise on one grey a class: bytes of shape (count, size, size, channels), and labels that take turns."""
+    """Return noise around one grey level per class, of shape (count, size, size, channels), and alternating labels."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     noise = generator.integers(0, 40, (count, size, size, channels))
@@ -24,7 +24,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 
 def write_mnist(folder: Path, train: int = 24, test: int = 9, suffix: str = ".gz") -> Path:
-    """The four idx files of MNIST."""
+    """Write the four idx files of MNIST."""
     folder.mkdir(parents=True, exist_ok=True)
     for prefix, count, seed in (("train", train, 0), ("t10k", test, 1)):
         pixels, labels = images(count, size=28, channels=1, seed=seed)
@@ -34,7 +34,7 @@ def write_mnist(folder: Path, train: int = 24, test: int = 9, suffix: str = ".gz
 
 
 def write_npz(path: Path, train: int = 24, test: int = 9, **more: Any) -> Path:
-    """One file of arrays."""
+    """Write one file of arrays."""
     (x_train, y_train), (x_test, y_test) = images(train), images(test, seed=1)
     arrays: dict[str, Any] = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test, **more}
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
@@ -42,18 +42,18 @@ def write_npz(path: Path, train: int = 24, test: int = 9, **more: Any) -> Path:
 
 
 def write_pickle(path: Path, content: Any) -> None:
-    """As Python 2 and the numpy of its time wrote it."""
+    """Write a pickle as Python 2 with its version of numpy did."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(content, protocol=2).replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
 
 
 def flat(pixels: np.ndarray) -> np.ndarray:
-    """Images as rows of a batch: all of red, all of green, all of blue."""
+    """Return images as rows: first all red values, then all green, then all blue ones."""
     return pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)
 
 
 def write_cifar10(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Five training batches of 4 images and a test batch of 6; returns the training images and labels."""
+    """Write five training batches of 4 images and a test batch of 6; return the training images and labels."""
     pixels, labels = images(20)
     for number in range(5):
         part = slice(4 * number, 4 * number + 4)
@@ -66,7 +66,7 @@ def write_cifar10(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_folders(folder: Path, sizes: tuple[int, ...] = (32,), mode: str = "RGB") -> Path:
-    """folder/train/CLASS/N.png and folder/test/CLASS/N.png, of sizes that take turns."""
+    """Write folder/train/CLASS/N.png and folder/test/CLASS/N.png with alternating sizes."""
     for split, count in (("train", 6), ("test", 3)):
         for number in range(count):
             size = sizes[number % len(sizes)]

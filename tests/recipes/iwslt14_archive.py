@@ -1,4 +1,4 @@
-"""A de-en.tgz of a few sentences, with what is right for them worked out by hand."""
+"""A de-en.tgz of a few sentences, with the expected splits worked out by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 SENTENCES = 44
-# Two titles' worth of tags, then pairs that go and pairs that stay, each at the edge of a rule.
+# The tags of two talks, then pairs that are dropped and pairs that are kept, each at the limit of a rule.
 _HEAD = [
     ("<url>http://www.ted.com/1</url>", "<url>http://www.ted.com/1</url>"),
     ("<keywords>talks, dogs</keywords>", "<keywords>talks, dogs</keywords>"),
@@ -29,7 +29,7 @@ _KEPT_HEAD = [
     (" ".join(["lang"] * 175), " ".join(["long"] * 175)),
 ]
 _BODY = [(f"Satz Nummer {n}, usw.", f"It's sentence No. {n}.") for n in range(1, SENTENCES + 1)]
-# "usw." and "No." are abbreviations: the first is the last word, whose full stop is parted all the same.
+# "usw." and "No." are abbreviations: the full stop of the first is separated all the same, because it ends the line.
 _KEPT = _KEPT_HEAD + [(f"satz nummer {n} , usw .", f"it &apos;s sentence no. {n} .") for n in range(1, SENTENCES + 1)]
 
 SEGMENTS = {
@@ -47,13 +47,13 @@ TEST = [
     ("üben !", "practice !"),
     ("patient b .", "patient b ."),
 ]
-# Pairs 23 and 46 of the 48 that stay.
+# Pairs 23 and 46 of the 48 that are kept.
 VALID = [_KEPT[22], _KEPT[45]]
 TRAIN = _KEPT[:22] + _KEPT[23:45] + _KEPT[46:]
 
 
 def write_folder(folder: Path) -> Path:
-    """The files of the archive, in the folder `de-en`."""
+    """Write the files of the archive to the folder ``de-en`` and return its parent."""
     inside = folder / "de-en"
     inside.mkdir(parents=True)
     for side, language in enumerate(("de", "en")):
@@ -67,7 +67,7 @@ def write_folder(folder: Path) -> Path:
 
 
 def write_archive(folder: Path) -> Path:
-    """The archive itself."""
+    """Write the archive and return its path."""
     path = folder / "de-en.tgz"
     with tarfile.open(path, "w:gz") as archive:
         archive.add(write_folder(folder / "unpacked") / "de-en", arcname="de-en")

@@ -1,14 +1,14 @@
-"""A script of recipes/ run as it is, writing down what each process was given.
+"""Run a script of recipes/ unchanged, and record the batches of each process.
 
     accelerate launch ... tests/recipes/observed.py FOLDER recipes/translation.py [arguments of the script]
 
-Every process writes FOLDER/rankN.json: the batches in the order in which they were collated, each a list of sentences
-(their token ids). Two variables of the environment change where it runs:
+Every process writes FOLDER/rankN.json with its batches in the order in which they were collated; each batch is a list
+of sentences, as token ids. Two environment variables change where the script runs:
 
-- `OWN_FOLDERS=true`: every process but the first works in a folder of its own, FOLDER/rankN, as on machines that
-  share no disk; what it writes under a relative path is found there.
-- `CPU_FOR_GPU=true`: accelerate takes the CPU for a GPU, so that FSDP and DeepSpeed, which it starts on GPUs only,
-  do here what they do there, over gloo.
+- ``OWN_FOLDERS=true``: every process but the first runs in a folder of its own, FOLDER/rankN, as on machines without a
+  shared disk. Files with relative paths are written there.
+- ``CPU_FOR_GPU=true``: accelerate treats the CPU as a GPU, so that FSDP and DeepSpeed, which it supports on GPUs only,
+  run on the CPU over gloo.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def take_cpu_for_gpu() -> None:
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
     PartialState._prepare_backend = lambda *args: ("gloo", DistributedType.MULTI_GPU)  # type: ignore[method-assign]
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        # On GPUs there is none; for CPUs it would be compiled first, which takes minutes. By import_module, because
-        # the attribute deepspeed.comm.torch is PyTorch.
+        # This kernel is for CPUs only, and its compilation takes minutes. With import_module, because the attribute
+        # deepspeed.comm.torch is PyTorch.
         importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None  # type: ignore[attr-defined]
 
 

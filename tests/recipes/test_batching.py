@@ -22,7 +22,7 @@ processes = st.integers(2, 9)
 
 
 def shares_of(lengths: list[int], max_tokens: int, count: int, epoch: int = 0) -> list[list[list[int]]]:
-    """The batches of an epoch, one list a process."""
+    """Return the batches of an epoch, one list per process."""
     samplers = [TokenBatchSampler(lengths, max_tokens, 3, num_processes=count, process_index=i) for i in range(count)]
     for sampler in samplers:
         sampler.set_epoch(epoch)
@@ -64,7 +64,7 @@ def test_processes_have_equal_numbers_of_batches_and_miss_no_sentence(
 
 
 def test_one_process_has_the_batches_that_it_always_had() -> None:
-    """As dealt out before there were several processes, so that published runs can be repeated."""
+    """The batches of one process are those of the published runs, so that these can be repeated."""
     lengths = torch.randint(5, 60, (300,), generator=torch.Generator().manual_seed(0)).tolist()
     sampler = TokenBatchSampler(lengths, 200, seed=42)
     sampler.set_epoch(3)
@@ -162,7 +162,7 @@ def test_targets_are_cut_for_training_only() -> None:
 
 
 def test_m2m_100_gets_its_decoder_input_also_when_label_smoothing_takes_the_labels() -> None:
-    """Fine-tuning the demo's pre-norm model with label smoothing died in its first step: the decoder had no input."""
+    """Fine-tuning an M2M100 model with label smoothing failed in its first step: the decoder had no input."""
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
     config = M2M100Config(vocab_size=20, d_model=8, encoder_layers=1, decoder_layers=1, **heads)
     config.decoder_start_token_id = 2

@@ -1,9 +1,12 @@
-"""The Criteo log as a stream: what is read, in which order, by which process, in how much memory."""
+"""The Criteo log as a stream: parsing, order, division among processes, memory."""
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import math
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from real_data import real_data
 from recipes.criteo_log import lines, write_log
+from recipes.damage import corrupt
 
 from click_through.batches import IGNORED, LogSteps, Step, cut, shuffled
 from click_through.criteo import Rows, check_readable, concatenate, read_rows
@@ -24,7 +28,7 @@ def read(*files: Path) -> Rows:
 
 
 def numbered(number: int) -> Rows:
-    """Rows that hold their number."""
+    """Return rows whose categories are the number of the row."""
     categories = np.repeat(np.arange(number, dtype=np.uint32)[:, None], 26, axis=1)
     return Rows(np.zeros((number, 13), np.float32), categories, np.zeros(number, np.float32))
 
@@ -68,11 +72,11 @@ def replaced(line: str, field: int, value: str) -> str:
 
 
 BROKEN = {
-    "a label of 2": (lambda line: replaced(line, 0, "2"), "the first field of a line is 2, neither 0 nor 1"),
-    "no label": (lambda line: replaced(line, 0, ""), "the first field of a line is empty, neither 0 nor 1"),
+    "a label of 2": (lambda line: replaced(line, 0, "2"), "Row #4: the first field is 2, neither 0 nor 1"),
+    "no label": (lambda line: replaced(line, 0, ""), "Row #4: the first field is empty, neither 0 nor 1"),
     "a count with a point": (lambda line: replaced(line, 3, "1.5"), "invalid value '1.5'"),
-    "no hexadecimal digit": (lambda line: replaced(line, 14, "0123456g"), "category 1 is '0123456g'"),
-    "too few digits": (lambda line: replaced(line, 39, "0123456"), "category 26 has not 8 characters"),
+    "no hexadecimal digit": (lambda line: replaced(line, 14, "0123456g"), "Row #4: category 1 is '0123456g'"),
+    "too few digits": (lambda line: replaced(line, 39, "0123456"), "Row #4: category 26 does not have 8 characters"),
     "too few fields": (lambda line: line.rpartition("\t")[0], "Expected 40 columns, got 39"),
     "another separator": (lambda line: line.replace("\t", ","), "Expected 40 columns, got 1"),
 }
@@ -91,20 +95,51 @@ def test_broken_lines_are_refused(tmp_path: Path, name: str) -> None:
     assert "40 fields between tabs" in str(raised.value)
 
 
-def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+def test_rows_are_counted_across_the_blocks_of_the_reader(tmp_path: Path) -> None:
+    text = lines(6000)
+    text[5999] = replaced(text[5999], 0, "2")
+    path = tmp_path / "log.tsv"
+    path.write_text("\n".join(text))
+    with pytest.raises(UsageError, match="Row #6000: the first field is 2"):
+        read(path)
+
+
+DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty.tsv": (lambda log: b"", "Empty"),
+    "blank.tsv": (lambda log: b"\n\n\n", "has no rows, only blank lines"),
+    "cut.tsv.gz": (lambda log: gzip.compress(log)[:-200], "cannot be read as a Criteo log"),
+    "corrupt.tsv.gz": (lambda log: corrupt(gzip.compress(log)), "cannot be read as a Criteo log"),
+    "corrupt.tsv.xz": (lambda log: corrupt(lzma.compress(log)), "cannot be read as a Criteo log"),
+    "plain.tsv.xz": (lambda log: log, "cannot be read as a Criteo log"),
+    "plain.tsv.zip": (lambda log: log, "cannot be read as a Criteo log"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_are_refused_with_their_name(tmp_path: Path, name: str) -> None:
+    """A corrupt .gz ended in zlib.error, an .xz in LZMAError, blank lines in StopIteration: none named the file."""
+    damage, message = DAMAGED[name]
+    whole = write_log(tmp_path / "whole.tsv", 100)
+    path = tmp_path / name
+    path.write_bytes(damage(whole.read_bytes()))
+    with pytest.raises(UsageError, match=rf"{re.escape(str(path))}.*{message}"):
+        check_readable([str(whole), str(path)])
+
+
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.tsv does not exist"):
         check_readable([str(tmp_path / "none.tsv")])
     with pytest.raises(UsageError, match="is a folder"):
         check_readable([str(tmp_path)])
-    empty = tmp_path / "empty.tsv"
-    empty.touch()
-    with pytest.raises(UsageError, match="Empty"):
-        check_readable([str(empty)])
-    whole = write_log(tmp_path / "whole.tsv.gz", 100)
-    short = tmp_path / "short.tsv.gz"
-    short.write_bytes(whole.read_bytes()[:-200])
-    with pytest.raises(UsageError, match=r"short\.tsv\.gz cannot be read"):
-        check_readable([str(whole), str(short)])
+
+
+def test_any_line_end_and_any_folder_name(tmp_path: Path) -> None:
+    folder = tmp_path / "logs [2014]"
+    folder.mkdir()
+    for number, end in enumerate(("\n", "\r\n", "\r")):
+        path = folder / f"{number}.tsv"
+        path.write_bytes("".join(line + end for line in lines(20)).encode())
+        check_against_plain_python(read(path), lines(20))
 
 
 @pytest.mark.parametrize("sizes", [[7], [3, 4, 1], [10, 10, 5], [1] * 12, []])
@@ -126,10 +161,10 @@ def test_shuffling_keeps_every_row_and_moves_it(buffer_size: int) -> None:
     assert sorted(first) == list(range(10_000))
     assert order(0) == first
     assert order(1) != first
-    # A row leaves at most one piece before as many rows as the buffer holds have come in.
+    # A row leaves at most one piece before its position minus the size of the buffer.
     ahead = max(row - place for place, row in enumerate(first))
     assert 0 < ahead <= buffer_size + min(buffer_size, 4096)
-    # Sabotage shows: a buffer that kept its order would leave the mean distance at 0.
+    # Without shuffling the mean distance would be 0.
     assert np.abs(np.array(first) - np.arange(10_000)).mean() > min(buffer_size, 10_000) / 8
 
 
@@ -140,7 +175,7 @@ def test_shuffling_leaves_the_pieces_of_the_stream_alone() -> None:
 
 
 def steps_of(path: Path, processes: int, parts: int, micro_batch_size: int, **options: int) -> list[list[Step]]:
-    """The steps as each process sees them."""
+    """Return the steps as each process sees them."""
     return [
         list(
             LogSteps(
@@ -157,7 +192,7 @@ def steps_of(path: Path, processes: int, parts: int, micro_batch_size: int, **op
 
 
 def line_numbers(steps: list[list[Step]], index: int) -> list[int]:
-    """The lines of one step on all processes, sorted."""
+    """Return the lines of one step on all processes, sorted."""
     found = []
     for process in steps:
         for batch in process[index].micro_batches:
@@ -177,7 +212,7 @@ def test_processes_share_out_the_rows_of_every_step(
     assert {len(process) for process in steps} == {len(one[0])} == {math.ceil(rows / 12)}
     assert sorted(line for index in range(len(one[0])) for line in line_numbers(steps, index)) == list(range(rows))
     for index, step in enumerate(one[0]):
-        # The same rows, whoever has them, in as many batches of the same size everywhere.
+        # The same rows on any number of processes, in equally many batches of the same size.
         assert line_numbers(steps, index) == line_numbers(one, index)
         assert {process[index].num_items for process in steps} == {step.num_items}
         shapes = {batch["dense"].shape for process in steps for batch in process[index].micro_batches}
@@ -205,7 +240,7 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.writelines(block for _ in range(240))
     short, long = (peak_of_a_pass(path, rows) for rows in (60_000, 240_000))
-    # What lies between them is 44 MB of text, and would be 29 MB of rows.
+    # The difference is 44 MB of text, which would be 29 MB of rows.
     assert long - short < 12
 
 
@@ -216,6 +251,6 @@ def peak_of_a_pass(path: Path, rows: int) -> float:
 
 
 def peak() -> float:
-    """The most memory that was resident since the last reset, in MB."""
+    """Return the peak of the resident memory since the last reset, in MB."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

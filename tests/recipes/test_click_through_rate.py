@@ -40,14 +40,14 @@ ROWS, STEPS = 200, 13
 
 @pytest.fixture(autouse=True)
 def fresh_accelerate() -> Iterator[None]:
-    """Accelerate keeps its state for a process; here it is that of the run before, or of another test."""
+    """Reset the state that accelerate keeps for a process, here that of another run or test."""
     yield
     reset_accelerate()
 
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Arguments that name a log for each split."""
+    """Return arguments that name a log for each split."""
     folder = tmp_path_factory.mktemp("logs")
     sizes = {"train": ROWS, "validation": 101, "test": 57}
     files = {name: write_log(folder / f"{name}.tsv", size, seed) for seed, (name, size) in enumerate(sizes.items())}
@@ -72,7 +72,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_same_run(folder: Path, other: Path, tolerance: float = 0.0) -> None:
-    """The same losses at every step, the same weights, the same scores."""
+    """Assert that losses at every step, weights and scores are the same."""
     np.testing.assert_allclose(curve(folder, "loss"), curve(other, "loss"), rtol=tolerance)
     for name, weight in weights(folder).items():
         torch.testing.assert_close(weight, weights(other)[name], rtol=tolerance, atol=tolerance, msg=name)
@@ -105,7 +105,7 @@ def test_what_a_run_leaves(tmp_path: Path, logs: list[str], monkeypatch: pytest.
     assert [entry["step"] for entry in record["evaluations"]] == [10, 20]
     assert all({"loss", "step_size", "lower_bound", "step_capped", "skipped_steps"} <= set(e) for e in record["curve"])
     assert str(tmp_path) not in (folder / "record.json").read_text()
-    # It learns: far better than the click rate alone, which is what a model that learned nothing would give.
+    # It learns: much better than predicting the click rate.
     validation = record["metrics"]["validation"]
     assert validation["loss"] < validation["constant_loss"] - 0.05
     assert validation["auc"] > 0.8
@@ -130,7 +130,7 @@ def test_scoring_a_saved_model_gives_its_scores(
 def test_the_optimizer_is_told_the_loss_that_is_logged(
     tmp_path: Path, logs: list[str], monkeypatch: pytest.MonkeyPatch, optim: str
 ) -> None:
-    """Batches of 16 as four of 4, the last step of 8 rows as four of 2: the average of the log is its own."""
+    """Batches of 16 as four of 4, and the last step of 8 rows as four of 2, log the same averages."""
     folder = tmp_path / "run"
     batches = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "4"]
     save = ["--save_steps", str(STEPS), "--max_steps", str(STEPS)]
@@ -179,7 +179,7 @@ def test_schedule_clipping_and_other_optimizers(
 
 
 def killed_at(work: Callable[[], None]) -> int:
-    """Run in a forked process; the signal that ended it, 0 for none."""
+    """Run in a forked process and return the signal that ended it, 0 for none."""
     pid = os.fork()
     if pid == 0:
         work()
@@ -197,12 +197,12 @@ def kill_this_process() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-# Several threads are there from other tests, but none of them is needed in the forked process.
+# Threads of other tests exist, but the forked process needs none of them.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_killed_runs_go_on_as_if_they_had_not_been(
     tmp_path: Path, logs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed in the middle of a step, then while it saves a checkpoint, each time the same command again."""
+    """A run killed in the middle of a step and then while it saves a checkpoint resumes with the same command."""
     words = [*logs, "--num_train_epochs", "2", "--save_steps", "4", "--output_dir"]
     run(monkeypatch, *words, tmp_path / "unbroken")
     folder = tmp_path / "killed"
@@ -239,7 +239,7 @@ def test_killed_runs_go_on_as_if_they_had_not_been(
     assert {path.name for path in folder.iterdir()} == {"checkpoint-12", "checkpoint-16"}
     capsys.readouterr()
     run(monkeypatch, *words, folder)
-    assert "going on from checkpoint-12, after 192 rows" in capsys.readouterr().out
+    assert "resuming from checkpoint-12, after 192 rows" in capsys.readouterr().out
     assert_same_run(tmp_path / "unbroken", folder)
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-24"]
 
@@ -252,7 +252,7 @@ def test_resuming_needs_the_same_settings(tmp_path: Path, logs: list[str], monke
         run(monkeypatch, *words, "--learning_rate", "0.1")
     with pytest.raises(UsageError, match="trained with rows of a step 16, now it is 32"):
         run(monkeypatch, *words, "--gradient_accumulation_steps", "2")
-    # The same rows a step in other batches, and more steps, are no other run.
+    # Other batches with the same rows a step, and more steps, do not prevent the resume.
     cut = ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2", "--max_steps", "9"]
     run(monkeypatch, *words, *cut)
     assert read_json(tmp_path / "run" / "record.json")["steps"] == 9
@@ -282,14 +282,14 @@ REFUSALS = {
     "options of others": (["--optim", "sgd", "--optim_args", "x=1"], "only for momo, momo_adam, not sgd"),
     "an unknown schedule": (["--lr_scheduler_type", "cosin"], "must be one of constant, constant_with_warmup"),
     "a schedule without an end": (["--lr_scheduler_type", "cosine"], "give --max_steps"),
-    "a warm-up of a constant": (["--warmup_steps", "5"], "take constant_with_warmup"),
+    "a warm-up of a constant": (["--warmup_steps", "5"], "use constant_with_warmup"),
     "no steps": (["--max_steps", "0"], "--max_steps 0: must be 1 or more, or -1"),
     "no batch": (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size 0: must be 1 or more"),
     "too few tables": (["--hash_sizes", "5", "6"], "must be one or 26 numbers"),
-    "no folder": (["--output_dir", ""], "--output_dir is not given"),
+    "no folder": (["--output_dir", ""], "--output_dir is not set"),
     "a file that is not there": (["--train_files", "no.tsv"], "no.tsv does not exist"),
     "two readers": (["--dataloader_num_workers", "2"], "the log is one stream; give 0 or 1"),
-    "a model that is not there": (["--model_name_or_path", "./nowhere"], "no saved DLRM there"),
+    "a model that is not there": (["--model_name_or_path", "./nowhere"], "no saved DLRM"),
     "nothing to do": (["--do_train", "0", "--do_eval", "0", "--do_predict", "0"], "nothing to do"),
 }
 

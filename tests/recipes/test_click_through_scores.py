@@ -1,4 +1,4 @@
-"""DLRM by its formula, and its scores by scikit-learn's."""
+"""DLRM compared with its formula, and its scores with those of scikit-learn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
     assert scores.constant_loss == pytest.approx(-rate * math.log(rate) - (1 - rate) * math.log(1 - rate), rel=1e-9)
     assert score(logits, torch.zeros(500)).auc is None
     assert score(logits * math.nan, labels).auc is None
-    # Far beyond where a probability in single precision is 0 or 1.
+    # Logits whose probability in single precision is 0 or 1.
     assert score(torch.tensor([-200.0, 300.0]), torch.tensor([1.0, 1.0])).loss == pytest.approx(100.0)
 
 
@@ -47,7 +47,7 @@ def test_dlrm_is_its_formula() -> None:
     expected = [-math.log(torch.sigmoid(sign * logits[row])) for row, sign in ((0, 1), (1, -1), (3, 1))]
     assert output.loss.item() == pytest.approx(sum(expected) / 3, rel=1e-6)
     assert model(dense, categories, labels, num_items_in_batch=12).loss.item() == pytest.approx(sum(expected) / 12)
-    # A row without a label gives no gradient: the third one has looked up 3 and 5 + 2, which no other has.
+    # A row without a label has no gradient: only the third one has looked up 3 and 5 + 2.
     output.loss.backward()
     touched = model.embedding.weight.grad.abs().sum(dim=1) > 0
     assert touched.nonzero().flatten().tolist() == [0, 2, 4, 5, 8]

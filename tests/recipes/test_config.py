@@ -116,6 +116,12 @@ def test_several_trackers(tmp_path: Path, yaml: str, flags: list[str], trackers:
     assert arguments.report_to == trackers
 
 
+def test_help_keeps_the_lines_of_the_description(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_settings((Settings,), "Train ``x``.\n\n    python recipes/x.py \\\n        --count 3\n", ["--help"])
+    assert "Train `x`.\n\n    python recipes/x.py \\\n        --count 3\n" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(
     not hasattr(Seq2SeqTrainingArguments, "trackio_static_space_id"), reason="transformers 4 copies nothing to a Space"
 )

@@ -1,4 +1,4 @@
-"""Augmentation cuts and mirrors as it says, and does not depend on how the images are split into batches."""
+"""Random crops and mirrored images, and their independence of batches."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ COUNT, PADDING = 300, 4
 
 def corpus() -> ImageSplit:
     pixels, labels = images(COUNT, size=8)
-    # No pixel of an image is black, so that padding is known when it is seen.
+    # No pixel of an image is black, so that padding can be recognised.
     return ImageSplit(torch.from_numpy(pixels.clip(1)), torch.from_numpy(labels))
 
 
@@ -36,7 +36,7 @@ def test_crops_are_those_of_the_padded_image() -> None:
 def test_every_place_and_both_directions_come_up() -> None:
     corners, mirrored = augmentation().draw()
     for axis in (0, 1):
-        # 300 draws from 9 places: 33 are expected for each; fewer than 12 come once in a hundred thousand.
+        # 33 of 300 draws are expected for each of 9 positions; fewer than 12 occur once in a hundred thousand runs.
         assert torch.bincount(corners[:, axis].long(), minlength=9).min() >= 12
     assert 0.38 < mirrored.float().mean() < 0.62
 

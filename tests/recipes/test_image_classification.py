@@ -1,7 +1,8 @@
-"""The image classification recipe as a user runs it, in this process, at the size of a smoke test."""
+"""The image classification recipe, run in this process with small models and data."""
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,9 +37,14 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def losses_of(folder: str) -> list[float]:
+    history = read_json(Path(folder, "trainer_state.json"))["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recipe:
-    """Run the recipe in `tmp_path`; the results of its run."""
+    """A function that runs the recipe in ``tmp_path`` and returns its results."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: Any, output: str = "out") -> dict[str, Any]:
@@ -63,7 +69,7 @@ def test_mnist_from_files_to_the_record(
         *("config.json", "mlp.py", "model.safetensors", "preprocessor_config.json", "training_args.bin"),
         "README.md",
     }
-    # Grey levels of 0, 100 and 200 are soon told apart, and all 9 test images count although batches of 4 are dropped.
+    # Grey levels of 0, 100 and 200 are easy to classify. Incomplete batches are dropped in training only.
     model = AutoModelForImageClassification.from_pretrained("out").eval()
     processor = AutoImageProcessor.from_pretrained("out")
     pixels, labels = images(9, size=28, channels=1, seed=1)
@@ -100,7 +106,7 @@ def test_mnist_from_files_to_the_record(
 
 
 def test_sgd_averages_its_gradients_as_momo_does(recipe: Recipe, tmp_path: Path) -> None:
-    """With a bound that its model never reaches Momo is SGD with momentum and equal dampening: the same weights."""
+    """With a lower bound that its model never reaches, Momo is SGD with equal momentum and dampening."""
     run = [*MNIST, *FEW, "--data_dir", write_mnist(tmp_path / "digits"), "--num_train_epochs", "2"]
     recipe(*run, "--optim", "momo", "--optim_args", "lower_bound=-1e12", "--learning_rate", "0.1", output="momo")
     recipe(*run, "--optim", "sgd", "--learning_rate", "0.1", output="sgd")
@@ -116,32 +122,51 @@ def test_sgd_averages_its_gradients_as_momo_does(recipe: Recipe, tmp_path: Path)
 def test_a_diverging_run_ends_with_a_result(recipe: Recipe, tmp_path: Path) -> None:
     run = [*MNIST, *FEW, "--data_dir", write_mnist(tmp_path / "digits"), "--num_train_epochs", "20"]
     results = recipe(*run, "--optim", "sgd", "--learning_rate", "1e6")
-    # Nothing but class 0 is left to say, which every third image is.
+    # All images are classified as class 0, and a third of them are.
     assert results["eval_accuracy"] == pytest.approx(1 / 3) and math.isnan(results["eval_loss"])
     history = read_json(Path("out", "trainer_state.json"))["log_history"]
     assert math.isnan([entry for entry in history if "loss" in entry][-1]["loss"])
 
 
 def test_a_resumed_run_ends_as_an_unbroken_one(recipe: Recipe, tmp_path: Path) -> None:
-    """In the middle of an epoch, with crops and mirrored images."""
+    """A run with random crops and mirrored images is resumed in the middle of an epoch."""
     run = [*RESNET, "--data_dir", write_npz(tmp_path / "a.npz"), "--num_train_epochs", "3"]
     saving = ["--save_strategy", "steps", "--save_steps", "4", "--save_total_limit", "9"]
     recipe(*run, *saving, output="unbroken")
     recipe(*run, *saving, "--resume_from_checkpoint", Path("unbroken", "checkpoint-8"), output="resumed")
     unbroken, resumed = (load_file(Path(name, "model.safetensors")) for name in ("unbroken", "resumed"))
     assert all(torch.equal(resumed[name], weight) for name, weight in unbroken.items())
-    losses = [
-        [entry["loss"] for entry in read_json(Path(name, "trainer_state.json"))["log_history"] if "loss" in entry]
-        for name in ("unbroken", "resumed")
-    ]
+    losses = [losses_of(name) for name in ("unbroken", "resumed")]
     assert len(losses[0]) == 18 and losses[0] == losses[1]
     recipe(*run, "--save_strategy", "no", "--crop_padding", "0", "--horizontal_flip", "false", output="plain")
     plain = load_file(Path("plain", "model.safetensors"))
     assert not torch.equal(plain["classifier.bias"], unbroken["classifier.bias"])
 
 
+def test_true_resumes_from_the_last_checkpoint(recipe: Recipe, tmp_path: Path) -> None:
+    """``--resume_from_checkpoint true`` was taken for a path, and the run ended with a traceback."""
+    run = [
+        *MNIST,
+        *FEW,
+        "--data_dir",
+        write_mnist(tmp_path / "digits"),
+        "--save_strategy",
+        "steps",
+        "--save_steps",
+        "2",
+    ]
+    recipe(*run, "--max_steps", "6")
+    whole = losses_of("out")
+    shutil.rmtree(tmp_path / "out" / "checkpoint-6")
+    for resumed in ("true", "True"):
+        recipe(*run, "--max_steps", "6", "--overwrite", "--resume_from_checkpoint", resumed)
+        assert losses_of("out") == whole
+    recipe(*run, "--max_steps", "6", "--overwrite", "--resume_from_checkpoint", "false")
+    assert losses_of("out") == whole
+
+
 def test_two_processes_are_one(recipe: Recipe, tmp_path: Path) -> None:
-    """With crops and mirrored images, and test images that cannot be shared out evenly."""
+    """Random crops and mirrored images, and a number of test images that is odd, on two processes."""
     model = ["--model_type", "image_mlp", "--model_config", '{"hidden_sizes": [16]}', "--learning_rate", "1e-2"]
     run = [*RESNET, *model, "--data_dir", write_npz(tmp_path / "a.npz"), "--num_train_epochs", "2"]
     run += ["--save_strategy", "no", "--per_device_eval_batch_size", "4", "--use_cpu"]
@@ -163,7 +188,7 @@ def test_a_saved_model_is_evaluated_tuned_and_used(recipe: Recipe, tmp_path: Pat
     data = ["--data_dir", write_npz(tmp_path / "a.npz", classes=classes)]
     run = [*RESNET, *data, "--image_mean", "0.4", "0.4", "0.4", "--image_std", "0.3", "0.3", "0.3"]
     trained = recipe(*run, "--num_train_epochs", "3", "--save_strategy", "no", output="trained")
-    # How its images are normalised, and its type, are the checkpoint's to say.
+    # Normalization and type of the model come from the checkpoint.
     evaluation = ["--model_name_or_path", "trained", "--do_eval", *FEW]
     evaluated = recipe(*evaluation, *data, output="evaluated")
     assert evaluated["eval_loss"] == pytest.approx(trained["eval_loss"], rel=1e-5)
@@ -217,13 +242,16 @@ def test_configurations_at_smoke_size(recipe: Recipe, tmp_path: Path, name: str)
         (["--sgd_momentum", "1.5"], "--sgd_momentum 1.5 must be from 0 to 1"),
         (["--crop_padding", "-1"], r"--crop_padding -1 must be 0 \(no crops\) or more"),
         (["--output_dir", "a.txt"], "--output_dir a.txt is a file; give a folder"),
+        (["--output_dir", "a.txt/run"], r"--output_dir a\.txt/run: .*/a\.txt is a file; give a folder"),
+        (["--resume_from_checkpoint", "true"], "--resume_from_checkpoint true: --output_dir out holds no checkpoint"),
+        (["--resume_from_checkpoint", "nowhere"], "--resume_from_checkpoint nowhere is not a folder; give the folder"),
         (["--model_typo", "x"], r"--model_typo is not a setting \(did you mean --model_type\?\)"),
     ],
 )
 def test_refused_before_training(recipe: Recipe, tmp_path: Path, arguments: list[str], message: str) -> None:
     write_mnist(tmp_path / "digits")
     (tmp_path / "a.txt").write_text("x")
-    output = "a.txt" if "a.txt" in arguments else "out"
+    output = next((each for each in arguments if each.startswith("a.txt")), "out")
     with pytest.raises(UsageError, match=message):
         recipe(*MNIST, *FEW, "--data_dir", "digits", *arguments, output=output)
     assert not (tmp_path / "out").exists()

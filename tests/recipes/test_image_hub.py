@@ -1,4 +1,4 @@
-"""Data sets in the form of the Hub, from a folder in place of it."""
+"""Image data sets in the layout of the Hub, loaded from a local folder."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from images.corpus import load_corpus
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Train and validation of 6 and 3 images, with a fine and a coarse class, as CIFAR100 has them there."""
+    """A data set with 6 training and 3 validation images and two columns of labels, as CIFAR100 on the Hub."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
     classes = datasets.ClassLabel(names=["dark", "grey", "light"])
     features = datasets.Features({"img": datasets.Image(), "fine_label": classes, "coarse_label": classes})
@@ -41,9 +41,11 @@ def test_hub(hub: Path) -> None:
 
 def test_what_is_not_clear(hub: Path) -> None:
     name = str(hub)
-    with pytest.raises(UsageError, match=r"2 columns of that kind \(fine_label, coarse_label\); give --label_column"):
+    with pytest.raises(UsageError, match=r"2 columns of labels \(fine_label, coarse_label\); give --label_column"):
         load_corpus(DataArguments(dataset_name=name), ["train", "test"])
-    with pytest.raises(UsageError, match=r"--image_column_name picture: --dataset_name .* has img of that kind"):
+    with pytest.raises(
+        UsageError, match=r"--image_column_name picture is not a column of images of --dataset_name .*; those are img"
+    ):
         load_corpus(DataArguments(dataset_name=name, image_column_name="picture"), ["train", "test"])
     with pytest.raises(UsageError, match=r"has the splits train, validation, but not dev; see --eval_split_name"):
         load_corpus(DataArguments(dataset_name=name, eval_split_name="dev"), ["train", "test"])

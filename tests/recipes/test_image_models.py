@@ -1,4 +1,4 @@
-"""The recipe's models have the sizes of the literature, start as it says, and are Hugging Face models."""
+"""Sizes and initial weights of the models as in the literature, and their use as Hugging Face models."""
 
 import ast
 import json
@@ -36,7 +36,7 @@ SIZES = {
 
 
 def model_of(name: str, *flags: str) -> PreTrainedModel:
-    """The model of a configuration."""
+    """Return the model of a configuration file."""
     _, classes, size, channels = SIZES[name]
     config = ROOT / "recipes" / "configs" / f"{name}.yaml"
     types = (ModelArguments, DataArguments, ImageTrainingArguments)
@@ -58,7 +58,7 @@ def test_models_have_the_papers_size_and_take_a_batch(name: str) -> None:
 
 
 def test_weights_start_as_the_papers() -> None:
-    """Perceptron and ResNet18 uniform as torch draws them, ResNet20 from He's normal by inputs, VGG16 by outputs."""
+    """Initial weights: torch's uniform (perceptron, ResNet18), He's normal by inputs (ResNet20) or outputs (VGG16)."""
     for name, layer, fan, normal in (
         ("mnist_mlp", "layers.1", 784, False),
         ("imagenet32_resnet18", "stages.4.conv1", 9 * 128, False),
@@ -68,7 +68,7 @@ def test_weights_start_as_the_papers() -> None:
         weight: Any = model_of(name).get_parameter(f"{layer}.weight")
         expected = math.sqrt(2 / fan) if normal else 1 / math.sqrt(3 * fan)
         assert weight.std().item() == pytest.approx(expected, rel=0.02), name
-        # A uniform one ends at sqrt(3) deviations.
+        # A uniform distribution ends at sqrt(3) deviations.
         assert (weight.abs().max().item() > 2 * expected) is normal, name
 
 
@@ -113,7 +113,7 @@ def test_saved_models_bring_their_code(name: str, tmp_path: Path, monkeypatch: p
         assert saved is not cls and saved.__module__.startswith("transformers_modules.")
         again = saved.from_pretrained(folder).eval()
     finally:
-        # That code has put itself in the place of this one.
+        # Loading the saved code has replaced the registered class.
         AutoConfig.register(cls.config_class.model_type, cls.config_class, exist_ok=True)
         AutoModelForImageClassification.register(cls.config_class, cls, exist_ok=True)
     with torch.no_grad():
@@ -135,7 +135,7 @@ def test_that_code_needs_nothing_of_the_recipes(cls: type) -> None:
         (
             {"model_type": "restnet"},
             (32, 32, 3),
-            "--model_type restnet is no architecture; take image_mlp, cifar_resnet",
+            "--model_type restnet is not an architecture; give image_mlp, cifar_resnet",
         ),
         (
             {"model_type": "gpt2"},

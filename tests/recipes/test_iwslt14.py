@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import shutil
-import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import prepare_iwslt14
 import pytest
 from real_data import real_data
+from recipes.damage import corrupt
 from recipes.iwslt14_archive import TEST, TRAIN, VALID, write_archive, write_folder, write_lines
 from transformers import AutoTokenizer
 
@@ -43,8 +44,8 @@ def test_splits_are_those_worked_out_by_hand(
     assert read_pairs(tmp_path / "out", "valid") == VALID
     assert read_pairs(tmp_path / "out", "test") == TEST
     said = capsys.readouterr().out
-    assert "train: 46 pairs, and not the 160,239 of the standard preparation" in said
-    assert "cannot be set beside the literature's" in said
+    assert "train: 46 pairs, not the 160,239 of the standard preparation" in said
+    assert "cannot be compared with the literature's" in said
     summary = json.loads((tmp_path / "out" / "preparation.json").read_text())
     assert summary["pairs"] == {"train": 46, "valid": 2, "test": 6}
     assert summary["standard"] is False
@@ -60,7 +61,7 @@ def test_pieces_are_learned_from_train_alone(tmp_path: Path) -> None:
             ids = tokenizer(sentence)["input_ids"]
             assert ids[-1] == tokenizer.eos_token_id
             assert tokenizer.decode(ids, skip_special_tokens=True) == sentence
-    # In test alone.
+    # These pieces occur in test only.
     assert tokenizer.unk_token_id in tokenizer("&#91;")["input_ids"]
 
 
@@ -135,11 +136,26 @@ def test_damaged_archives_are_named(tmp_path: Path, damage: Callable[[Path], obj
     assert not (tmp_path / "out").exists()
 
 
-def test_an_archive_that_was_cut_off_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pack", "damage"),
+    [
+        (gzip.compress, lambda packed: packed[:-400]),
+        (gzip.compress, corrupt),
+        (lzma.compress, corrupt),
+        (lzma.compress, lambda packed: packed[: len(packed) // 2]),
+        (lambda data: b"<html>not found</html>", lambda packed: packed),
+    ],
+    ids=["cut .tgz", "corrupt .tgz", "corrupt .tar.xz", "cut .tar.xz", "a page of a web server"],
+)
+def test_damaged_archives_are_refused_with_their_name(
+    tmp_path: Path, pack: Callable[[bytes], bytes], damage: Callable[[bytes], bytes]
+) -> None:
+    """A corrupt archive ended in zlib.error or LZMAError without the name of the file."""
     archive = write_archive(tmp_path)
-    archive.write_bytes(archive.read_bytes()[:-400])
+    archive.write_bytes(damage(pack(gzip.decompress(archive.read_bytes()))))
     with pytest.raises(UsageError, match=r"de-en\.tgz cannot be read"):
         prepare(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -149,6 +165,7 @@ def test_an_archive_that_was_cut_off_is_named(tmp_path: Path) -> None:
         (["--bpe_codes", "nowhere"], "--bpe_codes nowhere cannot be read"),
         (["--output_dir", "full"], "--output_dir full holds other files"),
         (["--output_dir", "full/of"], "--output_dir full/of is a file"),
+        (["--output_dir", "full/of/it"], "--output_dir full/of/it cannot be written"),
     ],
 )
 def test_bad_settings_are_named(
@@ -179,11 +196,3 @@ def test_pieces_are_those_of_the_literature(language: str, split: str) -> None:
         written = [name.removesuffix(END_OF_WORD) if name.endswith(END_OF_WORD) else f"{name}@@" for name in names]
         assert " ".join(written) == pieces
         assert tokenizer.decode(ids, skip_special_tokens=True) == sentence
-
-
-def test_archives_from_elsewhere_may_lie_about_their_kind(tmp_path: Path) -> None:
-    path = tmp_path / "de-en.tgz"
-    path.write_bytes(b"<html>not found</html>")
-    assert not tarfile.is_tarfile(path)
-    with pytest.raises(UsageError, match=r"de-en\.tgz cannot be read"):
-        prepare(path, tmp_path / "out")

@@ -28,7 +28,7 @@ SMOKE = [
     *("--num_train_epochs", "3", "--warmup_steps", "2", "--learning_rate", "1e-2", "--logging_steps", "2"),
     *("--average_checkpoints", "2", "--use_cpu", "--disable_tqdm", "true"),
 ]
-# Of a checkpoint that another training left in the folder.
+# The step of a checkpoint that another training left in the folder.
 OTHER_STEP = 8
 
 
@@ -44,7 +44,7 @@ def run(monkeypatch: pytest.MonkeyPatch, data: Path, output: Path, *more: str) -
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with prepared data and a finished run in a folder that held a checkpoint of another."""
+    """Return a folder with prepared data and a finished run, whose folder held a checkpoint of another run."""
     folder = tmp_path_factory.mktemp("iwslt14")
     source = write_folder(folder / "source")
     prepare_iwslt14.main(["--archive", str(source), "--output_dir", str(folder / "data"), "--quiet"])
@@ -93,7 +93,7 @@ def test_both_scores_are_what_they_say(workplace: Path) -> None:
     literature = sacrebleu.corpus_bleu(tokenized, [references], tokenize="none", lowercase=True, force=True)
     assert scores["bleu_tokenized_lowercased"] == pytest.approx(literature.score)
     assert "|case:lc|eff:no|tok:none|" in scores["bleu_tokenized_lowercased_signature"]
-    # Each validation while training has both, too.
+    # Each validation during training has both, too.
     evaluations = read_json(workplace / "run" / "record.json")["evaluations"]
     assert len(evaluations) == 3
     assert all({"eval_bleu", "eval_bleu_tokenized_lowercased"} <= set(entry) for entry in evaluations)
@@ -139,7 +139,7 @@ def test_what_could_not_be_averaged_or_read_is_refused_before_training(
 def test_fewer_checkpoints_than_asked_for_are_all_averaged(
     workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And without a tokenizer the recipe learns one of the size that was asked for."""
+    """Without a tokenizer the recipe learns one of the given size."""
     short = ["--max_steps", "2", "--vocab_size", "120", "--average_checkpoints", "9", "--eval_strategy", "no"]
     run(monkeypatch, workplace / "data", tmp_path / "out", *short, "--do_eval", "false")
     assert read_json(tmp_path / "out" / "record.json")["averaged_checkpoints"] == [2]
@@ -149,7 +149,7 @@ def test_fewer_checkpoints_than_asked_for_are_all_averaged(
 def test_a_run_resumed_within_an_epoch_ends_as_an_unbroken_one(
     workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Batches by tokens go on where they stopped, dropout and all; the checkpoints of both halves are averaged."""
+    """Batches by tokens and dropout resume exactly; the checkpoints of both halves are averaged."""
     steps = ["--save_strategy", "steps", "--save_steps", "2", "--max_steps", "6", "--average_checkpoints", "3"]
     only = [*steps, "--eval_strategy", "no", "--do_eval", "false", "--do_predict", "false"]
     prepared = ["--tokenizer_name", str(workplace / "data" / "tokenizer")]

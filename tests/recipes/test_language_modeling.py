@@ -21,6 +21,7 @@ from accelerate.state import AcceleratorState, GradientState
 from datasets import Dataset
 from real_data import real_data
 from recipe_runs import read_card
+from recipes.damage import corrupt
 from recipes.launching import ROOT, curve, read_json
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
@@ -51,7 +52,7 @@ TINY = [
 
 
 def made_up_lines(number: int) -> list[str]:
-    """Lines of words of which each is followed by one of two others."""
+    """Return lines of words, each of which is followed by one of two others."""
     draw = random.Random(0)
     words = ["hark", "thou", "art", "my", "lord", "and", "noble", "friend", "süß"]
     lines = []
@@ -73,7 +74,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def fresh_and_offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Accelerate keeps its state for a process; here it would be that of the run before."""
+    """Reset the state that accelerate keeps for a process, here that of another run."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     yield
@@ -101,13 +102,13 @@ def test_a_run_and_what_it_leaves(tmp_path: Path, text: Path, monkeypatch: pytes
     record, results = read_json(folder / "record.json"), read_json(folder / "all_results.json")
     assert scores["perplexity"] == round(results["eval_perplexity"], 2)
     assert (record["steps"], record["seed"], record["optimizer"]["name"]) == (40, 42, "MomoAdam")
-    # The rates of the steps: warm-up over 2 of them, then a cosine that would be 0 at the one after the last.
+    # The learning rates of the steps: 2 steps of warm-up, then a cosine that is 0 after the last step.
     rates = [entry["learning_rate"] for entry in record["curve"]]
     assert rates[:3] == pytest.approx([0.0, 5e-3, 1e-2])
     assert rates[2:] == pytest.approx([1e-2 * (0.5 + 0.5 * math.cos(math.pi * step / 38)) for step in range(38)])
     assert [entry["step"] for entry in record["evaluations"]] == list(range(4, 41, 4))
     assert str(tmp_path) not in (folder / "record.json").read_text()
-    # It learns: at first every one of the 280 pieces is as likely as another.
+    # It learns: at first all 280 tokens are equally likely.
     assert record["curve"][0]["loss"] == pytest.approx(math.log(280), abs=0.3)
     assert results["eval_loss"] < math.log(280) - 1.5
     assert results["eval_perplexity"] == pytest.approx(math.exp(results["eval_loss"]))
@@ -116,7 +117,7 @@ def test_a_run_and_what_it_leaves(tmp_path: Path, text: Path, monkeypatch: pytes
 
 
 def check_against_the_saved_model(folder: Path, text: Path, record: dict[str, Any]) -> None:
-    """The loss, the bits and the sample are those of the folder, loaded as users do."""
+    """Loss, bits and sample equal those of the saved model, loaded as users do."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     held_out = "".join(load_texts(DataArguments(train_file=str(text)))["validation"]["text"])
     ids = torch.tensor([token for line in held_out.splitlines(True) for token in tokenizer(line)["input_ids"]])
@@ -142,7 +143,7 @@ def test_with_its_adaptation_switched_off_momo_adam_is_adamw(
     run(monkeypatch, *words, *off, "--output_dir", tmp_path / "momo_adam")
     run(monkeypatch, *words, "--optim", "adamw_torch", "--output_dir", tmp_path / "adamw")
     assert curve(tmp_path / "momo_adam", "loss") == pytest.approx(curve(tmp_path / "adamw", "loss"), rel=1e-4)
-    # The first step of the warm-up has a cap of 0, of which nothing is capped.
+    # The first step of the warm-up has a cap of 0 and does not count as capped.
     assert curve(tmp_path / "momo_adam", "step_capped")[1:] == [1.0] * 7
     assert read_json(tmp_path / "momo_adam" / "record.json")["samples"] == []
 
@@ -158,7 +159,7 @@ def test_a_checkpoint_is_tuned_on_documents(tmp_path: Path, text: Path, monkeypa
     record = read_json(tuned / "record.json")
     assert record["optimizer"]["name"] == "Momo"
     assert record["samples"][0]["prompt"] == "hark"
-    # It begins where the first run has ended, and not at the entropy of 280 pieces.
+    # It starts where the first run ended, not at the entropy of 280 tokens.
     assert record["curve"][0]["loss"] == pytest.approx(read_json(first / "all_results.json")["eval_loss"], abs=0.5)
     with pytest.raises(UsageError, match="holds a finished run; give another, or --overwrite"):
         run(monkeypatch, *data)
@@ -171,7 +172,7 @@ REFUSALS = {
     "a block that is too long": (["--block_size", "5000"], "less than --block_size 5000"),
     "a block of one": (["--block_size", "1"], "--block_size 1: must be 2 or more"),
     "too small a vocabulary": (["--vocab_size", "256"], "--vocab_size 256: must be 257 (bytes alone) or more"),
-    "no such model": (["--model_type", "lama"], "the model cannot be made or loaded"),
+    "no such model": (["--model_type", "lama"], "the model cannot be created or loaded"),
     "no such setting": (
         ["--model_config", '{"hidden_sise": 8}'],
         "no setting hidden_sise (did you mean hidden_size",
@@ -217,18 +218,62 @@ def test_text_is_read_from_its_format_and_its_end_held_out(tmp_path: Path, name:
     assert set(texts["train"]["is_document"]) == {not is_text}
 
 
-def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match=r"a\.txt cannot be read"):
-        load_texts(DataArguments(train_file=str(tmp_path / "a.txt")))
-    (tmp_path / "b.jsonl").write_text('{"text": 5}\n')
-    with pytest.raises(UsageError, match="does not hold text alone, but 5"):
-        load_texts(DataArguments(train_file=str(tmp_path / "b.jsonl")))
-    with pytest.raises(UsageError, match=r"has no column body; give --text_column_name, one of text"):
-        load_texts(DataArguments(train_file=str(tmp_path / "b.jsonl"), text_column_name="body"))
-    (tmp_path / "c.txt").write_text("one line\n")
-    with pytest.raises(UsageError, match="none can be held out; give --validation_file"):
-        load_texts(DataArguments(train_file=str(tmp_path / "c.txt")))
+LINES = "".join(made_up_lines(200)).encode()
+UNREADABLE: dict[str, tuple[bytes | None, str]] = {
+    "corrupt.txt.gz": (corrupt(gzip.compress(LINES)), "cannot be read"),
+    "cut.txt.gz": (gzip.compress(LINES)[:-30], "cannot be read"),
+    "plain.txt.gz": (LINES, "cannot be read (Not a gzipped file"),
+    "folder.txt": (None, "cannot be read"),
+    "latin1.txt": (LINES + b"s\xfc\xdf\n", ", line 201: not UTF-8"),
+    "blank.txt": (b"\n \n" * 50, "the text for train is empty or blank"),
+    "empty.txt": (b"", "the text for train is empty or blank"),
+    "short.txt": (b"one line\n", "none can be held out; give --validation_file"),
+    "ragged.csv": (b"text,n\na,1\nb,2,3\n", ", row 2: has not as many fields as the first line"),
+    "quote.csv": (b'text\n"a" b\n', ", line 2: not CSV"),
+    "cut.jsonl": (b'{"text": "a"}\n{"text": ', ", row 2: not JSON"),
+    "number.jsonl": (b'{"text": "a"}\n\n{"text": 5}\n', ", row 2: column text does not hold text, but 5"),
+    "missing.jsonl": (b'{"text": "a"}\n{"n": 5}\n', ", row 2: column text does not hold text, but null"),
+    "strings.json": (b'["a", "b"]', ', row 1: must be a JSON object, not "a"'),
+    "other.json": (b'[{"body": "a"}]', "has no column text; give --text_column_name, one of body"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_unreadable_files_are_refused_with_their_row(tmp_path: Path, name: str) -> None:
+    """Blank lines ended in StopIteration after training; damaged files in messages of a cache that named no row."""
+    content, message = UNREADABLE[name]
+    path = tmp_path / name
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=re.escape(message)) as raised:
+        load_texts(DataArguments(train_file=str(path)))
+    assert name in str(raised.value) or "the text for train" in str(raised.value) or "held out" in str(raised.value)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_text_is_read_from_any_folder_without_a_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A folder named ``a[b]`` was taken for a pattern, and a read-only cache stopped the reading of a local file."""
+    (tmp_path / "cache").touch()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache" / "none")
+    folder = tmp_path / "texts [old]"
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(LINES.replace(b"\n", end.encode()))
+    texts = load_texts(DataArguments(train_file=str(folder / "a.txt")))
+    assert "".join([*texts["train"]["text"], *texts["validation"]["text"]]) == LINES.decode()
+
+
+@pytest.mark.parametrize("value", ["007", "1e5", "true", "None", "NA", "2020-01-01", "x" * 200_000])
+def test_text_that_looks_like_another_type_stays_text(tmp_path: Path, value: str) -> None:
+    """Columns of digits, booleans or dates became numbers, booleans or dates, and ``None`` was refused."""
+    (tmp_path / "a.csv").write_text("text\n" + f"{value}\n" * 30)
+    (tmp_path / "a.jsonl").write_text((json.dumps({"text": value}) + "\n") * 30)
+    for name in ("a.csv", "a.jsonl"):
+        texts = load_texts(DataArguments(train_file=str(tmp_path / name)))
+        assert set(texts["train"]["text"]) == {value}
 
 
 def test_blocks_are_the_text_and_documents_have_an_end() -> None:

@@ -1,4 +1,4 @@
-"""The launch files of recipes/accelerate/: what accelerate makes of each, and that they start what they say."""
+"""The launch files of recipes/accelerate/: how accelerate reads them, and the processes that they start."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ AGREEMENT = Path(__file__).with_name("agreement.py")
 
 
 def arguments_of(name: str) -> Any:
-    """The arguments of `accelerate launch` once it has read the file."""
+    """Return the arguments of ``accelerate launch`` after it has read the file."""
     parser = launch_command_parser()
     args = parser.parse_args(["--config_file", str(LAUNCH_FILES / f"{name}.yaml"), "script.py"])
     known = set(vars(args))
     config: ClusterConfig = load_config_from_file(args.config_file)
-    # accelerate takes any key of these sections, and does nothing with those that it does not know.
+    # accelerate accepts any key in these sections and ignores unknown ones.
     assert set(config.deepspeed_config) | set(config.fsdp_config) <= known
     return _validate_launch_command(args)[0]
 
@@ -63,7 +63,7 @@ def test_accelerate_reads_it(name: str) -> None:
     assert config.distributed_type == kinds.get(name.split("_")[0], DistributedType.MULTI_GPU)
     machines = {"multi_node": (2, 8)}
     assert (config.num_machines, config.num_processes) == machines.get(name, (1, 2))
-    # Left to the recipe's own flags.
+    # Set by the flags of the recipe.
     assert config.mixed_precision is None
     arguments_of(name)
 
@@ -99,7 +99,7 @@ def test_deepspeed_makes_the_stage_without_offloading(
     assert zero["stage"] == stage
     assert zero["offload_optimizer"]["device"] == zero["offload_param"]["device"] == "none"
     assert zero["stage3_gather_16bit_weights_on_model_save"] is (stage == 3)
-    # The Trainer's own.
+    # Set by the Trainer.
     assert plugin.deepspeed_config["gradient_accumulation_steps"] == "auto"
     assert plugin.deepspeed_config["gradient_clipping"] == "auto"
 
@@ -114,7 +114,7 @@ def test_fsdp2_trains_a_causal_language_model_as_one_process(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr[-6000:]
     two, one = (read_json(tmp_path / name / "run.json") for name in ("two", "one"))
     assert (two["parameters"], one["parameters"]) == (["DTensor"], ["Tensor"])
-    # float32 gradients summed in another order.
+    # float32 gradients are summed in another order.
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert two["step_size"] == pytest.approx(one["step_size"], rel=1e-4)
     assert sum(one["step_capped"]) < len(one["loss"]), "a binding cap hides what the step size depends on"
@@ -136,12 +136,12 @@ def test_translation_refuses_fsdp(tmp_path: Path, clean_environment: None, monke
     settings = Settings(ModelArguments(), DataArguments(), training)
     check_settings(settings)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as the launch file does
-    with pytest.raises(UsageError, match="FSDP does not take translation models"):
+    with pytest.raises(UsageError, match="FSDP does not support translation models"):
         check_settings(settings)
 
 
 def test_sharded_training_without_gpus_is_refused(tmp_path: Path) -> None:
-    """By itself accelerate would let each process train alone, and both write the same files."""
+    """Accelerate alone would let each process train separately, and both write the same files."""
     (error,) = refusal(launch("fsdp2", TRANSLATION, *TRAIN, cwd=tmp_path, check=False))
     assert "2 processes were started, but found no device on which to train together; FSDP needs GPUs" in error
     assert list(tmp_path.iterdir()) == []

@@ -1,18 +1,23 @@
-"""The BLEU module is sacreBLEU, reachable through evaluate with no network."""
+"""The BLEU module returns the scores of sacreBLEU and is loaded by evaluate without a network."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import evaluate
 import pytest
 import sacrebleu
 
-from machine_translation.metrics import BLEU_PATH, load_bleu
+from machine_translation.metrics import BLEU_PATH
 
 PREDICTIONS = ["The dog runs across the green field.", "A man sleeps.", "Two Women are singing a song"]
 REFERENCES = ["The dog is running across the green field.", "A man is sleeping.", "Two women sing a song."]
 OTHERS = ["A dog runs over a field.", "The man sleeps.", "Two women are singing a song."]
+
+
+def load_bleu() -> evaluate.EvaluationModule:
+    return evaluate.load(str(BLEU_PATH), keep_in_memory=True)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The translation recipe on several processes, launched as a user launches it, against one process."""
+"""The translation recipe in several processes, started by ``accelerate launch``, compared with one process."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ COMMON = [
     *("--do_train", "--do_predict", "--num_beams", "2", "--per_device_eval_batch_size", "4"),
 ]
 STEPS = 30
-# So near to what the model has come to that the cap is not binding and the step size depends on the loss.
+# The lower bound is near the loss of the model, so that the step size is below its limit and depends on the loss.
 TUNING = [
     *("--max_steps", str(STEPS), "--learning_rate", "3e-3", "--lr_scheduler_type", "constant"),
     *("--optim_args", "lower_bound=0.15", "--dropout", "0", "--do_eval"),
 ]
-# float32 gradients summed in another order, carried through 30 steps of Adam; a mean of the processes' means instead
-# of the mean over tokens is off by 1e-2.
+# The effect of another order of summation of float32 gradients over 30 steps of Adam. A mean of the means of the
+# processes instead of the mean over tokens differs by 1e-2.
 REORDERED = 1e-4
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data whose number of test sentences no number of processes divides."""
+    """A folder with data, of which the 13 test sentences cannot be divided evenly among processes."""
     folder = tmp_path_factory.mktemp("processes")
     pairs = generate()["train"]
     splits = {"train": pairs[:64], "validation": pairs[60:70], "test": [*pairs[:9], *pairs[70:74]]}
@@ -68,7 +68,7 @@ def data(workplace: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def start(workplace: Path, data: list[str]) -> Path:
-    """A model that has learned its sentences by heart, so that a translation tells which sentence it belongs to."""
+    """A model that has memorised its sentences, so that a translation identifies its sentence."""
     steps = ["--max_steps", "140", "--learning_rate", "5e-3", "--lr_scheduler_type", "constant_with_warmup"]
     steps += ["--warmup_steps", "10", "--per_device_train_batch_size", "32", "--dropout", "0"]
     run_script("translation.py", *data, *COMMON, *MODEL, *steps, "--use_cpu", "--output_dir", "start", cwd=workplace)
@@ -77,7 +77,7 @@ def start(workplace: Path, data: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def one(workplace: Path, data: list[str], start: Path) -> Path:
-    """One process, 32 sentences a step."""
+    """A run in one process with 32 sentences per step."""
     batches = ["--per_device_train_batch_size", "32", "--model_name_or_path", str(start), "--output_dir", "one"]
     run_script("translation.py", *data, *COMMON, *TUNING, *batches, "--use_cpu", cwd=workplace)
     return workplace / "one"
@@ -85,7 +85,7 @@ def one(workplace: Path, data: list[str], start: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def two(workplace: Path, data: list[str], start: Path) -> Path:
-    """Two processes that share no disk, 2 times 8 sentences each a step."""
+    """A run in two processes without a shared disk, each with 2 batches of 8 sentences per step."""
     batches = ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"]
     words = [*data, *COMMON, *TUNING, *batches, "--model_name_or_path", str(start), "--output_dir", "two"]
     done = launch("ddp", OBSERVED, "two_seen", TRANSLATION, *words, cwd=workplace, OWN_FOLDERS="true")
@@ -96,7 +96,7 @@ def two(workplace: Path, data: list[str], start: Path) -> Path:
 def assert_same_training(run: Path, reference: Path) -> None:
     assert curve(run, "loss") == pytest.approx(curve(reference, "loss"), rel=REORDERED)
     sizes = curve(reference, "step_size")
-    # Of the cap: the step size is a difference of nearly equal numbers.
+    # Relative to the limit, since the step size is a difference of nearly equal numbers.
     assert curve(run, "step_size") == pytest.approx(sizes, rel=0, abs=REORDERED * 3e-3)
     assert len(curve(run, "loss")) == STEPS
     assert sum(curve(reference, "step_capped")) < STEPS / 2, "a binding cap hides what the step size depends on"
@@ -140,7 +140,7 @@ def test_the_loss_of_the_test_set_is_that_of_its_sentences(workplace: Path, two:
         with torch.no_grad():
             output = model(**inputs, labels=targets, decoder_input_ids=torch.cat([start, labels[:, :-1]], dim=1))
         losses += [float(output.loss)] * len(batch)
-    # The Trainer's mean over sentences of their batch's mean over tokens.
+    # The Trainer averages the mean over tokens of each batch over sentences.
     assert read_json(two / "record.json")["metrics"]["test"]["loss"] == pytest.approx(sum(losses) / 13, rel=1e-5)
 
 
@@ -183,7 +183,7 @@ def test_token_batches_are_shared_out_and_resumed(workplace: Path, data: list[st
     words = [*data, *COMMON, *MODEL, *batches, *steps, "--save_strategy", "steps", "--learning_rate", "3e-3"]
     launch("ddp", OBSERVED, "tokens_seen", TRANSLATION, *words, "--output_dir", "tokens", cwd=workplace)
     ranks = [read_json(workplace / "tokens_seen" / f"rank{rank}.json") for rank in range(2)]
-    # 13 batches make 7 rounds, two of them a step, and the fourth step of an epoch has the last.
+    # 13 batches make 7 rounds, of which a step takes two; the fourth step of an epoch takes the last one.
     assert curve(workplace / "tokens", "epoch")[:4] == pytest.approx([2 / 7, 4 / 7, 6 / 7, 1.0])
     for epoch in (slice(0, 7), slice(7, 14)):
         shares = [rank[epoch] for rank in ranks]

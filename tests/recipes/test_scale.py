@@ -1,18 +1,18 @@
-"""The computed cost of a step on many GPUs: what grows with what."""
+"""The computed cost of a step on many GPUs: how its parts scale."""
 
 import pytest
 from benchmarks.scale import main, step_cost
 
 
 def test_bytes_of_the_issue():
-    """Measure and update move 44 bytes a parameter where fused AdamW moves 28."""
+    """Measure and update move 44 bytes a parameter, fused AdamW 28."""
     cost = step_cost(1e9, 1, 1e12, 1e-5)
     assert cost.measure_seconds + cost.update_seconds == pytest.approx(44e9 / 1e12)
     assert cost.to_adamw == pytest.approx(44 / 28)
 
 
 def test_more_gpus():
-    """A share shrinks with their number, the message stays, its latency grows with the logarithm."""
+    """The share shrinks with the number of GPUs, the message is constant, its latency grows logarithmically."""
     few, many = (step_cost(7e9, gpus, 1e12, 1e-5) for gpus in (8, 1024))
     assert few.measure_bytes == pytest.approx(128 * many.measure_bytes)
     assert few.message_bytes == many.message_bytes == 28

@@ -1,4 +1,4 @@
-"""Every study in recipes/studies is one that `hf-momo sweep` takes, over a recipe and a configuration that exist."""
+"""Every study in recipes/studies is one that ``hf-momo sweep`` takes, over a recipe and a configuration that exist."""
 
 import argparse
 import re

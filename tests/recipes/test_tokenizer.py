@@ -1,4 +1,4 @@
-"""The joint vocabulary gives back what it was given."""
+"""Round trips of text through the joint vocabulary, and its ids."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_round_trip(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_round_trip_of_any_text(text: str) -> None:
     whole = train_tokenizer(SENTENCES, 280)
-    # What looks like a special token is one.
+    # Text that looks like a special token is one.
     if not any(token in text for token in whole.all_special_tokens):
         assert whole.decode(whole(text)["input_ids"], skip_special_tokens=True).strip() == text.strip()
 
@@ -53,7 +53,7 @@ def test_saved_and_loaded(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) ->
 
 
 def test_pieces_of_tokens_have_the_same_numbers_whenever_they_are_learned() -> None:
-    """They had not, so a run that was resumed, and learned them anew, translated with its words mixed up."""
+    """A resumed run trained its tokenizer anew, with other ids for the same units, and translated to wrong words."""
     sentences = [f"{a}{b} {b}{a} {a} {b}" for a in "abcdefghijkl" for b in "mnopqrstuvwx"]
     learned = [train_token_tokenizer(sentences, merges=60).backend_tokenizer.to_str() for _ in range(5)]
     assert len(set(learned)) == 1

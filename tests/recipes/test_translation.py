@@ -1,4 +1,4 @@
-"""The translation recipe as a user runs it, from the data to the pipeline, at the size of a smoke test."""
+"""The translation recipe from the data to the pipeline, with small models and data."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def read_json(path: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which one small model was trained as runs/momo_adam."""
+    """A folder in which a small model was trained as runs/momo_adam."""
     folder = tmp_path_factory.mktemp("workplace")
     steps = ["--max_steps", "6", "--eval_steps", "3", "--warmup_steps", "2"]
     done = run_script(
@@ -159,7 +159,7 @@ def test_fine_tuning_with_token_batches_smoothing_and_momo(workplace: Path) -> N
     record = read_json(workplace / "runs" / "tuned" / "record.json")
     assert record["optimizer"]["name"] == "Momo"
     assert record["optimizer"]["lr"] == 1.0
-    # The entropy of a smoothed target over 400 classes.
+    # The entropy of a smoothed target with 400 classes.
     assert record["curve"][0]["lower_bound"] == pytest.approx(0.1 * 5.99 + 0.325, abs=0.01)
     assert record["steps"] > len(PAIRS) / 2
     assert record["data"]["files"] == {"train": "pairs.jsonl", "test": "pairs.jsonl"}

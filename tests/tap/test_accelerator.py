@@ -1,34 +1,33 @@
-"""The tap in loops of accelerate, on one process."""
+"""The tap in loops of accelerate, in one process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from trainer.tiny import Classifier, LinearLoss, Probe, class_examples, micro_batches, plain_loop, score_examples
+from trainer.tiny import (
+    Classifier,
+    LinearLoss,
+    Probe,
+    arguments,
+    class_examples,
+    micro_batches,
+    plain_loop,
+    score_examples,
+)
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo, MomoAdam, MomoTrainer, create_optimizer
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.tap.accelerator import tap_accelerator
 
 
-@pytest.fixture(autouse=True)
-def _fresh_process_state() -> Iterator[None]:
-    """Accelerate keeps the settings of the first accelerator of a process."""
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    PartialState._reset_state()
-
-
 class Loop:
-    """A loop of accelerate with everything prepared, and a probe behind the tap."""
+    """An accelerate loop with everything prepared, and a probe behind the tap."""
 
     def __init__(
         self,
@@ -100,7 +99,7 @@ def test_clipping(accumulation: int) -> None:
     assert all(handed.sample_weight < 1.0 for handed in loop.probe.steps)
 
 
-def test_the_norm_alone_is_no_clipping() -> None:
+def test_asking_for_the_norm_does_not_clip() -> None:
     loop = Loop()
     for batch in loop.loader:
         loop.accelerator.backward(loop.model(**batch)["loss"])
@@ -112,11 +111,94 @@ def test_the_norm_alone_is_no_clipping() -> None:
     assert all(handed.sample_weight == 1.0 for handed in loop.probe.steps)
 
 
+def test_clipping_by_value_is_refused() -> None:
+    """No factor describes it: steps became larger without a word."""
+    loop = Loop()
+    loop.accelerator.backward(loop.model(**next(iter(loop.loader)))["loss"])
+    with pytest.raises(NotImplementedError, match=r"clip_grad_value_: .*use accelerator\.clip_grad_norm_"):
+        loop.accelerator.clip_grad_value_(loop.model.parameters(), 0.1)
+
+
+@pytest.mark.parametrize("tapped", [True, False])
+def test_clipping_by_value_is_left_to_other_optimizers(tapped: bool) -> None:
+    accelerator, weight = Accelerator(cpu=True), nn.Parameter(torch.ones(2))
+    if tapped:
+        tap_accelerator(accelerator)
+    (3.0 * weight).sum().backward()
+    accelerator.clip_grad_value_([weight], 0.1)
+    torch.testing.assert_close(weight.grad, torch.full((2,), 0.1))
+
+
+def clip_by_torch(loop: Loop) -> None:
+    nn.utils.clip_grad_norm_(loop.model.parameters(), 0.2)
+
+
+def scale(loop: Loop) -> None:
+    for param in loop.model.parameters():
+        param.grad *= 0.5
+
+
+def replace(loop: Loop) -> None:
+    for param in loop.model.parameters():
+        param.grad = 0.5 * param.grad
+
+
+CHANGES = {"clip": clip_by_torch, "scale": scale, "replace": replace}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_gradients_changed_past_the_accelerator_are_warned_of(
+    change: Any, accumulation: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``torch.nn.utils.clip_grad_norm_`` made steps larger without a word."""
+    loop = Loop(accumulation)
+    for batch in loop.loader:
+        with loop.accelerator.accumulate(loop.model):
+            loop.accelerator.backward(loop.model(**batch)["loss"])
+            if loop.accelerator.sync_gradients:
+                change(loop)
+            loop.optimizer.step()
+            loop.optimizer.zero_grad()
+    (record,) = [each for each in caplog.records if each.name == "hf_momo.tap.loss_tap"]
+    assert "gradients were changed between accelerator.backward and step()" in record.message
+
+
+def accumulate_by_hand(loop: Loop) -> None:
+    for index, batch in enumerate(loop.loader):
+        loop.accelerator.backward(loop.model(**batch)["loss"] / 2)
+        if index % 2:
+            loop.optimizer.step()
+            loop.optimizer.zero_grad(set_to_none=False)
+
+
+UNCHANGED: dict[str, Any] = {
+    "plain": lambda loop: loop.epoch(),
+    "clipped": lambda loop: loop.epoch(max_norm=0.2),
+    "norm": lambda loop: loop.epoch(max_norm=float("inf")),
+    "zeroed in place": lambda loop: loop.epoch(set_to_none=False),
+    "by hand": accumulate_by_hand,
+}
+
+
+@pytest.mark.parametrize("train", UNCHANGED.values(), ids=UNCHANGED)
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_no_warning_where_nothing_was_changed(
+    train: Any, accumulation: int, scaled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0) if scaled else None
+    loop = Loop(accumulation, mixed_precision="fp16" if scaled else None, scaler=scaler)
+    train(loop)
+    train(loop)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("set_to_none", [True, False])
 def test_accumulation_by_hand(set_to_none: bool) -> None:
-    """A loop that divides and steps by itself was handed the loss of its last micro-batch alone.
+    """A loop that divides and steps by itself was handed only the loss of its last micro-batch.
 
-    To accelerate every micro-batch looks like the end of a window there.
+    In such a loop every micro-batch looks to accelerate like the end of a window.
     """
     loop = Loop()
     for index, batch in enumerate(loop.loader):
@@ -139,7 +221,7 @@ def test_two_losses_with_a_backward_each() -> None:
 
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_losses_weighted_by_a_gradient(accumulation: int) -> None:
-    """``backward(losses, gradient=weights)``: the step was handed the mean of the losses, 11.0 in place of 8.75."""
+    """``backward(losses, gradient=weights)``: the step was handed the mean of the losses, 11.0 instead of 8.75."""
     loop = Loop(accumulation)
     for batch in loop.loader:
         with loop.accelerator.accumulate(loop.model):
@@ -150,8 +232,8 @@ def test_losses_weighted_by_a_gradient(accumulation: int) -> None:
     loop.probe.check_euler(6 // accumulation)
 
 
-def test_a_batch_that_the_loop_gives_up() -> None:
-    """The user's own way with a batch that does not fit: zero the gradients and go on."""
+def test_a_batch_that_the_loop_abandons() -> None:
+    """A user's way to deal with a batch that does not fit into memory: zero the gradients and continue."""
     loop = Loop()
     for index, batch in enumerate(loop.loader):
         loop.accelerator.backward(loop.model(**batch)["loss"])
@@ -167,7 +249,7 @@ def test_a_batch_that_the_loop_gives_up() -> None:
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("max_norm", [0.0, 0.2])
 def test_steps_that_the_scaler_skips(accumulation: int, set_to_none: bool, max_norm: float) -> None:
-    """After an overflow the next step was handed the sum of two windows: 1168 in place of 583."""
+    """After an overflow the next step was handed the sum of two windows: 1168 instead of 583."""
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
     loop = Loop(accumulation, mixed_precision="fp16", scaler=scaler)
     skipped = 0
@@ -193,16 +275,40 @@ def test_bf16_autocast() -> None:
 
 def test_a_second_step_without_backward_says_what_to_do() -> None:
     loop = Loop()
-    loop.inner._optimizer_step_pre_hooks.popitem()  # the probe wants a loss
+    loop.inner._optimizer_step_pre_hooks.popitem()  # the probe needs a loss
     batch = next(iter(loop.loader))
     loop.accelerator.backward(loop.model(**batch)["loss"])
     loop.optimizer.step()
-    with pytest.raises(ValueError, match=r"loss: got none.*optimizer\.step\(loss=loss\)"):
+    with pytest.raises(ValueError, match=r"loss: got none.*since its last step.*call accelerator\.backward\(loss\)"):
         loop.optimizer.step()
 
 
-def test_a_closure_wins() -> None:
-    """Accelerate's own ``step(closure)``: the loss that the closure returns, each time."""
+def test_a_backward_past_the_accelerator_says_what_to_call() -> None:
+    """The error advised ``create_optimizer(..., accelerator=...)``, which the loop had called."""
+    accelerator, model = Accelerator(cpu=True), Classifier()
+    optimizer: Any = create_optimizer("momo", model, accelerator=accelerator)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    model(**micro_batches(class_examples(4), 4)[0])["loss"].backward()
+    with pytest.raises(ValueError, match=r"loss: got none.*call accelerator\.backward\(loss\) instead of loss\.back"):
+        optimizer.step()
+
+
+def test_a_trainers_backward_past_the_accelerator_says_what_to_call(tmp_path: Path) -> None:
+    """The error advised MomoTrainer to a subclass of it whose ``training_step`` calls ``loss.backward()``."""
+
+    class PlainBackward(MomoTrainer):
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+            loss: Tensor = self.compute_loss(model, self._prepare_inputs(inputs))
+            loss.backward()
+            return loss.detach()
+
+    trainer = PlainBackward(model=Classifier(), args=arguments(tmp_path), train_dataset=class_examples())
+    with pytest.raises(ValueError, match=r"loss: got none.*training_step self\.accelerator\.backward\(loss\)"):
+        trainer.train()
+
+
+def test_the_loss_of_a_closure_takes_precedence() -> None:
+    """Accelerate's own ``step(closure)``: each step gets the loss that the closure returns."""
     loop = Loop(model=LinearLoss())
     loop.inner._optimizer_step_pre_hooks.popitem()
     seen: list[float] = []
@@ -264,7 +370,7 @@ def test_the_loop_is_a_plain_torch_loop(optimizer_class: Any, lr: float, accumul
 
 
 def test_saved_and_loaded_state(tmp_path: Any) -> None:
-    """``save_state`` in the middle of a run and ``load_state`` into fresh objects: the rest of the run is the same."""
+    """``save_state`` in mid-run, then ``load_state`` into new objects: the rest of the run is the same."""
 
     def make() -> Loop:
         return Loop(

@@ -1,4 +1,4 @@
-"""``create_optimizer(..., accelerator=...)`` in loops of accelerate, and several optimizers under one accelerator."""
+"""``create_optimizer(..., accelerator=...)`` in accelerate loops, and several optimizers on one accelerator."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 from trainer.tiny import Classifier, class_examples, micro_batches, plain_loop
 
 from hf_momo import Momo, MomoAdam, connect, create_optimizer
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process_state() -> Iterator[None]:
-    """Accelerate keeps the settings of the first accelerator of a process."""
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    PartialState._reset_state()
 
 
 def train(accelerator: Accelerator, model: Any, optimizer: Any, loader: Any) -> list[float]:
@@ -78,7 +71,7 @@ def test_groups_of_the_user_are_taken_as_they_are() -> None:
     assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.1, 0.1), (0.2, 0.1)]
 
 
-def test_forgetting_the_accelerator_names_the_line_to_write() -> None:
+def test_an_optimizer_without_the_accelerator_says_what_to_write() -> None:
     accelerator, model = Accelerator(cpu=True), nn.Linear(2, 1)
     model, optimizer = accelerator.prepare(model, create_optimizer("momo_adam", model))
     accelerator.backward(model(torch.ones(1, 2)).sum())
@@ -88,7 +81,7 @@ def test_forgetting_the_accelerator_names_the_line_to_write() -> None:
 
 def test_only_our_optimizers_are_connected() -> None:
     model = nn.Linear(2, 1)
-    with pytest.raises(TypeError, match=r"optimizer: got SGD, must be hf_momo.Momo or hf_momo.MomoAdam"):
+    with pytest.raises(TypeError, match=r"optimizer: got SGD, must be an optimizer of hf_momo, such as hf_momo.Momo"):
         connect(Accelerator(cpu=True), torch.optim.SGD(model.parameters(), lr=0.1))
 
 
@@ -101,9 +94,9 @@ def test_uneven_inputs_are_refused() -> None:
 
 
 class Gan:
-    """Two linear models whose losses are linear in their own weights, so each optimizer's loss is ``<grad, weights>``.
+    """Two linear models. Each loss is linear in its own model's weights, so it equals ``<grad, weights>``.
 
-    The generator's loss goes through the discriminator, as in any GAN.
+    The generator's loss passes through the discriminator, as in any GAN.
     """
 
     def __init__(self, accumulation: int = 1) -> None:
@@ -141,7 +134,7 @@ class Gan:
 
 
 @pytest.mark.parametrize("set_to_none", [True, False])
-def test_a_gan_loop_by_turns(set_to_none: bool) -> None:
+def test_a_gan_with_alternating_steps(set_to_none: bool) -> None:
     """The generator's loss leaves gradients on the critic, which are zeroed before its own turn."""
     gan = Gan()
     for _ in range(4):
@@ -155,7 +148,7 @@ def test_a_gan_loop_by_turns(set_to_none: bool) -> None:
 
 
 def test_both_backward_before_either_step() -> None:
-    """One sum for all gave the first optimizer both losses and the second none; the critic's gradient is of both."""
+    """A single sum gave the first optimizer both losses and the second none. The critic's gradient belongs to both."""
     gan = Gan()
     for _ in range(3):
         gan.accelerator.backward(gan.critic_loss())
@@ -181,14 +174,32 @@ def test_critic_steps_more_often_and_is_clipped() -> None:
     gan.check(3, 6)
 
 
-def test_a_loss_whose_graph_does_not_show_is_named() -> None:
-    """Reentrant checkpointing hides the parameters from the graph."""
+def hidden(critic: nn.Module, size: int = 5) -> Tensor:
+    """A loss whose graph does not lead to the parameters: reentrant checkpointing runs ``backward`` inside of it."""
+    return checkpoint(critic, torch.randn(size, 4, requires_grad=True), use_reentrant=True).mean()
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_a_loss_whose_graph_hides_the_parameters_is_assigned_by_the_gradients(set_to_none: bool) -> None:
+    """It ended in an error, and two folds with gradient checkpointing on one accelerator did too."""
     gan = Gan()
-    inputs = torch.randn(5, 4, requires_grad=True)
-    loss = checkpoint(gan.critic, inputs, use_reentrant=True).mean()
+    for _ in range(3):
+        gan.accelerator.backward(hidden(gan.critic))
+        gan.accelerator.backward(hidden(gan.critic))
+        gan.of_critic.step()
+        gan.of_critic.zero_grad(set_to_none=set_to_none)
+        gan.accelerator.backward(hidden(gan.critic))  # abandoned
+        gan.of_critic.zero_grad(set_to_none=set_to_none)
+    gan.check(0, 3)
+
+
+def test_a_loss_that_cannot_be_assigned_is_named() -> None:
+    """FSDP2 hides the parameters from the graph and, until the last micro-batch of a window, has no gradients."""
+    gan = Gan()
+    elsewhere = nn.Parameter(torch.ones(2))
     with pytest.raises(RuntimeError, match=r"loss: 2 MoMo optimizers.*accelerator.backward\(loss, optimizer=opti"):
-        gan.accelerator.backward(loss)
-    gan.accelerator.backward(loss, optimizer=gan.of_critic)
+        gan.accelerator.backward(elsewhere.sum())
+    gan.accelerator.backward(hidden(gan.critic), optimizer=gan.of_critic)
     gan.of_critic.step()
     gan.check(0, 1)
 
@@ -198,3 +209,33 @@ def test_a_name_that_is_not_connected() -> None:
     other = Momo([nn.Parameter(torch.ones(1))])
     with pytest.raises(ValueError, match=r"optimizer: got a Momo that is not connected to this accelerator"):
         gan.accelerator.backward(gan.critic_loss(), optimizer=[gan.of_critic, other])
+
+
+@pytest.fixture
+def one_rank() -> Iterator[None]:
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    yield
+    dist.destroy_process_group()
+
+
+def test_losses_of_fully_sharded_models_are_assigned_by_the_gradients(one_rank: None) -> None:
+    """FSDP2: a second training beside a first one that was not freed ended in an error."""
+    accelerator, mesh = Accelerator(cpu=True), init_device_mesh("cpu", (1,))
+    models = [fully_shard(nn.Linear(3, 1, bias=False), mesh=mesh) for _ in range(2)]
+    optimizers = [
+        create_optimizer("momo", model, accelerator=accelerator, lr=1e-3, lower_bound=-1e6) for model in models
+    ]
+    handed: list[float] = []
+    for optimizer in optimizers:
+        optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: handed.append(float(kwargs["loss"])))
+    for model, optimizer in 2 * list(zip(models, optimizers, strict=True)):
+        losses = []
+        for _ in range(2):  # the second backward adds to the gradients of the first
+            losses.append(model(torch.randn(5, 3)).mean())
+            accelerator.backward(losses[-1])
+        optimizer.step()
+        optimizer.zero_grad()
+        assert handed.pop() == pytest.approx(sum(losses).item())
+    models[0].set_requires_gradient_sync(False)
+    with pytest.raises(RuntimeError, match=r"loss: 2 MoMo optimizers share this accelerator"):
+        accelerator.backward(models[0](torch.randn(5, 3)).mean())

@@ -1,4 +1,4 @@
-"""The tap by itself: what is recorded in a window is what a bare ``step()`` is handed."""
+"""The tap without an accelerator: a ``step()`` without a loss is handed what was recorded in its window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hf_momo import LossTap, Momo, MomoAdam
 
 
 class Loop:
-    """A training loop around a bare ``step()``, whose loss is linear in the weights: ``<gradient, weights>`` is it."""
+    """A loop around a bare ``step()``. The loss is linear in the weights, so it equals ``<gradient, weights>``."""
 
     def __init__(self, optimizer_class: Any = Momo) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -67,7 +67,7 @@ def test_a_window_of_several_sums() -> None:
 
 @pytest.mark.parametrize("set_to_none", [True, False])
 def test_a_step_that_never_came(set_to_none: bool) -> None:
-    """The window after a skipped step holds its own losses alone."""
+    """The window after a skipped step holds only its own losses."""
     loop = Loop()
     for skipped in (True, True, False, True, False):
         for at in range(2):
@@ -80,7 +80,7 @@ def test_a_step_that_never_came(set_to_none: bool) -> None:
 
 @pytest.mark.parametrize("step_was_skipped", [True, False])
 def test_gradients_that_still_stand_keep_their_losses(step_was_skipped: bool) -> None:
-    """A loop that accumulates by hand steps when it likes: it was handed the loss of its last backward alone."""
+    """A loop that accumulates by hand was handed only the loss of its last backward."""
     loop = Loop()
     for _ in range(2):
         for _ in range(3):
@@ -103,20 +103,21 @@ def test_a_second_step_without_backward_says_what_to_do() -> None:
     loop.backward(ends_window=True)
     loop.optimizer.step()
     before = [param.detach().clone() for param in (loop.weight, loop.other)]
-    bare = Momo([nn.Parameter(torch.ones(2))])
-    LossTap().attach(bare)
-    for optimizer in (bare, Momo([nn.Parameter(torch.ones(2))])):
-        with pytest.raises(ValueError, match=r"loss: got none.*optimizer\.step\(loss=loss\).*hf_momo\.MomoTrainer"):
-            optimizer.step()
+    bare, tap = Momo([nn.Parameter(torch.ones(2))]), LossTap()
+    tap.attach(bare)
+    with pytest.raises(ValueError, match=r"loss: got none, .*call tap\.record\(loss\.detach\(\), ends_window=True\)"):
+        bare.step()
+    with pytest.raises(ValueError, match=r"loss: got none.*optimizer\.step\(loss=loss\).*hf_momo\.MomoTrainer"):
+        Momo([nn.Parameter(torch.ones(2))]).step()
     loop.handed.clear()
-    loop.optimizer._optimizer_step_pre_hooks.popitem()  # the loop's own look, which wants a loss
+    loop.optimizer._optimizer_step_pre_hooks.popitem()  # the loop's own hook, which needs a loss
     with pytest.raises(ValueError, match="loss: got none"):
         loop.optimizer.step()
     assert all(torch.equal(old, new) for old, new in zip(before, (loop.weight, loop.other), strict=True))
 
 
 @pytest.mark.parametrize("how", ["keyword", "closure"])
-def test_a_loss_of_the_user_wins(how: str) -> None:
+def test_a_loss_of_the_user_takes_precedence(how: str) -> None:
     weight = nn.Parameter(torch.ones(2))
     optimizer, tap = Momo([weight]), LossTap()
     tap.attach(optimizer)
@@ -130,8 +131,8 @@ def test_a_loss_of_the_user_wins(how: str) -> None:
     assert float(optimizer.last_step.loss_avg) == 2.0
 
 
-def test_a_loss_that_the_user_took_is_not_handed_on() -> None:
-    """What was recorded for a step that the user gave his own loss is no part of the next one."""
+def test_a_loss_of_the_user_discards_the_recorded_one() -> None:
+    """What was recorded for a step that got its own loss does not count for the next one."""
     loop = Loop()
     loop.backward(ends_window=True)
     loop.optimizer.step(loss=1.0, sample_weight=1.0)
@@ -162,7 +163,7 @@ def test_detaching() -> None:
         loop.optimizer.step()
     loop.tap.attach(loop.optimizer)
     with pytest.raises(ValueError, match="loss: got none"):
-        loop.optimizer.step()  # what came by while nobody listened is not made up
+        loop.optimizer.step()  # losses from the time without the tap are not recovered
     loop.backward(ends_window=True)
     loop.optimizer.step()
     assert loop.optimizer.last_step.num_steps == 1
@@ -175,9 +176,26 @@ def test_a_handle_detaches_one_optimizer() -> None:
     tap.record(torch.tensor(1.0), ends_window=True)
     with pytest.raises(ValueError, match="loss: got none"):
         other.step()
+    assert not tap.optimizers
+    tap.attach(other)
+    tap.record(torch.tensor(1.0), ends_window=True)
+    other.step()  # attaching anew was of no effect
     loop.backward(ends_window=True)
     loop.optimizer.step()
     loop.check(1)
+
+
+def test_the_last_tap_counts() -> None:
+    """An optimizer that goes from one accelerator to the next: the first one's tap knows no loss of it any more."""
+    loop, second = Loop(), LossTap()
+    loop.optimizer._optimizer_step_pre_hooks.popitem()  # the loop's own hook
+    second.attach(loop.optimizer)
+    assert (loop.tap.optimizers, second.optimizers) == ([], [loop.optimizer])
+    second.record(torch.tensor(3.0), ends_window=True)
+    loop.optimizer.step()
+    assert float(loop.optimizer.last_step.loss_avg) == 3.0
+    loop.tap.attach(loop.optimizer)
+    assert (loop.tap.optimizers, second.optimizers) == ([loop.optimizer], [])
 
 
 @pytest.mark.parametrize("max_norm", [0.1, 1e6])
@@ -227,7 +245,7 @@ def test_opening_a_window_forgets() -> None:
 
 
 def test_a_copy_of_the_optimizer_has_no_tap() -> None:
-    """Hooks are dropped in copies: a copied optimizer asks for its loss instead of taking another's."""
+    """Copies have no hooks: a copied optimizer asks for its loss instead of taking another's."""
     loop = Loop()
     loop.backward(ends_window=True)
     for twin in (copy.deepcopy(loop.optimizer), pickle.loads(pickle.dumps(loop.optimizer))):
@@ -238,7 +256,7 @@ def test_a_copy_of_the_optimizer_has_no_tap() -> None:
 
 
 def test_distributed_checkpoints_bare_step_takes_no_loss() -> None:
-    """A distributed checkpoint of torch calls a bare ``step()`` at rate 0 to have the state made."""
+    """Torch's distributed checkpoint calls ``step()`` at lr 0 to have the state made."""
     loop = Loop()
     loop.optimizer._optimizer_step_pre_hooks.popitem()
     for group in loop.optimizer.param_groups:

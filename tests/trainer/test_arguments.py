@@ -1,4 +1,4 @@
-"""The argument classes: names, caps, options, the command line, files, and what becomes of them on disk."""
+"""The argument classes: names, learning rates, options, the command line, files and pickles."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from hf_momo import MomoSeq2SeqTrainer, MomoSeq2SeqTrainingArguments, MomoTrainer, MomoTrainingArguments
-from hf_momo.optimizers.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, unwrap_optimizer
 
 CLASSES = [MomoTrainingArguments, MomoSeq2SeqTrainingArguments]
+NAMES = ", ".join(list_optimizers())
 
 
 @pytest.fixture(params=CLASSES, ids=["causal", "seq2seq"])
@@ -47,9 +48,9 @@ def test_every_name_of_the_stock_class_means_what_it_means_there(make: Any, name
 
 @pytest.mark.parametrize("name", ["momoadam", "Momo", "", "adamw"])
 def test_an_unknown_name_gets_the_known_ones(make: Any, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"optim: got '{name}', must be one of momo, momo_adam, adamw_torch"):
+    with pytest.raises(ValueError, match=rf"optim: got '{name}', must be one of {NAMES}, adamw_torch"):
         make(optim=name)
-    with pytest.raises(ValueError, match=rf"optim: got '{name}', must be one of momo, momo_adam, adamw_torch"):
+    with pytest.raises(ValueError, match=rf"optim: got '{name}', must be one of {NAMES}, adamw_torch"):
         make().set_optimizer(name)
 
 
@@ -90,7 +91,7 @@ def test_optim_args_of_stock_optimizers_are_not_ours_to_judge(make: Any) -> None
         ("momo_adam", " adapt_lower_bound = True , lower_bound = -1e3 ,", {"initial_lower_bound": -1000.0}),
         ("momo_adam", "weight_decay_form=adamw", {"weight_decay_form": "adamw"}),
         ("momo_adam", "lower_bound=auto", {"initial_lower_bound": 0.0}),
-        ("momo", "beta=0.5,bias_correction=1", {"beta": 0.5, "bias_correction": True}),
+        ("momo", "beta=0.5,bias_correction=1", {"momentum": 0.5, "bias_correction": True}),
         ("momo", "kernel=eager", {}),
     ],
 )
@@ -144,7 +145,9 @@ class TestCommandLine:
 
     def test_the_help_names_them(self) -> None:
         text = " ".join(HfArgumentParser(MomoTrainingArguments).format_help().split())
-        assert "The optimizer: momo, momo_adam, or any of the Trainer's own." in text
+        assert f"The optimizer: {NAMES}, or any of the Trainer's own." in text
+        for name in list_optimizers():
+            assert f"{get_optimizer_info(name).defaults['lr']:g} for {name}" in text
         assert "Cap on the step size" in text
 
     @pytest.mark.parametrize("args_class", CLASSES)
@@ -182,7 +185,7 @@ class TestOnDisk:
         assert (other.optim, other.optim_args, other.learning_rate) == ("momo", "beta=0.5", 3.0)
         assert dataclasses.replace(args, optim="momo_adam", optim_args=None).optim == "momo_adam"
 
-    # A key of to_dict in transformers 4, which warns of every value that it is given.
+    # to_dict of transformers 4 contains this key, and its own constructor warns of it.
     @pytest.mark.filterwarnings("ignore:`--push_to_hub_token` is deprecated:FutureWarning")
     def test_a_dictionary_makes_the_same_arguments(self, tmp_path: Path) -> None:
         args = arguments(tmp_path, optim="momo", optim_args="beta=0.5", learning_rate=2.0)

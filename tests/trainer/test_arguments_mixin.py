@@ -1,4 +1,4 @@
-"""``MomoArgumentsMixin`` before an argument class that is not this package's."""
+"""``MomoArgumentsMixin`` extends argument classes of other packages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hf_momo import MomoArgumentsMixin, MomoTrainingArguments
 
 @dataclass
 class TheirArguments(TrainingArguments):
-    """Another default, a field more, and a check of its own, as in TRL's configurations."""
+    """A class like TRL's configurations: another default, one field more, and its own check."""
 
     learning_rate: float = field(default=2e-5, metadata={"help": "The initial learning rate for AdamW."})
-    temperature: float = field(default=1.0, metadata={"help": "A field of theirs."})
+    temperature: float = field(default=1.0, metadata={"help": "A new field."})
 
     def __post_init__(self) -> None:
         super().__post_init__()

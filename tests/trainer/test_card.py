@@ -1,4 +1,4 @@
-"""The card that a Trainer writes says what its run was, and nothing about the machine or its user."""
+"""The card that a Trainer writes describes its run, and says nothing about the machine or its user."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from transformers import GPT2LMHeadModel, Trainer, TrainingArguments
 import hf_momo
 from hf_momo import MomoTrainer
 from hf_momo.hub.cards import MARKER
+from hf_momo.trainer import ModelCardMixin
 
 TOKEN = "hf_" + "AbCdEfGhIjKlMnOpQrSt"
 
@@ -122,13 +123,13 @@ def test_a_card_written_by_hand_stays(tmp_path: Path, caplog: pytest.LogCaptureF
     path = tmp_path / "README.md"
     trainer.create_model_card()
     generated = path.read_text(encoding="utf-8")
-    # Without the marker it is the user's own; with it, it is made anew.
-    by_hand = generated.replace(f"<!-- {MARKER} -->\n\n", "My own words.\n\n")
+    # A card without the marker is the user's own and stays; one with the marker is replaced.
+    by_hand = generated.replace(f"<!-- {MARKER} -->\n\n", "Written by hand.\n\n")
     path.write_text(by_hand, encoding="utf-8")
     with caplog.at_level(logging.WARNING, "hf_momo"):
         trainer.create_model_card()
     assert path.read_text(encoding="utf-8") == by_hand
-    assert "README.md was not made by a program and stays as it is" in caplog.text
+    assert "README.md was not generated, so it is not replaced" in caplog.text
     path.write_text(generated + "Something more.", encoding="utf-8")
     trainer.create_model_card()
     assert path.read_text(encoding="utf-8") == generated
@@ -160,17 +161,31 @@ def test_before_training_and_on_other_processes(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "README.md").exists()
 
 
-def test_the_stock_trainer_of_somebody_elses_script(tmp_path: Path) -> None:
+class CardsOfOurs(ModelCardMixin, Trainer):
+    """A Trainer with the cards, and without MoMo."""
+
+
+def test_cards_are_a_mixin_of_their_own(tmp_path: Path) -> None:
+    args = TrainingArguments(**(tiny.quiet(tmp_path) | {"optim": "adamw_torch", "learning_rate": 1e-2}))
+    trainer = CardsOfOurs(model=tiny.Classifier(), args=args, train_dataset=tiny.class_examples())
+    trainer.train()
+    card = card_of(trainer, tasks="text-classification")
+    assert "`adamw_torch` takes the scheduled learning rate as it is" in card.text
+    assert card.data.pipeline_tag == "text-classification"
+
+
+def test_the_stock_trainer_of_a_script_writes_its_own_card(tmp_path: Path) -> None:
+    """``integrate`` gave every Trainer of a process these cards, also those that never used MoMo."""
     hf_momo.integrate()
     try:
         args = TrainingArguments(**(tiny.quiet(tmp_path) | {"optim": "momo_adam"}))
         trainer = Trainer(model=tiny.Classifier(), args=args, train_dataset=tiny.class_examples())
         trainer.train()
-        card = card_of(trainer, tasks="text-classification")
+        card = card_of(trainer)
     finally:
         hf_momo.integrate(undo=True)
-    assert "The cap was binding in" in card.text and {"hf_momo", "momo_adam"} <= set(card.data.tags)
-    assert card.data.pipeline_tag == "text-classification"
+    assert "This model card has been generated automatically according to the information the Trainer" in card.content
+    assert "hf_momo" not in card.content
 
 
 # peft 0.21 reads a property of models that transformers 5.23 has renamed.
@@ -190,7 +205,7 @@ def test_an_adapter(tmp_path: Path) -> None:
     assert str(tmp_path) not in card.content
     trained_parameters = sum(each.numel() for each in adapter.parameters() if each.requires_grad)
     assert f"({trained_parameters:,} of them trained)" in card.text
-    # PEFT adds its lines to a card that is there when the model is saved again; ours replaces the whole.
+    # PEFT adds its lines to an existing card when it saves the model again. Our card replaces all of it.
     trainer.save_model()
     trainer.create_model_card()
     assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8") == card.content

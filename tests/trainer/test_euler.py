@@ -1,7 +1,7 @@
-"""The loss handed to ``step()`` is the one whose gradient it gets, in every way of training.
+"""The loss handed to ``step()`` is the one whose gradient it gets, in every mode of training.
 
-All by one identity: where the loss is linear in the weights, ``<gradient, weights>`` equals it, so no reference run is
-needed. The gradients are what really arrived at the optimizer: accumulated, averaged over ranks, clipped.
+The tests use one identity: if the loss is linear in the weights, it equals ``<gradient, weights>``, so no reference
+run is needed. The gradients are the ones that reach the optimizer: accumulated, averaged over ranks, clipped.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def test_the_loss_is_the_one_whose_gradient_arrives(
 
 @pytest.mark.parametrize("model_class", [LinearLoss, LinearLossOverWindow])
 def test_uneven_last_window(tmp_path: Path, model_class: type[nn.Module]) -> None:
-    """Twenty examples are five batches: a window of three and one of two in every epoch."""
+    """Twenty examples make five batches, so every epoch has a window of three and one of two."""
     trainer = run(tmp_path, model_class(), examples=score_examples(20), max_steps=6, **THREE)
     trainer.probe.check_euler(6)
 
 
 def test_uneven_last_window_of_a_stream(tmp_path: Path) -> None:
-    """A stream of unknown length that ends within a window leaves its gradients to the next window.
+    """A stream of unknown length that ends within a window keeps its gradients for the next window.
 
     The tap forgot the losses of these micro-batches at every ``on_step_begin``, while the Trainer kept the gradients:
     the first step of an epoch was handed half of its loss.
@@ -110,7 +110,7 @@ def test_compute_loss_func(tmp_path: Path, model_class: type[nn.Module], accumul
 
 
 def test_a_loss_of_the_window_counts_every_label_alike(tmp_path: Path) -> None:
-    """With ``num_items_in_batch`` the loss handed over is the mean over the labels of the whole window."""
+    """With ``num_items_in_batch`` the loss is the mean over the labels of the whole window."""
     trainer = run(tmp_path, LinearLossOverWindow(), max_steps=1, **THREE)
     whole = micro_batches(Examples(score_examples().examples[:12]), 12)[0]
     expected = LinearLoss()(**whole)["loss"].item()
@@ -119,7 +119,7 @@ def test_a_loss_of_the_window_counts_every_label_alike(tmp_path: Path) -> None:
 
 
 def test_bf16_autocast(tmp_path: Path) -> None:
-    """The identity holds to the precision of bfloat16: eight bits."""
+    """The identity holds to the precision of bfloat16, which is eight bits."""
     trainer = run(tmp_path, LinearLoss(), bf16=True, **THREE)
     assert trainer.accelerator.mixed_precision == "bf16"
     trainer.probe.check_euler(4, rel=2e-2)
@@ -136,7 +136,7 @@ def test_torch_compile(tmp_path: Path) -> None:
 @pytest.mark.parametrize("optim", ["momo", "momo_adam"])
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_clipping_is_told_as_a_sample_weight(tmp_path: Path, accumulation: int, optim: str) -> None:
-    """The gradient that arrives is ``c`` times that of the loss; the optimizer is told ``c``."""
+    """The optimizer gets ``c`` times the gradient of the loss, and ``c`` as the sample weight."""
     trainer = run(tmp_path, LinearLoss(), max_grad_norm=0.5, gradient_accumulation_steps=accumulation, optim=optim)
     trainer.probe.check_euler(4)
     for handed, grads, logs in zip(trainer.probe.steps, trainer.probe.grads, training_logs(trainer), strict=True):
@@ -150,7 +150,7 @@ def test_clipping_is_told_as_a_sample_weight(tmp_path: Path, accumulation: int, 
 def test_clipping_past_the_accelerator(tmp_path: Path) -> None:
     """With gradients on several device meshes the Trainer clips by itself, and the factor did not reach the optimizer.
 
-    The Trainer's private ``_mixed_mesh_grad_norm`` is relied on; it is made to run here on plain gradients.
+    The mixin relies on the Trainer's private ``_mixed_mesh_grad_norm``, which runs here on plain gradients.
     """
     trainer = ProbedTrainer(
         model=LinearLoss(),
@@ -171,18 +171,18 @@ def test_clipping_that_does_not_bind(tmp_path: Path) -> None:
 
 
 def test_two_trainings_of_one_trainer(tmp_path: Path) -> None:
-    """The second ``train()`` finds a prepared optimizer with its tap on it."""
+    """The second ``train()`` uses the prepared optimizer, which has the tap already."""
     trainer = run(tmp_path, LinearLoss(), **THREE)
     trainer.train()
     trainer.probe.check_euler(8)
 
 
 def test_an_accelerator_made_anew(tmp_path: Path) -> None:
-    """A hyperparameter search makes a new accelerator for every trial; the tap of the old one has nothing to say."""
+    """A hyperparameter search makes a new accelerator for every trial, and the optimizer must leave the old tap."""
     trainer = run(tmp_path, LinearLoss(), **THREE)
     old = trainer.loss_tap
     trainer.create_accelerator_and_postprocess()
-    assert trainer.loss_tap is not old
     trainer.optimizer, trainer.probe = None, None
     trainer.train()
+    assert trainer.loss_tap is not old
     trainer.probe.check_euler(4)

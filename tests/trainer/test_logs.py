@@ -1,8 +1,9 @@
-"""What the optimizer did reaches the history of the Trainer and its trackers."""
+"""The optimizer's steps reach the history of the Trainer and its trackers, and a run that does not train says so."""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from trainer.tiny import (
 )
 from transformers import TrainerCallback
 
-from hf_momo import MomoAdam, MomoTrainer
+from hf_momo import MomoAdam, MomoTrainer, list_optimizers
 
-OURS = {"step_size", "lower_bound", "step_capped", "skipped_steps"}
+OURS = {"step_size", "lower_bound", "step_capped", "skipped_steps", "zero_steps"}
 
 
 class StepSizes(TrainerCallback):
-    """Reads the step size and its cap after every step."""
+    """Callback that reads the step size and its cap after every step."""
 
     def __init__(self) -> None:
         self.capped: list[bool] = []
@@ -40,7 +41,7 @@ class StepSizes(TrainerCallback):
 
 
 def mixed_run(folder: Path, **options: Any) -> tuple[MomoTrainer, StepSizes]:
-    """Momo with a cap that some of the steps reach."""
+    """Train with ``momo`` and a cap that some of the steps reach."""
     sizes = StepSizes()
     defaults = {"optim": "momo", "learning_rate": 0.1, "max_steps": 12, "logging_steps": 4}
     trainer = ProbedTrainer(
@@ -62,6 +63,25 @@ def test_step_capped_is_the_share_since_the_last_log(tmp_path: Path) -> None:
     assert [entry["step_capped"] for entry in logs] == shares
     assert len(set(shares)) > 1
     assert [entry["step_size"] for entry in logs] == [sizes.sizes[at] for at in (3, 7, 11)]
+
+
+@pytest.mark.parametrize("optim", list_optimizers())
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_at_the_cap_the_step_size_is_the_learning_rate(tmp_path: Path, optim: str, schedule: str) -> None:
+    """Before its bias correction, the first step size of ``momo_adam`` was ten times the learning rate."""
+    trainer = MomoTrainer(
+        model=Classifier(),
+        args=arguments(
+            tmp_path, optim=optim, learning_rate=1e-3, max_steps=6, lr_scheduler_type=schedule,
+            optim_args="lower_bound=-1e6",
+        ),
+        train_dataset=class_examples(),
+    )  # fmt: skip
+    trainer.train()
+    logs = training_logs(trainer)
+    assert [entry["step_capped"] for entry in logs] == [1.0] * 6
+    rates = [1e-3 * (1.0 if schedule == "constant" else 1.0 - step / 6) for step in range(6)]
+    assert [entry["step_size"] for entry in logs] == pytest.approx(rates, rel=1e-6)
 
 
 def test_every_training_log_has_all_of_them_and_no_other_log_has_any(tmp_path: Path) -> None:
@@ -104,7 +124,7 @@ def test_tensorboard_shows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 class Snapshots(TrainerCallback):
-    """The weights before the first and after every step."""
+    """Callback that copies the weights before the first step and after every step."""
 
     def __init__(self) -> None:
         self.weights: list[list[torch.Tensor]] = []
@@ -141,7 +161,7 @@ def test_a_batch_of_nans_is_skipped_and_counted(tmp_path: Path, optim: str, max_
 
 
 def test_a_skipped_batch_leaves_no_trace(tmp_path: Path) -> None:
-    """The run with a bad batch goes on as if the batch had not been there."""
+    """The run continues as if the bad batch had not been there."""
     examples = [dict(example) for example in class_examples().examples]
     examples[9]["features"] = torch.full_like(examples[9]["features"], torch.inf)
     trainer = ProbedTrainer(
@@ -163,7 +183,7 @@ def test_a_skipped_batch_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def test_a_run_that_stands_still_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A NaN in memory that DeepSpeed had left uninitialized had every step skipped, and nothing but a count told."""
+    """A NaN in memory that DeepSpeed left uninitialized made MoMo skip every step, and only a count showed it."""
     examples = [dict(example) for example in class_examples().examples]
     for index in range(12, 32):  # the last five of eight batches
         examples[index]["features"] = torch.full_like(examples[index]["features"], torch.nan)
@@ -173,9 +193,9 @@ def test_a_run_that_stands_still_says_so_once(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level("WARNING", logger="hf_momo"):
         trainer.train()
     assert [entry["skipped_steps"] for entry in training_logs(trainer)] == [0, 1, 3, 5]
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "hf_momo.trainer.mixin"]
-    assert said.startswith("skipped_steps: none of the 2 step(s) since the last log was taken")
-    assert [entry["loss"] for entry in training_logs(trainer)][2:] == [0, 0], "what the Trainer makes of NaNs"
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "hf_momo.trainer.logs"]
+    assert said.startswith("skipped_steps: all 2 step(s) since the last log were skipped")
+    assert [entry["loss"] for entry in training_logs(trainer)][2:] == [0, 0], "the Trainer logs 0 for NaNs"
 
 
 def test_the_share_of_a_window_of_skipped_steps_alone_is_zero(tmp_path: Path) -> None:
@@ -186,3 +206,58 @@ def test_the_share_of_a_window_of_skipped_steps_alone_is_zero(tmp_path: Path) ->
     trainer.train()
     assert [entry["step_capped"] for entry in training_logs(trainer)] == [0.0, 0.0]
     assert [entry["skipped_steps"] for entry in training_logs(trainer)] == [1, 2]
+
+
+class Shifted(MomoTrainer):
+    """A Trainer with a negative loss, like that of a policy gradient or of a density."""
+
+    shift = -10.0
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(*args, **kwargs) + self.shift
+
+
+def shifted_run(folder: Path, **options: Any) -> Shifted:
+    trainer = Shifted(
+        model=Classifier(),
+        args=arguments(folder, max_steps=8, logging_steps=2, **options),
+        train_dataset=class_examples(),
+    )
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("optim", list_optimizers())
+def test_a_loss_below_its_bound_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, optim: str) -> None:
+    """With policy gradients, densities and cosine losses every step was 0, and nothing said so."""
+    before = weights_of(Classifier())
+    with caplog.at_level("WARNING", logger="hf_momo"):
+        trainer = shifted_run(tmp_path, optim=optim)
+    assert [entry["zero_steps"] for entry in training_logs(trainer)] == [2, 4, 6, 8]
+    assert all(torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "hf_momo.trainer.logs"]
+    found = re.fullmatch(
+        r"zero_steps: all 2 step\(s\) since the last log had step size 0, .*: loss (-\d\.\d+), lower_bound 0\. .*"
+        r"--optim_args (lower_bound=-20)",
+        said,
+    )
+    assert found is not None, said
+    assert float(found[1]) == pytest.approx(-7.4, abs=0.1), "the averaged loss, bias-corrected"
+
+    caplog.clear()
+    with caplog.at_level("WARNING", logger="hf_momo"):
+        trainer = shifted_run(tmp_path, optim=optim, optim_args=found[2])
+    assert {entry["zero_steps"] for entry in training_logs(trainer)} == {0}
+    assert not any(torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
+    assert "zero_steps" not in caplog.text
+
+
+def test_a_warm_up_from_zero_is_not_a_loss_below_its_bound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 2, "learning_rate": 0.1}
+    trainer = MomoTrainer(
+        model=Classifier(), args=arguments(tmp_path, max_steps=3, **options), train_dataset=class_examples()
+    )
+    with caplog.at_level("WARNING", logger="hf_momo"):
+        trainer.train()
+    assert [entry["zero_steps"] for entry in training_logs(trainer)] == [0, 0, 0]
+    assert "zero_steps" not in caplog.text

@@ -1,7 +1,7 @@
 """Models whose loss transformers 5 inflates by accumulation steps times processes (transformers issue 47688).
 
-Their forward takes ``**kwargs`` and averages its own cross-entropy, so that the Trainer believes the loss to be
-divided by the number of tokens of the window already.
+Their forward takes ``**kwargs`` and averages its own cross-entropy, so the Trainer assumes that the loss is already
+divided by the number of tokens of the window.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from hf_momo import MomoSeq2SeqTrainer
 from hf_momo.trainer.losses import ignores_num_items
 
 INFLATED = [marian, bart, t5]
-# In transformers 4 their forward takes no **kwargs; it also logs no norm of gradients that are not clipped.
+# In transformers 4 their forward takes no **kwargs, and the norm of gradients that are not clipped is not logged.
 INFLATES = Version(transformers.__version__).release >= (5,)
 
 
@@ -54,7 +54,7 @@ def run(folder: Path, model: nn.Module, **options: Any) -> ProbedSeq2SeqTrainer:
 
 
 def token_mean(model: nn.Module, examples: Examples) -> float:
-    """Cross-entropy over all labels of the examples."""
+    """Return the cross-entropy over all labels of the examples."""
     batch = micro_batches(examples, len(examples))[0]
     with torch.no_grad():
         logits = model(**batch).logits
@@ -98,7 +98,7 @@ def test_said_once_for_a_model_seen_by_two_trainers(tmp_path: Path, caplog: pyte
 
 
 def test_label_smoothing_computes_the_loss_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The Trainer's label smoother divides by the tokens of the window, which is right."""
+    """The Trainer's label smoother correctly divides by the tokens of the window."""
     smoothing, first = 0.1, Examples(text_examples().examples[:12])
     reference = marian()
 
@@ -142,10 +142,10 @@ def test_a_loss_function_of_the_user_computes_the_loss_itself(
 
 
 def test_a_model_that_uses_the_number_of_items_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its loss is the mean over the tokens of the window, which the Trainer's counting reaches."""
+    """The loss of such a model is the mean over the tokens of the window already."""
     examples = text_examples()
     for example in examples.examples:
-        # A causal model predicts nothing at the first position, but the Trainer counts it for a GPT-2.
+        # A causal model does not predict the first position, but the Trainer counts it for a GPT-2.
         example["labels"][0] = -100
     expected = []
     for batch in micro_batches(Examples(examples.examples[:12]), 4):
@@ -167,7 +167,7 @@ def test_a_model_that_uses_the_number_of_items_is_left_alone(tmp_path: Path, cap
 
 
 def test_with_the_trainers_own_optimizers_too(tmp_path: Path) -> None:
-    """Adam hides the inflation, the logs do not, and comparisons are made in the logs."""
+    """Adam is not affected by the inflation, but the logs are, and comparisons are made in the logs."""
     batches = micro_batches(Examples(text_examples().examples[:12]), 4)
     with torch.no_grad():
         expected = torch.stack([marian()(**batch).loss for batch in batches]).mean().item()

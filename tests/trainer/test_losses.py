@@ -1,4 +1,4 @@
-"""The least value of a smoothed cross-entropy, and which models the Trainer would inflate the loss of."""
+"""The lowest value of a smoothed cross-entropy, and the models whose loss the Trainer would inflate."""
 
 import math
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def test_values_of_the_design(classes, nats):
 
 @pytest.mark.parametrize(("smoothing", "classes"), [(0.1, 5), (0.3, 2), (0.01, 100), (0.9, 4)])
 def test_is_the_minimum_of_the_cross_entropy(smoothing, classes):
-    """Logits fitted to a smoothed target end at the bound, and the logits of the target itself are there."""
+    """Logits fitted to a smoothed target reach the bound, and so do the logits of the target itself."""
     bound = automatic_lower_bound(smoothing, classifier(classes))
     label = torch.tensor([1])
     target = torch.full((1, classes), smoothing / classes, dtype=torch.float64)
@@ -53,13 +53,13 @@ def test_no_smoothing_needs_no_model():
 
 
 def test_vocabulary_of_a_language_model():
-    """Taken from the output embeddings, padded entries of the table included: the softmax runs over them too."""
+    """The size comes from the output embeddings with their padding, since the softmax includes it."""
     bound = automatic_lower_bound(0.1, small_models()["marian"]())
     assert bound == pytest.approx(automatic_lower_bound(0.1, classifier(20)), rel=1e-12)
 
 
 def test_number_of_classes_of_a_classifier():
-    """A model without output embeddings: ``config.num_labels``."""
+    """Without output embeddings the number is ``config.num_labels``."""
     bound = automatic_lower_bound(0.1, small_models()["bert"]())
     on, off = 0.95, 0.05
     assert bound == pytest.approx(-on * math.log(on) - off * math.log(off), rel=1e-12)
@@ -76,10 +76,10 @@ def test_unknown_number_of_classes(model):
     [("marian", True), ("bart", True), ("t5", True), ("gpt2", False), ("llama", False), ("bert", True)],
 )
 def test_ignores_num_items(name, expected):
-    """The encoder-decoders and BERT of transformers 5 average their own cross-entropy and take any keyword.
+    """The encoder-decoders and BERT of transformers 5 average their own cross-entropy and accept any keyword.
 
     Causal language models use the shared loss function, which divides by the count. In transformers 4 the former take
-    no ``**kwargs``, and the Trainer scales their loss rightly.
+    no ``**kwargs``, and the Trainer scales their loss correctly.
     """
     transformers = pytest.importorskip("transformers")
     if expected and int(transformers.__version__.split(".")[0]) < 5:

@@ -1,6 +1,6 @@
-"""Modes of the Trainer beside the plain one: memory running out, compiled and replicated models, own schedules.
+"""Further modes of the Trainer: out-of-memory retries, compiled and replicated models, schedules of the user.
 
-What is handed over under accumulation, clipping and skipped steps is in ``test_euler.py`` and ``test_window.py``.
+``test_euler.py`` and ``test_window.py`` test accumulation, clipping and skipped steps.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def check_same_weights(model: nn.Module, reference: nn.Module) -> None:
 
 
 class BreakInBackward(torch.autograd.Function):
-    """The identity, whose backward pass fails."""
+    """Identity function whose backward pass fails."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class BreakInBackward(torch.autograd.Function):
 
 
 class StarvedInBackward(Classifier):
-    """Memory runs out in the backward pass of one call, when the output layer has its gradients already."""
+    """Model whose memory runs out in the backward pass of one call, after the output layer got its gradients."""
 
     def __init__(self, at_call: int) -> None:
         super().__init__()
@@ -65,9 +65,9 @@ class StarvedInBackward(Classifier):
 
 @pytest.mark.parametrize("at_call", [1, 2, 4, 6, 9])
 def test_memory_that_ran_out_in_the_backward_pass(tmp_path: Path, at_call: int) -> None:
-    """The loss was recorded, a part of the gradients was there, and the step never came.
+    """The loss was recorded and part of the gradients were computed, but the step never came.
 
-    The Trainer begins anew with a smaller batch and with the optimizer and the weights as they were.
+    The Trainer starts again with a smaller batch, and with the optimizer and the weights as they were.
     """
     model = StarvedInBackward(at_call)
     trainer = ProbedTrainer(
@@ -81,14 +81,14 @@ def test_memory_that_ran_out_in_the_backward_pass(tmp_path: Path, at_call: int) 
     assert model.calls == at_call + 14
     assert trainer.state.global_step == 5
 
-    # 32 examples in fours make windows of three, three and two, in threes of three, three, three and two.
+    # 32 examples in batches of 4 make windows of 3, 3 and 2 batches; in batches of 3, windows of 3, 3, 3 and 2.
     fours, threes = (micro_batches(class_examples(), size) for size in (4, 3))
     before = [fours[0:3], fours[3:6], fours[6:8]][: (at_call - 1) // 3 + (at_call == 9)]
     after = [threes[0:3], threes[3:6], threes[6:9], threes[9:11], threes[0:3]]
     reference = Classifier()
     steps = plain_loop(reference, MomoAdam(decay_groups(reference, 0.0), lr=0.1), before + after)
     assert [handed.loss for handed in trainer.probe.steps] == pytest.approx([step.loss for step in steps], rel=1e-5)
-    # The history of the Trainer begins anew.
+    # The Trainer clears its history.
     logs, logged = training_logs(trainer), steps[len(before) :]
     assert [entry["step_size"] for entry in logs] == pytest.approx([step.step_size for step in logged], rel=1e-5)
     assert {entry["step_capped"] for entry in logs} <= {0.0, 1.0}, "a log counts the steps since the last one"
@@ -97,7 +97,7 @@ def test_memory_that_ran_out_in_the_backward_pass(tmp_path: Path, at_call: int) 
 
 
 def test_compiled_is_the_plain_loop(tmp_path: Path) -> None:
-    """With autograd's graphs compiled too, not only the model's."""
+    """The graphs of autograd are compiled too."""
     trainer = ProbedTrainer(
         model=Classifier(),
         args=arguments(
@@ -121,7 +121,7 @@ def test_compiled_is_the_plain_loop(tmp_path: Path) -> None:
 
 
 class ByReplica(LinearLoss):
-    """The outputs of DataParallel: each of two replicas has its share of the batch and a loss of its own."""
+    """Outputs like DataParallel's: each of two replicas has its share of the batch and its own loss."""
 
     replica_class: type[nn.Module] = LinearLoss
 
@@ -141,7 +141,7 @@ class ByReplica(LinearLoss):
 
 
 class ByReplicaOverWindow(ByReplica):
-    """The same, with the number of items once a replica."""
+    """The same outputs, with the number of items once per replica."""
 
     replica_class = LinearLossOverWindow
 
@@ -153,7 +153,7 @@ class ByReplicaOverWindow(ByReplica):
 @pytest.mark.parametrize("accumulation", [1, 3])
 @pytest.mark.parametrize("model_class", [ByReplica, ByReplicaOverWindow])
 def test_one_loss_a_replica(tmp_path: Path, model_class: type[ByReplica], accumulation: int, averaging: bool) -> None:
-    """The Trainer's own path for several GPUs of one process; on a CPU, DataParallel calls the model it wraps."""
+    """The Trainer has its own path for several GPUs in one process. On a CPU, DataParallel calls the wrapped model."""
     args = arguments(
         tmp_path,
         gradient_accumulation_steps=accumulation,
@@ -200,7 +200,7 @@ def test_data_parallel(tmp_path: Path, model_class: type[nn.Module], accumulatio
 
 
 def test_a_scheduler_of_the_user(tmp_path: Path) -> None:
-    """``optimizers=(optimizer, scheduler)``: what it does to the learning rate is done to the cap."""
+    """A scheduler in ``optimizers=(optimizer, scheduler)`` moves the cap."""
     model, reference = Classifier(), Classifier()
     optimizer = Momo(model.parameters(), lr=2.0)
     caps = [0.02, 4.0, 0.01, 0.5]

@@ -1,4 +1,4 @@
-"""However the optimizer and the Trainer come together, the tap is on it; any other optimizer is left alone."""
+"""The tap is attached wherever the optimizer comes from, and other optimizers are left alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from hf_momo.trainer import momo_cls_and_kwargs
 
 
 class WeightedTrainer(Trainer):
-    """A Trainer of somebody else, with a loss of its own."""
+    """A Trainer of another package, with its own loss."""
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
         outputs = model(**inputs)
@@ -63,7 +63,7 @@ def test_the_mixin_on_another_trainer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optim", ["momo_adam", "adamw_torch"])
 def test_an_optimizer_of_the_user(tmp_path: Path, optim: str) -> None:
-    """It is tapped whatever ``optim`` says, which then names nothing that is used."""
+    """The tap is attached whatever ``optim`` says, since ``optim`` is not used then."""
     model = LinearLoss()
     probe, optimizer = Probe(), Momo(model.parameters(), lr=1e-3, lower_bound=-1e6)
     trainer = MomoTrainer(
@@ -72,7 +72,7 @@ def test_an_optimizer_of_the_user(tmp_path: Path, optim: str) -> None:
         train_dataset=score_examples(),
         optimizers=(optimizer, None),
     )
-    # The tap comes with the first training, the probe has to stand behind it.
+    # The first training attaches the tap, and the probe must come after it.
     trainer.create_optimizer()
     probe.attach(optimizer)
     trainer.train()
@@ -100,8 +100,30 @@ def test_a_class_and_arguments_of_the_user(tmp_path: Path) -> None:
     )
 
 
+class EagerTrainer(Trainer):
+    """A Trainer that makes its optimizer in its constructor, like some of TRL's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.create_optimizer()
+
+
+class MomoEagerTrainer(MomoTrainerMixin, EagerTrainer):
+    pass
+
+
+def test_an_optimizer_made_in_the_constructor(tmp_path: Path) -> None:
+    trainer = MomoEagerTrainer(
+        model=Classifier(), args=arguments(tmp_path, optim="momo_adam"), train_dataset=class_examples()
+    )
+    made = trainer.optimizer
+    trainer.train()
+    assert unwrap_optimizer(trainer.optimizer) is made
+    assert [entry["step_size"] > 0 for entry in training_logs(trainer)] == [True] * 4
+
+
 def test_model_init(tmp_path: Path) -> None:
-    """Every ``train()`` makes a model and an optimizer anew, and taps it."""
+    """Every ``train()`` makes a new model and a new optimizer, and attaches the tap to it."""
     trainer = MomoTrainer(
         model_init=LinearLoss,
         args=arguments(tmp_path, gradient_accumulation_steps=2, **ALWAYS_CAPPED),
@@ -117,7 +139,7 @@ def test_model_init(tmp_path: Path) -> None:
 
 
 def test_a_step_of_the_user_within_a_callback(tmp_path: Path) -> None:
-    """A loss that the user gives himself wins over the tap's."""
+    """A loss that the user passes to ``step`` replaces the tap's."""
 
     class OwnLoss(MomoTrainer):
         def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
@@ -125,13 +147,13 @@ def test_a_step_of_the_user_within_a_callback(tmp_path: Path) -> None:
             optimizer = super().create_optimizer(*args, **kwargs)
             if fresh:
                 step = optimizer.step
-                # A bound method: the schedules of torch, which transformers 4 makes for this optimizer, look into it.
+                # A bound method, since torch's schedules in transformers 4 look into it.
                 optimizer.step = types.MethodType(lambda self, closure=None: step(closure, loss=7.0), optimizer)
             return optimizer
 
     trainer = OwnLoss(model=Classifier(), args=arguments(tmp_path, max_steps=1), train_dataset=class_examples())
     trainer.train()
-    # The average starts at zero with weight 1 - 0.9.
+    # The average starts at zero, and the loss has weight 1 - 0.9.
     assert unwrap_optimizer(trainer.optimizer).last_step.loss_avg == pytest.approx(0.7)
 
 
@@ -167,7 +189,7 @@ def test_other_optimizers_train_as_in_the_stock_trainer(tmp_path: Path, options:
 
 
 def stock_arguments(folder: Path, **options: Any) -> TrainingArguments:
-    """Stock arguments that came to name this package's optimizer, as another argument class would make them."""
+    """Return stock arguments that name an optimizer of this package, like those of another argument class."""
     args = TrainingArguments(**(quiet(folder) | options))
     args.optim = "momo_adam"
     return args

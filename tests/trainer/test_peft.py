@@ -1,4 +1,4 @@
-"""PEFT: adapters trained on a frozen model are a model like any other."""
+"""PEFT: adapters on a frozen model train like any other model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ACCUMULATION, STEPS = 3, 6
 
 
 def lora(model: nn.Module, *, targets: tuple[str, ...] = ("c_attn", "c_proj"), **options: Any) -> Any:
-    """The model with adapters that have moved off their start, where half of them are zero."""
+    """Return the model with adapters moved away from their start, at which half of them are zero."""
     kind = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
     config = peft.LoraConfig(
         r=2, lora_alpha=8, target_modules=list(targets), task_type=kind, fan_in_fan_out="c_attn" in targets, **options
@@ -59,7 +59,7 @@ def lora(model: nn.Module, *, targets: tuple[str, ...] = ("c_attn", "c_proj"), *
 
 
 def causal_examples() -> Examples:
-    """As many labels as predictions, of which there are none for a first token."""
+    """Return examples with one label per prediction, so none for a first token."""
     examples = text_examples()
     for example in examples.examples:
         example["labels"][0] = -100
@@ -71,7 +71,7 @@ def trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def token_loop(model: nn.Module, optimizer: MomoOptimizer, windows: list[list[Example]]) -> list[PlainStep]:
-    """A plain loop over the mean of all predicted tokens of a window."""
+    """Train in a plain loop on the mean over all predicted tokens of a window."""
     steps = []
     model.train()
     for window in windows:
@@ -110,7 +110,7 @@ def run(folder: Path, model: nn.Module, **options: Any) -> ProbedTrainer:
 def test_adapters_train_as_in_a_plain_loop(
     tmp_path: Path, optim: str, optimizer_class: Any, lr: float, weight_decay: float
 ) -> None:
-    """The optimizer has the adapters alone; what lies below does not move."""
+    """The optimizer holds only the adapters, and the model below does not move."""
     model = lora(gpt2())
     frozen = {name: param.clone() for name, param in model.named_parameters() if not param.requires_grad}
     trainer = run(
@@ -140,7 +140,7 @@ def test_adapters_train_as_in_a_plain_loop(
 
 
 def test_groups_of_weight_decay(tmp_path: Path) -> None:
-    """Adapters and layers trained whole, with their biases and normalization parameters left undecayed."""
+    """Adapters and fully trained layers are decayed, except their biases and normalization parameters."""
     model = lora(gpt2(), bias="lora_only", modules_to_save=["ln_f"])
     trainer = run(tmp_path, model, weight_decay=0.1, max_steps=1)
     names = {id(param): name for name, param in model.named_parameters()}
@@ -154,7 +154,7 @@ def test_groups_of_weight_decay(tmp_path: Path) -> None:
 
 
 class Killed(Exception):
-    """What ends the run."""
+    """Raised to end the run."""
 
 
 class KillAfter(TrainerCallback):
@@ -167,7 +167,7 @@ class KillAfter(TrainerCallback):
 
 
 def test_resumed_is_unbroken(tmp_path: Path) -> None:
-    """From a checkpoint that holds the adapters alone; a later one that lacks them is passed over."""
+    """The run resumes from a checkpoint with only the adapters, and a later one without them is passed over."""
     options = {
         "save_strategy": "steps",
         "save_steps": 2,
@@ -208,7 +208,7 @@ def test_resumed_is_unbroken(tmp_path: Path) -> None:
 def test_the_inflated_loss_of_a_wrapped_model(
     tmp_path: Path, make_model: Callable[[], nn.Module], targets: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The Trainer looks below the adapters for what the model accepts, and so must the correction."""
+    """The Trainer and the correction both look at the model below the adapters."""
     reference = lora(make_model(), targets=targets)
     batches = micro_batches(Examples(text_examples().examples[:12]), 4)
     expected = torch.stack([reference(**batch).loss for batch in batches]).mean()
@@ -231,7 +231,7 @@ def test_the_inflated_loss_of_a_wrapped_model(
 
 @pytest.mark.parametrize("optim", ["momo", "momo_adam"])
 def test_label_smoothing_with_the_automatic_bound(tmp_path: Path, optim: str) -> None:
-    """The bound is that of the vocabulary below the adapters, and the loss that of the Trainer's label smoother."""
+    """The bound uses the vocabulary below the adapters, and the loss is that of the Trainer's label smoother."""
     smoothing = 0.2
     trainer = run(tmp_path, lora(gpt2()), optim=optim, label_smoothing_factor=smoothing, optim_args="lower_bound=auto")
     target = torch.full((VOCABULARY,), smoothing / VOCABULARY, dtype=torch.float64)
@@ -251,7 +251,7 @@ def test_label_smoothing_with_the_automatic_bound(tmp_path: Path, optim: str) ->
     assert trainer.probe.steps[0].loss == pytest.approx(torch.cat(losses).mean().item(), rel=1e-4)
 
 
-# peft says that adapters on a tied layer complicate merging, which is no part of training.
+# peft warns that adapters on a tied layer complicate merging, which training does not do.
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 @pytest.mark.parametrize(
     ("make_model", "options"),
@@ -267,7 +267,7 @@ def test_the_vocabulary_of_a_wrapped_output_layer(make_model: Callable[[], nn.Mo
 
 
 def test_the_vocabulary_of_a_partitioned_output_layer() -> None:
-    """ZeRO-3 leaves an empty tensor in place of a partitioned parameter: the bound divided by 0 classes there."""
+    """ZeRO-3 leaves an empty tensor in place of a partitioned parameter, so the bound was divided by 0 classes."""
     model = gpt2()
     expected = automatic_lower_bound(0.1, model)
     layer = nn.Linear(16, VOCABULARY, bias=False)

@@ -30,16 +30,16 @@ from hf_momo.optimizers.registry import unwrap_optimizer
 from hf_momo.optimizers.scalars import SCALARS
 
 OPTIMIZERS = [pytest.param("momo", Momo, 2.0, id="momo"), pytest.param("momo_adam", MomoAdam, 0.1, id="momo_adam")]
-# bfloat16 keeps eight bits; a loss is a sum of some dozens of rounded products.
+# bfloat16 has eight bits, and a loss is a sum of some dozens of rounded products.
 BFLOAT16 = 2e-2
-# Of float16, relative to the loss.
+# Precision of float16, relative to the loss.
 FLOAT16 = 5e-3
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def in_bfloat16(examples: Examples) -> Examples:
-    """The examples with features of the parameters' type, as a model of bfloat16 parameters takes them."""
+    """Return the examples with features in bfloat16, for a model with bfloat16 parameters."""
     return Examples([{**example, "features": example["features"].bfloat16()} for example in examples.examples])
 
 
@@ -49,7 +49,7 @@ def autocast_loss(model: nn.Module, batch: Example) -> Tensor:
 
 
 def check_same(trainer: ProbedTrainer, model: nn.Module, steps: list[Any]) -> None:
-    """The same operations in the same order, so to float32's rounding and not to bfloat16's."""
+    """Compare to float32's rounding and not bfloat16's, since the operations and their order are the same."""
     assert [handed.loss for handed in trainer.probe.steps] == pytest.approx([step.loss for step in steps], rel=1e-6)
     sizes = [entry["step_size"] for entry in training_logs(trainer)]
     assert sizes == pytest.approx([step.step_size for step in steps], rel=1e-5)
@@ -61,7 +61,7 @@ def check_same(trainer: ProbedTrainer, model: nn.Module, steps: list[Any]) -> No
 
 @pytest.mark.parametrize(("optim", "optimizer_class", "lr"), OPTIMIZERS)
 def test_bf16_autocast_is_the_plain_loop(tmp_path: Path, optim: str, optimizer_class: Any, lr: float) -> None:
-    """Parameters, gradients and optimizer in float32; the loss is handed over as autocast made it."""
+    """Parameters, gradients and the optimizer are float32. The loss has the dtype that autocast gave it."""
     trainer = ProbedTrainer(
         model=Classifier(),
         args=arguments(tmp_path, bf16=True, optim=optim, learning_rate=lr, gradient_accumulation_steps=2),
@@ -81,7 +81,7 @@ def test_bf16_autocast_is_the_plain_loop(tmp_path: Path, optim: str, optimizer_c
 
 @pytest.mark.parametrize(("optim", "optimizer_class", "lr"), OPTIMIZERS)
 def test_bf16_parameters_are_the_plain_loop(tmp_path: Path, optim: str, optimizer_class: Any, lr: float) -> None:
-    """No float32 copies: parameters, gradients and averages are bfloat16, the model of the loss is float32."""
+    """Parameters, gradients and averages are bfloat16 without float32 copies, and the model of the loss is float32."""
     trainer = ProbedTrainer(
         model=Classifier().bfloat16(),
         args=arguments(tmp_path, optim=optim, learning_rate=lr, max_steps=24),
@@ -128,7 +128,7 @@ def test_bf16_parameters_and_accumulation(
 
 
 class OnCuda(ProbedTrainer):
-    """On the first CUDA device alone, whatever others there are."""
+    """Trainer on the first CUDA device only."""
 
     init_scale: float | None = None
 
@@ -139,7 +139,7 @@ class OnCuda(ProbedTrainer):
 
 
 class OverflowingOnCuda(OnCuda):
-    """Its first scales overflow float16: the scaler skips steps and halves the scale until one is finite."""
+    """Trainer whose first scales overflow float16, so the scaler skips steps and halves the scale."""
 
     init_scale = 2.0**24
 

@@ -1,7 +1,8 @@
-"""A run that is killed and resumed from its checkpoint is the unbroken run, to the bit."""
+"""A run that is killed and resumed from its checkpoint equals the unbroken run to the bit."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ STEPS, KILLED_AFTER, SAVED_AT = 8, 5, 4
 
 
 class Killed(Exception):
-    """What ends the run."""
+    """Raised to end the run."""
 
 
 class KillAfter(TrainerCallback):
@@ -32,7 +33,7 @@ class KillAfter(TrainerCallback):
 
 
 def make(folder: Path, *, examples: Examples | None = None, **options: Any) -> MomoTrainer:
-    """Dropout and the Trainer's own random order: the state of the generators has to come back too."""
+    """Return a Trainer with dropout and a random order, so that the generators' state must be restored too."""
     torch.manual_seed(0)
     defaults = {"max_steps": STEPS, "save_strategy": "steps", "save_steps": SAVED_AT, "learning_rate": 0.1}
     return MomoTrainer(
@@ -55,7 +56,7 @@ def unbroken_and_resumed(tmp_path: Path, **options: Any) -> tuple[MomoTrainer, M
 
 
 def comparable(entry: dict[str, Any]) -> dict[str, Any]:
-    """A log whose values are equal to themselves, also the gradient norm of a batch of NaNs."""
+    """Return a log as text, since the gradient norm of a batch of NaNs is not equal to itself."""
     return {key: repr(value) for key, value in entry.items()}
 
 
@@ -115,7 +116,7 @@ def test_the_estimated_bound_comes_back(tmp_path: Path) -> None:
 
 
 def test_the_share_of_capped_steps_counts_from_the_resume_on(tmp_path: Path) -> None:
-    """A resumed optimizer brings its counters with it: the first share was one of all the steps before."""
+    """A resumed optimizer brings its counters with it, so the first share was taken over all steps of the run."""
     options = {"optim": "momo", "learning_rate": 0.15}
     every_step = make(tmp_path / "every", **options)
     every_step.train()
@@ -160,3 +161,65 @@ def test_resume_of_an_optimizer_that_the_user_passed(tmp_path: Path) -> None:
     resumed = with_own(tmp_path / "killed")
     resumed.train(resume_from_checkpoint=True)
     check_identical(unbroken, resumed)
+
+
+SETTINGS = {"learning_rate": 0.1, "weight_decay": 0.1, "optim_args": "lower_bound=0.2"}
+OTHER_SETTINGS = {"learning_rate": 0.5, "adam_beta1": 0.8, "optim_args": "lower_bound=0.7,adapt_lower_bound=true"}
+
+
+def test_arguments_that_the_checkpoint_overrides(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A run resumed with other settings used those of the checkpoint, and its card stated the others."""
+    unbroken = make(tmp_path / "unbroken", **SETTINGS)
+    unbroken.train()
+    checkpoint = str(tmp_path / "unbroken" / f"checkpoint-{SAVED_AT}")
+    resumed = make(tmp_path / "resumed", **{**SETTINGS, **OTHER_SETTINGS})
+    with caplog.at_level("WARNING", logger="hf_momo"):
+        resumed.train(resume_from_checkpoint=checkpoint)
+    check_identical(unbroken, resumed)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "hf_momo.trainer.resume"]
+    for part in (
+        "learning_rate: got 0.5, in use 0.1",
+        "adam_beta1: got 0.8, in use 0.9",
+        "optim_args lower_bound: got 0.7, in use 0.2",
+        "optim_args adapt_lower_bound: got True, in use False",
+    ):
+        assert part in said
+    assert "weight_decay" not in said and "adam_beta2" not in said and "adam_epsilon" not in said
+
+    resumed.create_model_card()
+    unbroken.create_model_card()
+    ours, theirs = (
+        (Path(trainer.args.output_dir) / "README.md").read_text(encoding="utf-8") for trainer in (resumed, unbroken)
+    )
+    assert "| lr | 0.1 |" in ours and "| lower_bound | 0.2 |" in ours
+    assert "0.7" not in ours and "0.5" not in re.findall(r"lr \|.*", ours)[0]
+    rows = [[line for line in text.splitlines() if line.startswith("|")] for text in (ours, theirs)]
+    assert [row for row in rows[0] if "optim_args" not in row] == [row for row in rows[1] if "optim_args" not in row]
+    assert "lower_bound=0.2,adapt_lower_bound=false" in ours
+
+
+def test_a_resume_with_the_same_arguments_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = {**SETTINGS, "lr_scheduler_type": "linear", "optim_args": "lower_bound=0.01,adapt_lower_bound=true"}
+    with caplog.at_level("WARNING", logger="hf_momo.trainer.resume"):
+        _, resumed = unbroken_and_resumed(tmp_path, **options)
+    assert resumed.restored_arguments == {}
+    assert "in use" not in caplog.text
+
+
+def test_an_option_is_named_as_the_user_gives_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """``momo`` keeps ``beta`` as ``momentum``, where torch's schedulers look for it."""
+    make(tmp_path, optim="momo", optim_args="beta=0.8").train()
+    resumed = make(tmp_path, optim="momo", optim_args="beta=0.5", max_steps=STEPS + 1)
+    with caplog.at_level("WARNING", logger="hf_momo"):
+        resumed.train(resume_from_checkpoint=True)
+    assert "optim_args beta: got 0.5, in use 0.8" in caplog.text
+    assert resumed.restored_arguments == {"optim_args": "beta=0.8"}
+
+
+@pytest.mark.parametrize(("saved_by", "named"), [("adamw_torch", "AdamW"), ("momo", "Momo")])
+def test_a_resume_with_another_optimizer(tmp_path: Path, saved_by: str, named: str) -> None:
+    """``--resume_from_checkpoint`` with another ``--optim`` ended in a bare ``KeyError: 'step_size'``."""
+    make(tmp_path, optim=saved_by, learning_rate=0.01).train()
+    resumed = make(tmp_path, optim="momo_adam", max_steps=STEPS + 1)
+    with pytest.raises(ValueError, match=rf"state of {named}\b.*MomoAdam cannot load.*load_adamw_state_dict"):
+        resumed.train(resume_from_checkpoint=True)

@@ -1,6 +1,6 @@
-"""W&B, offline, and trackio, on this machine, hold what the optimizer did: their own stores, read back.
+"""The optimizer's log entries reach the local stores of W&B (offline) and trackio.
 
-Both are no part of the tests' requirements: `pip install wandb trackio` lets these tests run.
+Both packages are optional: ``pip install wandb trackio`` lets these tests run.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SERIES = ("loss", "step_size", "lower_bound", "step_capped", "skipped_steps")
 
 
 class Tracked(NamedTuple):
-    """A run, and the folder with the stores."""
+    """A run and the folder with the stores."""
 
     logs: list[dict[str, Any]]
     folder: Path
 
 
 def _require(package: str) -> None:
-    # Not by an import: the folder `wandb` that a run leaves where it was started can be imported too.
+    # Not by an import: the folder wandb that a run leaves in the working directory can be imported too.
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""A run of the Trainer is the plain torch loop: the same losses, step sizes, bounds and weights."""
+"""A run of the Trainer equals the plain torch loop in losses, step sizes, bounds and weights."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_the_adamw_form_of_weight_decay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("optim", "optimizer_class", "lr"), OPTIMIZERS)
 def test_warm_up_from_zero(tmp_path: Path, optim: str, optimizer_class: Any, lr: float) -> None:
-    """The schedule moves the cap, beginning with a step whose cap is 0: nothing moves, and nothing divides by it."""
+    """The schedule moves the cap and begins at 0. The first step must neither move anything nor divide by the cap."""
     trainer = run(tmp_path, Classifier(), optim, lr, lr_scheduler_type="constant_with_warmup", warmup_steps=4)
     model = Classifier()
     optimizer = optimizer_class(decay_groups(model, 0.0), lr=lr)

@@ -1,4 +1,4 @@
-"""TRL's trainers under the mixin: they compute losses of their own, and their arguments are a class of their own."""
+"""TRL's trainers with the mixin. They compute their own losses and have their own argument classes."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from hf_momo.optimizers.registry import unwrap_optimizer
 
 KEYS = ("loss", "step_size", "step_capped", "learning_rate", "mean_token_accuracy")
 
-# transformers 5.23 has renamed what trl 1.16 and peft 0.21 go by.
+# trl 1.16 and peft 0.21 read names that transformers 5.23 has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing.* is deprecated:FutureWarning")
 
 
 @pytest.fixture(autouse=True)
 def _no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every trainer of TRL calls home when it is made."""
+    """Switch off the telemetry that every trainer of TRL sends in its constructor."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
 
 
@@ -61,7 +61,7 @@ def _no_progress_bars() -> Iterator[None]:
     [pytest.param("momo", Momo, 1.0, id="momo"), pytest.param("momo_adam", MomoAdam, 0.01, id="momo_adam")],
 )
 def test_supervised_fine_tuning_is_the_plain_loop(tmp_path: Path, optim: str, optimizer_class: Any, lr: float) -> None:
-    """Sentences of unequal length, windows of unequal batches: every token of a window counts alike."""
+    """With sentences of unequal length and windows of unequal batches, every token of a window has the same weight."""
     trainer = run(tmp_path, optim=optim, weight_decay=0.1, optim_args="lower_bound=2.9")
     assert (trainer.args.learning_rate, trainer.args.optim) == (lr, optim)
     model = llama()
@@ -77,7 +77,7 @@ def test_supervised_fine_tuning_is_the_plain_loop(tmp_path: Path, optim: str, op
         assert entry.keys() >= {"step_size", "lower_bound", "step_capped", "skipped_steps", "mean_token_accuracy"}
 
 
-# TRL is to drop label smoothing in its version 2.
+# TRL will drop label smoothing in its version 2.
 @pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     ("options", "reference"),
@@ -96,7 +96,7 @@ def test_losses_of_its_own(tmp_path: Path, options: dict[str, Any], reference: d
 
 
 def with_an_optimizer(folder: Path, how: str) -> tuple[MomoSFTTrainer, Probe]:
-    """A trainer with arguments of TRL's own class, which names no optimizer of ours."""
+    """Return a trainer with TRL's own arguments, which do not name an optimizer of this package."""
     model, probe = llama(), Probe()
     given: dict[str, Any] = {}
     if how == "optimizers":
@@ -110,7 +110,7 @@ def with_an_optimizer(folder: Path, how: str) -> tuple[MomoSFTTrainer, Probe]:
         processing_class=tokenizer(),
         **given,
     )
-    # The tap comes with the first training, the probe has to stand behind it.
+    # The first training attaches the tap, and the probe must come after it.
     trainer.create_optimizer()
     probe.attach(unwrap_optimizer(trainer.optimizer))
     return trainer, probe
@@ -126,7 +126,7 @@ def test_an_optimizer_beside_the_arguments_of_trl(tmp_path: Path, how: str) -> N
 
 @pytest.fixture
 def back_propagated(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The values of the tensors whose ``backward`` was called."""
+    """Record the values of the tensors whose ``backward`` is called."""
     values: list[float] = []
     backward = Tensor.backward
 
@@ -139,7 +139,7 @@ def back_propagated(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def check_handed(probe: Probe, values: list[float]) -> None:
-    """Every step was handed the sum of what was back-propagated since the last one."""
+    """Check that every step was handed the sum of the losses back-propagated since the last one."""
     assert len(values) == ACCUMULATION * len(probe.steps) > 0
     sums = [sum(values[at : at + ACCUMULATION]) for at in range(0, len(values), ACCUMULATION)]
     assert [handed.loss for handed in probe.steps] == pytest.approx(sums, rel=1e-6)
@@ -150,7 +150,7 @@ def check_handed(probe: Probe, values: list[float]) -> None:
 def test_what_is_back_propagated_is_handed_over(
     tmp_path: Path, make_model: Callable[[], nn.Module], bf16: bool | None, back_propagated: list[float]
 ) -> None:
-    """TRL's default is bfloat16 autocast. For a GPT-2 the Trainer counts first tokens too, which nothing predicts."""
+    """TRL's default is bfloat16 autocast. For a GPT-2 the Trainer also counts the unpredicted first tokens."""
     trainer = ProbedSFTTrainer(
         model=make_model(),
         args=MomoSFTConfig(**options_of(tmp_path, bf16=bf16, max_grad_norm=0.5)),
@@ -164,7 +164,7 @@ def test_what_is_back_propagated_is_handed_over(
 
 
 def test_adapters(tmp_path: Path, back_propagated: list[float]) -> None:
-    """``peft_config``: TRL wraps the model itself."""
+    """With ``peft_config`` TRL wraps the model itself."""
     peft = pytest.importorskip("peft", reason="needs peft")
     trainer = ProbedSFTTrainer(
         model=llama(),
@@ -198,15 +198,15 @@ def test_resumed_is_unbroken(tmp_path: Path) -> None:
 
 @dataclass
 class MomoDPOConfig(MomoArgumentsMixin, trl.DPOConfig):
-    """No line more than this is needed."""
+    """The class needs no further code."""
 
 
 class ProbedDPOTrainer(_Probed, MomoTrainerMixin, trl.DPOTrainer):
-    """With a probe, in the order of the examples."""
+    """Trainer with a probe, which takes the examples in their order."""
 
 
 def test_direct_preference_optimization(tmp_path: Path, back_propagated: list[float]) -> None:
-    """A loss over pairs, averaged over every batch at hand: the mean of the window's batches is handed over."""
+    """The loss is averaged over the pairs of each batch, and the optimizer gets the mean of the window's batches."""
     words = [[WORDS[token] for token in tokens] for tokens in sentences()]
     pairs = [{"prompt": w[0], "chosen": " " + " ".join(w[1:]), "rejected": " " + " ".join(w[:0:-1])} for w in words]
     trainer = ProbedDPOTrainer(
@@ -226,7 +226,7 @@ def test_direct_preference_optimization(tmp_path: Path, back_propagated: list[fl
 
 
 def test_the_command_line_of_trl(tmp_path: Path) -> None:
-    """TRL's parser takes the fields of the class; ours are among them."""
+    """TRL's parser reads the fields of the class, including ours."""
     words = ["--output_dir", str(tmp_path), "--use_cpu", "--optim", "momo", "--optim_args", "beta=0.5"]
     (args,) = trl.TrlParser(MomoSFTConfig).parse_args_and_config(words)
     assert (args.optim, args.learning_rate, args.optim_args, args.max_length) == ("momo", 1.0, "beta=0.5", 1024)
@@ -235,7 +235,7 @@ def test_the_command_line_of_trl(tmp_path: Path) -> None:
 
 
 def test_the_stock_trainer_of_trl_once_integrated(tmp_path: Path) -> None:
-    """``hf-momo run`` over a script of TRL's: the classes as TRL has them, the curve of the mixin's."""
+    """A script with TRL's own classes under ``hf-momo run`` trains like the mixin, with TRL's own card."""
     hf_momo.integrate()
     try:
         stock = trl.SFTTrainer(
@@ -257,12 +257,13 @@ def test_the_stock_trainer_of_trl_once_integrated(tmp_path: Path) -> None:
     ours, theirs = ([{key: e[key] for key in KEYS} for e in training_logs(each)] for each in (stock, mixed))
     assert ours == theirs
     assert stock.args.learning_rate == mixed.args.learning_rate == 0.01
-    for trainer in (stock, mixed):
-        check_card(trainer)
+    check_card(mixed)
+    stock.create_model_card(model_name="a-model")
+    assert "hf_momo" not in Path(stock.args.output_dir, "README.md").read_text(encoding="utf-8")
 
 
 def check_card(trainer: Any) -> None:
-    """TRL's own card, with the optimizer's tags and what the step size did; made twice it says so once."""
+    """Check TRL's card with the optimizer's tags and the step size, which a second call does not repeat."""
     for _ in range(2):
         trainer.create_model_card(model_name="a-model", dataset_name="some-data")
     card = ModelCard.load(Path(trainer.args.output_dir, "README.md"))

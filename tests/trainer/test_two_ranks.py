@@ -1,4 +1,4 @@
-"""Two processes with DistributedDataParallel over gloo, launched as a user launches them."""
+"""Two processes with DistributedDataParallel over gloo, started with ``accelerate launch``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Ranks = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Ranks:
-    """Results of every training of ``two_ranks.py``, one dictionary a rank."""
+    """Return the results of every training of ``two_ranks.py``, one dictionary per rank."""
     folder = tmp_path_factory.mktemp("two_ranks")
     launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
     extra = "--dynamo_backend no --main_process_port 0"
@@ -68,7 +68,7 @@ RUNS = [
 
 @pytest.mark.parametrize("name", RUNS)
 def test_ranks_agree_to_the_bit(ranks: Ranks, name: str) -> None:
-    """With the loss of one's own rank the replicas drift apart: by 0.13 in 100 steps of a toy net."""
+    """With each rank's own loss the replicas drift apart, by 0.13 in 100 steps of a small net."""
     first, second = (rank[name] for rank in ranks)
     assert first["scalars"] == second["scalars"]
     assert first["weights"] == second["weights"]
@@ -112,7 +112,7 @@ def test_two_ranks_are_one_process_on_the_whole_batch(ranks: Ranks, name: str) -
 
 
 def test_the_inflated_loss_of_a_translation_model(ranks: Ranks) -> None:
-    """Without the correction it is six times too large here: two ranks times three accumulated batches."""
+    """Without the correction the loss is six times too large here: two ranks times three accumulated batches."""
     batches = micro_batches(Examples(text_examples().examples[:24]), 4)
     with torch.no_grad():
         losses = [marian()(**batch).loss.item() for batch in batches]

@@ -1,4 +1,4 @@
-"""Steps that never come leave nothing to the next window: overflows in mixed precision, batches lost to memory."""
+"""A window without a step leaves nothing to the next one: overflows in mixed precision, out-of-memory retries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.tiny import ALWAYS_CAPPED, LinearLoss, LinearLossOverWindow, Probed
 
 
 class ScaledTrainer(ProbedTrainer):
-    """float16 autocast with a real GradScaler, which accelerate does not give to a CPU."""
+    """Trainer with float16 autocast and a real GradScaler, which accelerate does not use on a CPU."""
 
     init_scale = 2.0**10
 
@@ -23,12 +23,12 @@ class ScaledTrainer(ProbedTrainer):
 
 
 class OverflowingTrainer(ScaledTrainer):
-    """Its first scales overflow float16: the scaler skips steps and halves the scale until one is finite."""
+    """Trainer whose first scales overflow float16, so the scaler skips steps and halves the scale."""
 
     init_scale = 2.0**24
 
 
-# Of float16 autocast, relative to the loss.
+# Precision of float16 autocast, relative to the loss.
 HALF_PRECISION = 5e-3
 
 
@@ -57,7 +57,7 @@ def test_under_a_scaler(tmp_path: Path, accumulation: int, max_grad_norm: float)
 def test_steps_that_the_scaler_skips(
     tmp_path: Path, accumulation: int, max_grad_norm: float, in_place: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After an overflow the next step was handed the sum of two windows: 1168 in place of 583."""
+    """After an overflow the next step was handed the sum of two windows: 1168 instead of 583."""
     if in_place:
         monkeypatch.setattr(nn.Module, "zero_grad", zero_grad_in_place)
     trainer = OverflowingTrainer(
@@ -87,7 +87,7 @@ def zero_grad_in_place(self: nn.Module, set_to_none: bool = True) -> None:
 
 
 def running_out_of_memory(model_class: type[nn.Module], at_call: int) -> type[nn.Module]:
-    """The model, but that its forward fails once as if memory had run out."""
+    """Return a class of models whose forward fails once, as if memory had run out."""
 
     class Starved(model_class):  # type: ignore[misc,valid-type]
         calls = 0
@@ -104,7 +104,7 @@ def running_out_of_memory(model_class: type[nn.Module], at_call: int) -> type[nn
 @pytest.mark.parametrize("at_call", [2, 3, 5])
 @pytest.mark.parametrize("model_class", [LinearLoss, LinearLossOverWindow])
 def test_a_batch_that_did_not_fit_into_memory(tmp_path: Path, model_class: type[nn.Module], at_call: int) -> None:
-    """``auto_find_batch_size`` starts again from the middle of a window: the step was handed 7.47 in place of 6.06."""
+    """``auto_find_batch_size`` starts again within a window, and the step was handed 7.47 instead of 6.06."""
     starved = running_out_of_memory(model_class, at_call)
     trainer = ProbedTrainer(
         model=starved(),
@@ -117,7 +117,7 @@ def test_a_batch_that_did_not_fit_into_memory(tmp_path: Path, model_class: type[
 
 
 def test_a_training_that_failed_within_a_window(tmp_path: Path) -> None:
-    """The next ``train()`` of the same trainer begins with a clean window."""
+    """The next ``train()`` of the same trainer begins with an empty window."""
 
     class Interrupted(Exception):
         pass

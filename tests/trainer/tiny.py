@@ -1,4 +1,4 @@
-"""Tiny models, data sets and trainers, and the probe of what ``step()`` is handed."""
+"""Tiny models, data sets and trainers, and a probe that records what ``step()`` is handed."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ class LinearLoss(nn.Module):
 
 
 class LinearLossOverWindow(LinearLoss):
-    """The same, normalized by the number of labels in the whole accumulation window where the caller says it."""
+    """The same loss, divided by the number of labels in the whole accumulation window if the caller passes it."""
 
     def forward(self, features: Tensor, labels: Tensor | None = None, **kwargs: Any) -> dict[str, Tensor]:
         return self._outputs(features, labels, kwargs.get("num_items_in_batch"))
 
 
 def mean_score(scores: Tensor, labels: Tensor, num_items: Tensor | None) -> Tensor:
-    """Mean of the labels' scores, away from zero by what the data add."""
+    """Return the mean of the labels' scores. The data keep it away from zero."""
     kept = labels != -100
     total = (scores.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1) * kept).sum()
     return total / (kept.sum() if num_items is None else num_items)
 
 
 def score_loss_func(outputs: dict[str, Tensor], labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
-    """The same loss as a ``compute_loss_func`` of the Trainer."""
+    """Compute the same loss, as a ``compute_loss_func`` of the Trainer."""
     return mean_score(outputs["logits"], labels, num_items_in_batch)
 
 
@@ -81,7 +81,7 @@ class Classifier(nn.Module):
 
 
 class Examples(Dataset):
-    """A list as a data set."""
+    """Data set over a list."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = list(examples)
@@ -94,7 +94,7 @@ class Examples(Dataset):
 
 
 def score_examples(count: int = 24, *, uneven: bool = True) -> Examples:
-    """Positions with features and labels, of which every example ignores another number if ``uneven``."""
+    """Return positions with features and labels. If ``uneven``, each example ignores another number of labels."""
     generator = torch.Generator().manual_seed(2)
     examples = []
     for index in range(count):
@@ -107,7 +107,7 @@ def score_examples(count: int = 24, *, uneven: bool = True) -> Examples:
 
 
 def class_examples(count: int = 32) -> Examples:
-    """Features with the class that a hidden linear rule gives them."""
+    """Return features with the class that a hidden linear rule gives them."""
     generator = torch.Generator().manual_seed(3)
     rule = torch.randn(FEATURES, CLASSES, generator=generator)
     features = torch.randn(count, FEATURES, generator=generator)
@@ -116,7 +116,7 @@ def class_examples(count: int = 32) -> Examples:
 
 
 def text_examples(count: int = 24, *, length: int = 6) -> Examples:
-    """Token sequences whose labels are the reversed input; every second one is shorter."""
+    """Return token sequences whose labels are the reversed input. Every second one is shorter."""
     generator = torch.Generator().manual_seed(4)
     examples = []
     for index in range(count):
@@ -130,7 +130,7 @@ def text_examples(count: int = 24, *, length: int = 6) -> Examples:
 
 
 def marian() -> nn.Module:
-    """An encoder-decoder of one layer each; in transformers 5 its forward ignores ``num_items_in_batch``."""
+    """Return a Marian model of one layer each. In transformers 5 its forward ignores ``num_items_in_batch``."""
     from transformers import MarianConfig, MarianMTModel
 
     torch.manual_seed(5)
@@ -158,7 +158,7 @@ def marian() -> nn.Module:
 
 
 def bart() -> nn.Module:
-    """A BART of one layer each, without dropout."""
+    """Return a BART of one layer each, without dropout."""
     from transformers import BartConfig, BartForConditionalGeneration
 
     torch.manual_seed(6)
@@ -184,7 +184,7 @@ def bart() -> nn.Module:
 
 
 def t5() -> nn.Module:
-    """A T5 of one layer each, without dropout."""
+    """Return a T5 of one layer each, without dropout."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(7)
@@ -205,7 +205,7 @@ def t5() -> nn.Module:
 
 
 def gpt2() -> nn.Module:
-    """A causal language model whose forward does use ``num_items_in_batch``."""
+    """Return a causal language model whose forward uses ``num_items_in_batch``."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(8)
@@ -226,7 +226,7 @@ def gpt2() -> nn.Module:
 
 
 class Handed(NamedTuple):
-    """What one ``step()`` was handed, beside what its gradients say."""
+    """Arguments of one ``step()``, and ``<gradient, weights>``."""
 
     loss: float
     sample_weight: float
@@ -234,7 +234,7 @@ class Handed(NamedTuple):
 
 
 class Probe:
-    """A step pre-hook behind the tap's."""
+    """Step pre-hook that runs after the tap's."""
 
     def __init__(self) -> None:
         self.steps: list[Handed] = []
@@ -250,7 +250,7 @@ class Probe:
         self.grads.append([p.grad.clone() for p in params])
 
     def check_euler(self, steps: int, rel: float = 2e-5) -> None:
-        """Every step was handed the loss that its gradient belongs to."""
+        """Check that every step was handed the loss of its gradient."""
         assert len(self.steps) == steps
         for handed in self.steps:
             scaled = handed.loss * handed.sample_weight
@@ -259,7 +259,7 @@ class Probe:
 
 
 class _Probed:
-    """Mixin: attaches a probe to the optimizer once, behind the tap, and takes the examples in their order."""
+    """Mixin that attaches a probe to the optimizer after the tap, and takes the examples in their order."""
 
     probe: Probe | None = None
 
@@ -283,7 +283,7 @@ class ProbedSeq2SeqTrainer(_Probed, MomoSeq2SeqTrainer):
 
 
 def quiet(folder: Path | str) -> dict[str, Any]:
-    """Arguments common to all runs: on the CPU, nothing written but what is asked for, every step logged."""
+    """Return arguments for all runs: on the CPU, every step logged, nothing saved."""
     return {
         "output_dir": str(folder),
         "use_cpu": True,
@@ -302,21 +302,21 @@ def quiet(folder: Path | str) -> dict[str, Any]:
 
 
 def arguments(folder: Path | str, **options: Any) -> MomoTrainingArguments:
-    """Training arguments for a tiny run."""
+    """Return training arguments for a tiny run."""
     return MomoTrainingArguments(**(quiet(folder) | options))
 
 
 def seq2seq_arguments(folder: Path | str, **options: Any) -> MomoSeq2SeqTrainingArguments:
-    """Sequence-to-sequence training arguments for a tiny run."""
+    """Return sequence-to-sequence training arguments for a tiny run."""
     return MomoSeq2SeqTrainingArguments(**(quiet(folder) | options))
 
 
-# Linear losses have no lower bound, so the steps are made small and always capped.
+# Linear losses have no lower bound, so the steps are small and always capped.
 ALWAYS_CAPPED = {"optim": "momo", "learning_rate": 1e-3, "optim_args": "lower_bound=-1e6"}
 
 
 def micro_batches(examples: Examples, size: int) -> list[Example]:
-    """The examples in their order, stacked."""
+    """Return the examples in their order, stacked into batches."""
     return [
         {key: torch.stack([example[key] for example in examples.examples[at : at + size]]) for key in examples[0]}
         for at in range(0, len(examples), size)
@@ -324,7 +324,7 @@ def micro_batches(examples: Examples, size: int) -> list[Example]:
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights with decay, biases without, as the Trainer splits these models."""
+    """Return the Trainer's groups for these models: weights with decay, biases without."""
     named = list(model.named_parameters())
     return [
         {"params": [p for name, p in named if not name.endswith("bias")], "weight_decay": weight_decay},
@@ -333,7 +333,7 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 class PlainStep(NamedTuple):
-    """What one step of a plain loop did."""
+    """Loss, step size and bound of one step of a plain loop."""
 
     loss: float
     step_size: float
@@ -349,7 +349,7 @@ def plain_loop(
     max_norm: float = 0.0,
     lr_of: Callable[[int], float] | None = None,
 ) -> list[PlainStep]:
-    """Train without any of the Hugging Face stack: the mean of the micro-batches' losses is the loss of a window."""
+    """Train with torch alone. The loss of a window is the mean of its micro-batches' losses."""
     steps = []
     model.train()
     for index, window in enumerate(windows):
@@ -373,15 +373,15 @@ def plain_loop(
 
 
 def training_logs(trainer: Any) -> list[dict[str, float]]:
-    """The logs of the training steps."""
+    """Return the logs of the training steps."""
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
 def weights_of(model: nn.Module) -> list[Tensor]:
-    """Copies of the parameters."""
+    """Return copies of the parameters."""
     return [param.detach().clone() for param in model.parameters()]
 
 
 def scalars_of(optimizer: Any) -> list[dict[str, float]]:
-    """The optimizer's scalars, one dictionary a group."""
+    """Return the optimizer's scalars, one dictionary per group."""
     return [{name: float(group[name]) for name in SCALARS} for group in unwrap_optimizer(optimizer).param_groups]

@@ -1,8 +1,8 @@
-"""One run of its own, reported to W&B and trackio on this machine: both keep state of the process.
+"""One run in a process of its own, reported to local W&B and trackio, which both keep state in the process.
 
     python tracked_run.py FOLDER
 
-leaves there the Trainer's history as history.json, the history in W&B's file as wandb.json, and
+writes to the folder the Trainer's history as ``history.json``, the history in W&B's file as ``wandb.json``, and
 trackio's database.
 """
 
@@ -24,11 +24,11 @@ BLOCK, WHOLE, LAST = 32768, 1, 4
 
 
 def records_of(file: Path) -> Iterator[bytes]:
-    """The records of a file of W&B: LevelDB's log format behind a header of seven bytes."""
+    """Return the records of a file of W&B, which is LevelDB's log format after a header of seven bytes."""
     content, at, record = file.read_bytes(), 7, b""
     assert content.startswith(b":W&B")
     while at + 7 <= len(content):
-        if BLOCK - at % BLOCK < 7:  # too little for a header is padding
+        if BLOCK - at % BLOCK < 7:  # fewer bytes than a header are padding
             at += BLOCK - at % BLOCK
             continue
         _, length, kind = struct.unpack_from("<IHB", content, at)
@@ -40,7 +40,7 @@ def records_of(file: Path) -> Iterator[bytes]:
 
 
 def history_in_wandb(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the history in the one offline run below a folder."""
+    """Return the rows of the history in the one offline run below a folder."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (file,) = folder.rglob("run-*.wandb")
@@ -54,7 +54,7 @@ def history_in_wandb(folder: Path) -> list[dict[str, Any]]:
 
 
 def main(folder: Path) -> None:
-    """Momo with a cap that some of the steps reach and a bound that moves."""
+    """Train with ``momo``, a cap that some of the steps reach, and a bound that moves."""
     options = {"optim": "momo", "learning_rate": 0.1, "optim_args": "lower_bound=0.5,adapt_lower_bound=true"}
     args = arguments(
         folder / "out",
@@ -63,14 +63,14 @@ def main(folder: Path) -> None:
         report_to=["wandb", "trackio"],
         run_name="tiny",
         project=PROJECT,
-        trackio_space_id=None,  # transformers 4.57 would make a Space
+        trackio_space_id=None,  # transformers 4.57 would create a Space
         **options,
     )
     trainer = MomoTrainer(model=gpt2(), args=args, train_dataset=text_examples())
     trainer.train()
     import wandb
 
-    wandb.teardown()  # finish() alone leaves the file to be written by a process behind
+    wandb.teardown()  # after finish() alone, a background process still writes the file
     (folder / "history.json").write_text(json.dumps(trainer.state.log_history))
     (folder / "wandb.json").write_text(json.dumps(history_in_wandb(folder)))
 

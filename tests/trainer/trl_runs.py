@@ -1,4 +1,4 @@
-"""Trainers of TRL under the mixin, a tokenizer and sentences for them, and the plain loop to compare with."""
+"""Trainers of TRL with the mixin, a tokenizer and sentences for them, and a plain loop for comparison."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hf_momo import MomoArgumentsMixin, MomoTrainerMixin
 from hf_momo.optimizers import MomoOptimizer
+from hf_momo.trainer import ModelCardMixin
 
 trl = pytest.importorskip("trl", reason="needs trl, and that Python 3.11")
 
 
 @dataclass
 class MomoSFTConfig(MomoArgumentsMixin, trl.SFTConfig):
-    """No line more than this is needed."""
+    """The class needs no further code."""
 
 
-class MomoSFTTrainer(MomoTrainerMixin, trl.SFTTrainer):
-    """No line more than this is needed."""
+class MomoSFTTrainer(MomoTrainerMixin, ModelCardMixin, trl.SFTTrainer):
+    """TRL's trainer with MoMo, and with cards that extend TRL's. The class needs no further code."""
 
 
 class ProbedSFTTrainer(_Probed, MomoSFTTrainer):
-    """With a probe, in the order of the examples."""
+    """Trainer with a probe, which takes the examples in their order."""
 
 
 WORDS = ["<pad>", "<eos>", *(f"w{index}" for index in range(2, VOCABULARY))]
@@ -45,7 +46,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def sentences(count: int = 24) -> list[list[int]]:
-    """Sequences of 3 to 9 words that count upwards from a random start, so that there is something to learn."""
+    """Return sequences of 3 to 9 words that count upwards from a random start, which a model can learn."""
     generator = torch.Generator().manual_seed(12)
     starts = torch.randint(VOCABULARY - 2, (count,), generator=generator).tolist()
     return [[2 + (start + at) % (VOCABULARY - 2) for at in range(3 + index % 7)] for index, start in enumerate(starts)]
@@ -56,7 +57,7 @@ def texts() -> Dataset:
 
 
 def llama() -> nn.Module:
-    """A causal language model of one layer for which the Trainer counts the predicted tokens, and not one more."""
+    """Return a causal language model of one layer for which the Trainer counts exactly the predicted tokens."""
     torch.manual_seed(13)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -107,14 +108,14 @@ def plain_steps(
     loss_of: Callable[[Tensor], Tensor] = nll,
     smoothing: float = 0.0,
 ) -> list[PlainStep]:
-    """A loop of torch over single sentences: the mean over the predicted tokens of a window.
+    """Train in a torch loop over single sentences, on the mean over the predicted tokens of a window.
 
     Args:
         model: A causal language model.
-        optimizer: Over its parameters.
-        steps: How many windows.
+        optimizer: The optimizer of its parameters.
+        steps: Number of windows.
         prompt: Number of first tokens that are not predicted.
-        loss_of: From log-probabilities of the tokens to their losses.
+        loss_of: Function from log-probabilities of the tokens to their losses.
         smoothing: Share of the loss that is the mean over the vocabulary.
     """
     tokens = [torch.tensor([*ids, EOS]) for ids in sentences()] * steps
@@ -136,7 +137,7 @@ def plain_steps(
 
 
 def prompts() -> Dataset:
-    """The same sentences, of which the first two words are a prompt."""
+    """Return the same sentences with the first two words as a prompt."""
     words = [[WORDS[token] for token in tokens] for tokens in sentences()]
     return Dataset.from_list([{"prompt": " ".join(w[:2]), "completion": " " + " ".join(w[2:])} for w in words])
 

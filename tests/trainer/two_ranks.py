@@ -1,8 +1,8 @@
-"""Trainings that ``accelerate launch`` runs on two processes; every rank writes down what it saw.
+"""Trainings that ``accelerate launch`` runs on two processes. Every rank writes its results.
 
     ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 tests/trainer/two_ranks.py OUTPUT_FOLDER
 
-``test_two_ranks.py`` launches it and judges.
+``test_two_ranks.py`` launches it and compares the results.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def train(trainer: Any) -> dict[str, Any]:
 
 
 def final(model: nn.Module, optimizer: Any) -> dict[str, Any]:
-    """What must be the same on every rank, to the bit."""
+    """Return what must be equal on all ranks to the bit."""
     return {
         "scalars": [{name: value.hex() for name, value in group.items()} for group in scalars_of(optimizer)],
         "weights": [param.flatten().tolist() for param in model.parameters()],
@@ -137,7 +137,7 @@ def final(model: nn.Module, optimizer: Any) -> dict[str, Any]:
 
 
 def accelerate_loop() -> dict[str, Any]:
-    """A loop of accelerate: accumulation, an uneven last window, clipping, unlike losses on the ranks."""
+    """Train in a loop of accelerate with accumulation, an uneven last window, clipping and unequal losses per rank."""
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
     model = LinearLoss()
     optimizer, probe = MomoAdam(model.parameters(), lr=1e-3, lower_bound=-1e6), Probe()
@@ -157,7 +157,7 @@ def accelerate_loop() -> dict[str, Any]:
 def main(folder: Path) -> None:
     rank = int(os.environ["RANK"])
     fill_with_nan()
-    gc.freeze()  # every train() collects garbage, over all that was imported
+    gc.freeze()  # every train() collects garbage, which takes long over the imported modules
     runs: dict[str, Callable[[], dict[str, Any]]] = {}
     work = str(folder / "work")
     for name in EULER:

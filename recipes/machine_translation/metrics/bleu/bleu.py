@@ -1,9 +1,11 @@
-"""BLEU and chrF of sacreBLEU as an `evaluate` metric.
+"""BLEU and chrF of sacreBLEU, as a function and as a metric of ``evaluate``.
 
-Every number is sacreBLEU's own (Post, "A Call for Clarity in Reporting BLEU Scores", WMT 2018); this file only gives
-them the interface of `evaluate`, and adds the signatures without which two scores cannot be compared.
+Every number is computed by sacreBLEU (Post, "A Call for Clarity in Reporting BLEU Scores", WMT 2018). This module adds
+the interface of ``evaluate``, and the signatures without which two scores cannot be compared. ``evaluate`` copies the
+file when it loads it, so it imports nothing else of this project.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -26,22 +28,64 @@ _CITATION = """\
 
 _INPUTS_DESCRIPTION = """
 Args:
-    predictions: Translations, detokenized.
-    references: For each translation a sentence, or a list of them (as many for each).
+    predictions: The translations, detokenized.
+    references: For each translation a reference, or a list of them, of the same length for each.
     tokenize: sacreBLEU's tokenizer, e.g. "13a" (its default), "intl", "zh", "char", "none".
-    lowercase: Compare without case.
+    lowercase: Whether case is ignored.
 
 Returns:
     score: BLEU, 0 to 100.
-    counts, totals, precisions: Matching and all n-grams, n = 1 to 4, and their ratio in percent.
-    bp, sys_len, ref_len: Brevity penalty and the lengths it comes from, in tokens.
+    counts, totals, precisions: Matching n-grams and all n-grams for n = 1 to 4, and their ratio in percent.
+    bp, sys_len, ref_len: Brevity penalty, and the lengths in tokens of which it is computed.
     signature: sacreBLEU's signature of `score`.
     chrf, chrf_signature: chrF, 0 to 100, and its signature.
 """
 
 
+def score_corpus(
+    predictions: Sequence[str],
+    references: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    tokenize: str | None = None,
+    lowercase: bool = False,
+) -> dict[str, Any]:
+    """Return BLEU and chrF of a corpus with their signatures.
+
+    Args:
+        predictions: The translations.
+        references: For each translation a reference, or a list of them, of the same length for each.
+        tokenize: sacreBLEU's tokenizer; ``None`` for its default.
+        lowercase: Whether case is ignored.
+
+    Raises:
+        ValueError: If the numbers of references differ.
+    """
+    alternatives = [[each] if isinstance(each, str) else each for each in references]
+    if len({len(each) for each in alternatives}) != 1:
+        raise ValueError("references must give as many sentences for each prediction; fill up by repeating one")
+    # sacreBLEU takes the first references of all sentences as one list, the second ones as another, and so on.
+    streams = [list(stream) for stream in zip(*alternatives, strict=True)]
+    # Without `force`, which changes no number, sacreBLEU warns at each call that the text looks tokenized.
+    bleu_metric = BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
+    chrf_metric = CHRF(lowercase=lowercase)
+    bleu = bleu_metric.corpus_score(predictions, streams)
+    chrf = chrf_metric.corpus_score(predictions, streams)
+    return {
+        "score": bleu.score,
+        "counts": bleu.counts,
+        "totals": bleu.totals,
+        "precisions": bleu.precisions,
+        "bp": bleu.bp,
+        "sys_len": bleu.sys_len,
+        "ref_len": bleu.ref_len,
+        "signature": str(bleu_metric.get_signature()),
+        "chrf": chrf.score,
+        "chrf_signature": str(chrf_metric.get_signature()),
+    }
+
+
 class Bleu(evaluate.Metric):
-    """sacreBLEU's corpus BLEU and chrF."""
+    """Metric of ``evaluate`` that returns sacreBLEU's BLEU and chrF of a corpus."""
 
     def _info(self) -> evaluate.MetricInfo:
         prediction = datasets.Value("string")
@@ -63,25 +107,4 @@ class Bleu(evaluate.Metric):
         tokenize: str | None = None,
         lowercase: bool = False,
     ) -> dict[str, Any]:
-        alternatives = [[each] if isinstance(each, str) else each for each in references]
-        if len({len(each) for each in alternatives}) != 1:
-            raise ValueError("references must give as many sentences for each prediction; fill up by repeating one")
-        # sacreBLEU wants one list per reference translation of the whole corpus.
-        streams = [list(stream) for stream in zip(*alternatives, strict=True)]
-        # sacreBLEU takes tokens for a mistake and warns at each call, but for `force`, which changes no number.
-        bleu_metric = BLEU(tokenize=tokenize, lowercase=lowercase, force=tokenize == "none")
-        chrf_metric = CHRF(lowercase=lowercase)
-        bleu = bleu_metric.corpus_score(predictions, streams)
-        chrf = chrf_metric.corpus_score(predictions, streams)
-        return {
-            "score": bleu.score,
-            "counts": bleu.counts,
-            "totals": bleu.totals,
-            "precisions": bleu.precisions,
-            "bp": bleu.bp,
-            "sys_len": bleu.sys_len,
-            "ref_len": bleu.ref_len,
-            "signature": str(bleu_metric.get_signature()),
-            "chrf": chrf.score,
-            "chrf_signature": str(chrf_metric.get_signature()),
-        }
+        return score_corpus(predictions, references, tokenize=tokenize, lowercase=lowercase)

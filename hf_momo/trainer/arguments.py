@@ -1,0 +1,162 @@
+"""Training arguments that take the optimizers of this package, and the optimizer that they describe."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
+from transformers.training_args import OptimizerNames
+
+from hf_momo.optimizers import MomoOptimizer
+from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, parse_optim_args
+from hf_momo.trainer.losses import automatic_lower_bound
+
+if TYPE_CHECKING:
+    _ArgumentsBase = TrainingArguments
+else:
+    _ArgumentsBase = object
+
+logger = logging.getLogger(__name__)
+
+_STOCK_LEARNING_RATE = 5e-5
+_STOCK_OPTIMIZERS = [member.value for member in OptimizerNames]
+_NAMES = ", ".join(list_optimizers())
+_DEFAULT_RATES = ", ".join(f"{get_optimizer_info(name).defaults['lr']:g} for {name}" for name in list_optimizers())
+_OPTIM_HELP = f"The optimizer: {_NAMES}, or any of the Trainer's own."
+_LEARNING_RATE_HELP = (
+    f"Cap on the step size ({_NAMES}) or the learning rate (other optimizers). Default: the optimizer's own"
+    f" ({_DEFAULT_RATES}); the Trainer's ({_STOCK_LEARNING_RATE:g}) for other optimizers."
+)
+
+
+def optimizer_name_of(optim: Any) -> str:
+    """Return the name in ``optim``, which is a string or a member of transformers' ``OptimizerNames``."""
+    return str(getattr(optim, "value", optim))
+
+
+def is_momo(optim: Any) -> bool:
+    """Return whether ``optim`` of the training arguments names an optimizer of this package."""
+    return optimizer_name_of(optim) in list_optimizers()
+
+
+def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[type[MomoOptimizer], dict[str, Any]]:
+    """Return the optimizer class and its options that the training arguments describe.
+
+    Args:
+        args: Training arguments whose ``optim`` is one of ``list_optimizers()``.
+        model: The model. Needed for ``lower_bound=auto`` with label smoothing.
+    """
+    info = get_optimizer_info(optimizer_name_of(args.optim))
+    options = {**info.options_from(args), **parse_optim_args(info.name, args.optim_args)}
+    if options.get("lower_bound") == "auto":
+        options["lower_bound"] = automatic_lower_bound(args.label_smoothing_factor, model)
+        logger.info("lower_bound=auto: %.4f", options["lower_bound"])
+    if args.learning_rate == _STOCK_LEARNING_RATE and not isinstance(args, MomoArgumentsMixin):
+        logger.warning(
+            "learning_rate is the Trainer's default 5e-5, which caps the steps of %s far below what it would choose."
+            " Pass --learning_rate %g (the optimizer's default), or use MomoTrainingArguments",
+            info.name,
+            info.defaults["lr"],
+        )
+    return info.optimizer_cls, options
+
+
+@dataclass(init=False)
+class MomoArgumentsMixin(_ArgumentsBase):
+    """Mixin that lets any class of training arguments take the optimizers of this package.
+
+    Put it first, and make the class a dataclass without fields of its own:
+
+        @dataclass
+        class MomoSFTConfig(MomoArgumentsMixin, SFTConfig):
+            pass
+
+    The new class differs from the old one in three points: ``optim`` defaults to ``"momo_adam"``; ``learning_rate``
+    defaults to the chosen optimizer's own default; ``optim_args`` is checked at construction.
+
+    Raises:
+        TypeError: If the mixin does not come first, or the class is not decorated with ``@dataclass``.
+    """
+
+    optim: str = field(default="momo_adam", metadata={"help": _OPTIM_HELP})
+    learning_rate: float | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": _LEARNING_RATE_HELP}
+    )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if TrainingArguments in order and order.index(TrainingArguments) < order.index(MomoArgumentsMixin):
+            raise TypeError(
+                f"{cls.__name__}: MomoArgumentsMixin must come before the class that it extends:"
+                f" class {cls.__name__}(MomoArgumentsMixin, {cls.__bases__[0].__name__})"
+            )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Only reached without @dataclass, whose generated constructor replaces this one.
+        name = type(self).__name__
+        raise TypeError(f"{name}: decorate the class with @dataclass, which adds the fields of MomoArgumentsMixin")
+
+    def __post_init__(self) -> None:
+        name = _checked_name(self.optim)
+        ours = name in list_optimizers()
+        given: float | None = self.learning_rate
+        if given is None:
+            default = get_optimizer_info(name).defaults["lr"] if ours else _extended_learning_rate(type(self))
+            self.learning_rate = default
+        if not ours:
+            super().__post_init__()
+            return
+        parse_optim_args(name, self.optim_args)
+        # The stock class accepts only its own names.
+        self.optim = OptimizerNames.ADAMW_TORCH
+        super().__post_init__()
+        self.optim = name
+
+    def set_optimizer(self, name: str = "momo_adam", *args: Any, **kwargs: Any) -> Any:
+        """Set the optimizer's arguments like the stock method, also for the optimizers of this package.
+
+        Without a learning rate, the optimizer's own default is set.
+        """
+        name = _checked_name(name)
+        if name not in list_optimizers():
+            return super().set_optimizer(name, *args, **kwargs)
+        if not args:
+            kwargs.setdefault("learning_rate", get_optimizer_info(name).defaults["lr"])
+        super().set_optimizer(OptimizerNames.ADAMW_TORCH, *args, **kwargs)
+        parse_optim_args(name, self.optim_args)
+        self.optim = name
+        return self
+
+
+def _checked_name(optim: Any) -> str:
+    name = optimizer_name_of(optim)
+    known = [*list_optimizers(), *_STOCK_OPTIMIZERS]
+    if name not in known:
+        raise ValueError(f"optim: got {name!r}, must be one of {', '.join(known)}")
+    return name
+
+
+def _extended_learning_rate(cls: type[MomoArgumentsMixin]) -> float:
+    """Return the default learning rate of the class that the mixin extends."""
+    others = (base for base in cls.__mro__ if not issubclass(base, MomoArgumentsMixin))
+    fields = next(vars(base)["__dataclass_fields__"] for base in others if "__dataclass_fields__" in vars(base))
+    return fields["learning_rate"].default  # type: ignore[no-any-return]
+
+
+@dataclass
+class MomoTrainingArguments(MomoArgumentsMixin, TrainingArguments):
+    """``TrainingArguments`` that also take the optimizers of this package.
+
+    They differ from the stock class in three points: ``optim`` defaults to ``"momo_adam"``; ``learning_rate`` defaults
+    to the chosen optimizer's own default; ``optim_args`` is checked at construction (``"lower_bound=auto"``,
+    ``"adapt_lower_bound=true"``, ...). ``optim_args`` sets Momo's ``beta``; ``adam_beta1`` and ``adam_beta2`` set
+    MomoAdam's ``betas``.
+    """
+
+
+@dataclass
+class MomoSeq2SeqTrainingArguments(MomoArgumentsMixin, Seq2SeqTrainingArguments):
+    """``Seq2SeqTrainingArguments`` with the same differences as ``MomoTrainingArguments``."""
