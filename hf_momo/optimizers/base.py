@@ -86,8 +86,8 @@ class MomoOptimizer(torch.optim.Optimizer):
         super().__setstate__(state)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as ``torch.optim.Optimizer`` does; the scalars of the groups are copies."""
-        return checkpoints.with_copied_scalars(super().state_dict())
+        """Return the state as ``torch.optim.Optimizer`` does; tensors in the groups are copies."""
+        return checkpoints.with_copied_entries(self.param_groups, super().state_dict())
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, also during training: it joins the model of the loss as it stands.
