@@ -31,8 +31,8 @@ class MomoOptimizer(torch.optim.Optimizer):
     direction: ClassVar[Direction]
     """The base method."""
 
-    _aliases: ClassVar[Mapping[str, str]] = {}
-    """Names that users give options of a group by, to their keys in it."""
+    option_keys: ClassVar[Mapping[str, str]] = {}
+    """Names of constructor arguments whose keys in the parameter groups are others, with these keys."""
 
     def __init__(
         self, params: ParamsT, defaults: dict[str, Any], *, process_group: ProcessGroup, sharded: bool
@@ -98,8 +98,8 @@ class MomoOptimizer(torch.optim.Optimizer):
         Raises:
             ValueError: If an option is out of range, or one that all groups share differs from the others'.
         """
-        if not self._aliases.keys().isdisjoint(param_group):
-            param_group = {self._aliases.get(name, name): value for name, value in param_group.items()}
+        if not self.option_keys.keys().isdisjoint(param_group):
+            param_group = {self.option_keys.get(name, name): value for name, value in param_group.items()}
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         # Which kernel runs is a matter of this machine and not of a checkpoint, which restores the entries of the

@@ -57,7 +57,7 @@ def restored_arguments(args: TrainingArguments, given: Settings, optimizer: Momo
 
 def _changes(given: Settings, optimizer: MomoOptimizer) -> dict[str, _Change]:
     """Return the options that differ, by the constructor's names, each from the first group in which it differs."""
-    constructor_names = {key: name for name, key in optimizer._aliases.items()}
+    constructor_names = {key: name for name, key in optimizer.option_keys.items()}
     found: dict[str, _Change] = {}
     for before, group, after in zip(given, optimizer.param_groups, settings_of(optimizer), strict=False):
         for name in before:
