@@ -22,7 +22,7 @@ from typing import Any
 
 from common.records import RECORD_NAME, read_record
 from hf_momo.hub.cards import CARD_FILE, write_card
-from hf_momo.sweep.settings import read_sweep
+from hf_momo.sweep.trials import Study
 from hf_momo.utils.errors import UsageError, run_command
 from hf_momo.utils.files import write_whole
 from study_card.cells import Reference, read_cells, read_reference, read_runs
@@ -36,6 +36,7 @@ def main() -> None:
     """Read the sweep and the reference, or the record made from them, and write the card."""
     parser = argparse.ArgumentParser(description="Make the card of a study.")
     parser.add_argument("sweep", type=Path, help="folder of a finished sweep, or of a card")
+    parser.add_argument("--storage", help="storage of the sweep, if it was made with one")
     parser.add_argument("--reference", type=Path, help="CSV: optimizer, learning_rate, mean, deviation")
     parser.add_argument("--reference_name", default="paper", help="its name in the table (default: paper)")
     parser.add_argument("--metric_name", help="name of the score in the table (default: its key)")
@@ -61,8 +62,9 @@ def main() -> None:
 
 def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Reference]:
     """Return the record of a study, made from the folder of its sweep, and the published scores."""
-    sweep = read_sweep(arguments.sweep)
-    runs = read_runs(sweep, arguments.sweep)
+    with Study(arguments.sweep, arguments.storage) as study:
+        sweep = study.sweep
+        runs = read_runs(study)
     reference = read_reference(arguments.reference) if arguments.reference else {}
     cells = read_cells(runs, reference, arguments.chance, arguments.tolerance)
     chosen = {name: getattr(arguments, name) for name in ("metric_name", "digits")}

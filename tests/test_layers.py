@@ -21,7 +21,7 @@ LAYERS = {
         {"torch", "huggingface_hub", "matplotlib", "tenacity", "transformers"},
     ),  # transformers for its types only
     "trainer": (3, {"torch", "transformers", "accelerate", "huggingface_hub"}),
-    "sweep": (4, {"filelock", "matplotlib", "torch", "tqdm"}),
+    "sweep": (4, {"filelock", "matplotlib", "optuna", "sqlalchemy", "tenacity", "torch", "tqdm", "transformers"}),
     "cli.py": (6, set()),
     "integration.py": (5, set()),
     "__init__.py": (5, set()),

@@ -250,6 +250,8 @@ def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
         name: group.get(f"initial_{name}", optimizer.defaults[name]) if name in moved else value
         for name, value in in_use.items()
     }
+    argument_of = {key: name for name, key in getattr(optimizer, "option_keys", {}).items()}
+    settings = {argument_of.get(name, name): value for name, value in settings.items()}
     settings["weight_decay"] = [group.get("weight_decay") for group in optimizer.param_groups]
     return {"name": type(optimizer).__name__, **json.loads(json.dumps(settings, default=_as_number))}
 

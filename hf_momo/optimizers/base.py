@@ -31,8 +31,8 @@ class MomoOptimizer(torch.optim.Optimizer):
     direction: ClassVar[Direction]
     """The base method."""
 
-    _aliases: ClassVar[Mapping[str, str]] = {}
-    """Names that users give options of a group by, to their keys in it."""
+    option_keys: ClassVar[Mapping[str, str]] = {}
+    """Names of constructor arguments whose keys in the parameter groups are others, with these keys."""
 
     def __init__(
         self, params: ParamsT, defaults: dict[str, Any], *, process_group: ProcessGroup, sharded: bool
@@ -86,8 +86,8 @@ class MomoOptimizer(torch.optim.Optimizer):
         super().__setstate__(state)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as ``torch.optim.Optimizer`` does; the scalars of the groups are copies."""
-        return checkpoints.with_copied_scalars(super().state_dict())
+        """Return the state as ``torch.optim.Optimizer`` does; tensors in the groups are copies."""
+        return checkpoints.with_copied_entries(self.param_groups, super().state_dict())
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, also during training: it joins the model of the loss as it stands.
@@ -98,8 +98,8 @@ class MomoOptimizer(torch.optim.Optimizer):
         Raises:
             ValueError: If an option is out of range, or one that all groups share differs from the others'.
         """
-        if not self._aliases.keys().isdisjoint(param_group):
-            param_group = {self._aliases.get(name, name): value for name, value in param_group.items()}
+        if not self.option_keys.keys().isdisjoint(param_group):
+            param_group = {self.option_keys.get(name, name): value for name, value in param_group.items()}
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         # Which kernel runs is a matter of this machine and not of a checkpoint, which restores the entries of the

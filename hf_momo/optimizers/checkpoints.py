@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from hf_momo.optimizers.scalars import SCALARS
+from hf_momo.optimizers.scalars import SCALARS, Groups
 
 if TYPE_CHECKING:
     from hf_momo.optimizers.base import MomoOptimizer
 
 
-def with_copied_scalars(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """Return ``state_dict`` with copies of the scalars in its groups, which later steps would otherwise change."""
-    for group in state_dict["param_groups"]:
-        group.update({name: group[name].clone() for name in SCALARS if isinstance(group.get(name), Tensor)})
-    return state_dict
+def with_copied_entries(groups: Groups, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return ``state_dict`` with copies of the tensors in ``groups``, which steps and schedulers write to in place.
+
+    They are found by identity, because hooks may have arranged the state dict in another way.
+    """
+    live = {id(value) for group in groups for value in group.values() if isinstance(value, Tensor)}
+    copied: dict[str, Any] = tree_map(lambda leaf: leaf.clone() if id(leaf) in live else leaf, state_dict)
+    return copied
 
 
 def check(optimizer: MomoOptimizer, loaded: dict[str, Any]) -> None:
@@ -34,8 +38,10 @@ def check(optimizer: MomoOptimizer, loaded: dict[str, Any]) -> None:
         ValueError: If the state is that of another optimizer, or of parameters of other shapes.
     """
     groups, state = loaded["param_groups"], loaded["state"]
+    required = {*optimizer.defaults, *SCALARS, "initial_lower_bound"}
     for group, own in zip(groups, optimizer.param_groups, strict=True):
-        if missing := [name for name in own if name not in group and name not in ("param_names", "name")]:
+        # Not the entries of others: schedulers write initial_lr, users a name or a factor for the rate of a layer.
+        if missing := [name for name in own if name in required and name not in group]:
             _refuse(optimizer, group, f"no {', '.join(missing)} in its parameter groups")
     steps = max((float(group["num_steps"]) for group in groups), default=0.0)
     if steps > 0 and not state and any(len(group["params"]) for group in groups):

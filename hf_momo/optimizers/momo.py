@@ -122,7 +122,7 @@ class Momo(MomoOptimizer):
     """
 
     direction = MomentumDirection()
-    _aliases: ClassVar = {"beta": "momentum"}
+    option_keys: ClassVar = {"beta": "momentum"}
 
     def __init__(
         self,

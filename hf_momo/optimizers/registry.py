@@ -21,13 +21,12 @@ from hf_momo.optimizers.momo_signum import MomoSignum
 # Exported by ``hf_momo``.
 __all__ = ["Momo", "MomoAdam", "MomoSignum", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
 
-# Options that the Trainer has arguments of its own for: how a user sets them, and the attributes of TrainingArguments
-# that hold them, where those are what the constructor takes.
-_TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+# Options that the Trainer has arguments of its own for: how a user sets them, and the attributes of TrainingArguments.
+TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "lr": ("--learning_rate", ("learning_rate",)),
     "betas": ("--adam_beta1 and --adam_beta2", ("adam_beta1", "adam_beta2")),
     "eps": ("--adam_epsilon", ("adam_epsilon",)),
-    "weight_decay": ("--weight_decay", ()),
+    "weight_decay": ("--weight_decay", ("weight_decay",)),
     "process_group": ("the way the job is launched", ()),
     "sharded": ("the way the job is launched", ()),
 }
@@ -56,7 +55,7 @@ class OptimizerInfo:
     @property
     def optim_args(self) -> tuple[str, ...]:
         """Names that the Trainer's ``optim_args`` may hold."""
-        return tuple(name for name in self.defaults if name not in _TRAINER_ARGUMENTS)
+        return tuple(name for name in self.defaults if name not in TRAINER_ARGUMENTS)
 
     def options_from(self, args: Any) -> dict[str, Any]:
         """Return the constructor arguments that the Trainer's own arguments set.
@@ -65,8 +64,9 @@ class OptimizerInfo:
             args: ``transformers.TrainingArguments``.
         """
         options = {}
-        for name, (_, attributes) in _TRAINER_ARGUMENTS.items():
-            if name in self.defaults and attributes:
+        for name, (_, attributes) in TRAINER_ARGUMENTS.items():
+            # The Trainer sets the weight decay of each parameter group.
+            if name in self.defaults and attributes and name != "weight_decay":
                 values = tuple(getattr(args, attribute) for attribute in attributes)
                 options[name] = values if len(values) > 1 else values[0]
         return options
@@ -135,8 +135,8 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not value:
             raise ValueError(f"optim_args: got {part!r}, must be key=value pairs separated by commas")
-        if key in info.defaults and key in _TRAINER_ARGUMENTS:
-            raise ValueError(f"optim_args: {key} is set by {_TRAINER_ARGUMENTS[key][0]}, not by optim_args")
+        if key in info.defaults and key in TRAINER_ARGUMENTS:
+            raise ValueError(f"optim_args: {key} is set by {TRAINER_ARGUMENTS[key][0]}, not by optim_args")
         if key not in info.optim_args:
             raise ValueError(f"optim_args: {name} has no option {key!r}; it has {', '.join(info.optim_args)}")
         options[key] = _typed(key, value, info.defaults[key])

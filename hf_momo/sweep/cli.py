@@ -1,50 +1,51 @@
-"""``hf-momo sweep``: its command line."""
+"""The command line of ``hf-momo sweep``."""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_momo.sweep.grid import parse_grid
-from hf_momo.sweep.report import read_report
-from hf_momo.sweep.settings import Sweep, check_script, is_greater_better, read_sweep
+from hf_momo.sweep.processes import lock_folder
+from hf_momo.sweep.report import Report, make_report
+from hf_momo.sweep.settings import Sweep, check_script, is_greater_better
 from hf_momo.sweep.study import apply_study
 from hf_momo.sweep.tables import best_csv, points_csv, render_markdown, render_text, runs_csv
 from hf_momo.utils.errors import UsageError
 from hf_momo.utils.files import write_whole
 
+if TYPE_CHECKING:
+    from hf_momo.sweep.trials import Study
+
 _USAGE = """\
 hf-momo sweep SCRIPT --optim NAMES --learning_rate RATES --metric KEY [options] -- ARGS...
        hf-momo sweep --config STUDY.yaml [options] -- ARGS...
-       hf-momo sweep --report FOLDER [--metric KEY]"""
+       hf-momo sweep --report FOLDER [--metric KEY] [--storage URL]"""
 _DESCRIPTION = """\
 Run a script over optimizers, learning rates and seeds, and compare them.
 
   hf-momo sweep run_translation.py --optim momo_adam,adamw_torch --learning_rate 1e-4:1:decades --seed 0,1,2 \\
       --metric eval_bleu --output_dir sweeps/bleu -- --model_name_or_path t5-small --do_train --do_eval ...
 
-or with all of it in a file (the keys are SCRIPT and the flags below, and arguments; the command line wins):
+or with the arguments in a file (the keys are SCRIPT and the flags below, and arguments; the command line wins):
 
   hf-momo sweep --config recipes/studies/mnist.yaml --seed 0 -- --data_dir data/mnist
 
-The script is any that takes --optim, --learning_rate, --seed and --output_dir and leaves all_results.json in its
---output_dir, as the examples of transformers do. Every run is started by `hf-momo run`, so that it knows momo and
-momo_adam, and has a folder of its own, e.g. momo_adam/lr_1e-03/seed_0: run.json (how it ended), log.txt (what it
-printed) and output (its --output_dir). A run that has ended is not made again: give the same command to go on after
-Ctrl-C, a kill or a power cut, and the same with more learning rates, seeds or optimizers to add to the sweep. A run
-that diverges or crashes is a result, and is not made again either; --retry_failed does that for those that crashed.
-
-The report is printed, and written to the folder: report.md, points.csv, best.csv, runs.csv, the picture
-score_by_learning_rate.png and, if the script leaves the Trainer's trainer_state.json, training_curves.png."""
+SCRIPT must take --optim, --learning_rate, --seed and --output_dir and write all_results.json to its --output_dir, as
+the examples of transformers do. `hf-momo run` starts it, so that it knows momo and momo_adam. The same command goes on
+after Ctrl-C, a kill or a power cut, shares the runs on further machines, and adds learning rates, seeds or optimizers;
+runs that have ended are not repeated. A run that diverges or crashes is a result. The report is printed, and written
+to the folder as report.md, CSV tables and pictures."""
 
 
 class _SweepParser(argparse.ArgumentParser):
-    """Leaves everything after ``--`` to the script; argparse itself would want it right behind SCRIPT."""
+    """A parser that leaves everything after ``--`` to the script; argparse expects it right behind SCRIPT."""
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -57,16 +58,8 @@ class _SweepParser(argparse.ArgumentParser):
 
 
 def add_sweep_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Add the sub-command ``sweep``.
-
-    Args:
-        subparsers: What ``ArgumentParser.add_subparsers`` returned.
-
-    Returns:
-        The parser; the ``func`` of what it parses runs the command and returns the exit status.
-    """
-    summary = "compare optimizers over learning rates and seeds with any script of the Trainer"
-    named = subparsers.add_parser("sweep", help=summary)
+    """Add the sub-command ``sweep`` to what ``ArgumentParser.add_subparsers`` returned, and return its parser."""
+    named = subparsers.add_parser("sweep", help="compare optimizers over learning rates and seeds with any script")
     parser = _SweepParser(
         prog=named.prog,
         usage=_USAGE,
@@ -81,83 +74,125 @@ def add_sweep_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("script", nargs="?", metavar="SCRIPT", help="a Python file; its arguments come last, after --")
-    parser.add_argument("--config", metavar="STUDY.yaml", help="a YAML file of arguments, over which those given win")
-    grid = parser.add_argument_group("the grid")
-    grid.add_argument("--optim", metavar="A,B", help="optimizers, by the names that the Trainer's --optim takes")
-    grid.add_argument(
+    add = parser.add_argument
+    add("script", nargs="?", metavar="SCRIPT", help="a Python file; its arguments come last, after --")
+    add("--config", metavar="STUDY.yaml", help="a YAML file with arguments; the command line takes precedence")
+    add("--report", metavar="FOLDER", help="only report on the sweep in FOLDER, whether it has ended or not")
+    add = parser.add_argument_group("the grid").add_argument
+    add("--optim", metavar="A,B", help="optimizers, by the names that the Trainer's --optim takes")
+    add(
         "--learning_rate",
         action="append",
         default=[],
         metavar="[OPTIM=]RATES",
-        help="a list (1e-3,1e-2) or a range: 1e-4:1:decades, 1e-4:1:half-decades, or 1e-4:1:9 for nine points evenly"
-        " spaced on a log axis; both ends are among the points. With OPTIM= for that optimizer alone",
+        help="a list (1e-3,1e-2) or a range with both ends: 1e-4:1:decades, 1e-4:1:half-decades, or 1e-4:1:9 for nine"
+        " points evenly spaced on a log axis; for a search 1e-4:1. With OPTIM= for that optimizer alone",
     )
-    grid.add_argument("--seed", metavar="S,T", help="seeds (default: 42, the Trainer's own)")
-    grid.add_argument(
-        "--grid", action="append", default=[], metavar="NAME=V,W", help="sweep another argument of the script too"
-    )
-    metric = parser.add_argument_group("the metric")
-    metric.add_argument("--metric", metavar="KEY", help="the score: a key of all_results.json, e.g. eval_loss")
-    metric.add_argument(
+    add("--seed", metavar="S,T", help="seeds (default: 42, the Trainer's own)")
+    add("--grid", action="append", default=[], metavar="NAME=V,W", help="values of another argument of the script")
+    add("--sampler", metavar="grid|tpe", help="grid (default), or a search in the range by Optuna's TPE")
+    add("--trials", metavar="N", help="runs of a search for every optimizer and seed")
+    add = parser.add_argument_group("the metric").add_argument
+    add("--metric", metavar="KEY", help="the score: a key of all_results.json, e.g. eval_loss")
+    add(
         "--greater_is_better",
         type=_boolean,
         metavar="true|false",
-        help="of the metric (default: by its name; false for loss, perplexity, wer, ter, error, mse and their kin)",
+        help="direction of the metric (default: by its name; false for loss, perplexity, wer, ter, error, mse, ...)",
     )
-    running = parser.add_argument_group("running")
-    running.add_argument("--output_dir", metavar="FOLDER", help="of the sweep (default: sweeps/, then SCRIPT's name)")
-    running.add_argument(
+    add = parser.add_argument_group("running").add_argument
+    add("--output_dir", metavar="FOLDER", help="folder of the sweep (default: sweeps/, then SCRIPT's name)")
+    add(
+        "--storage",
+        metavar="URL",
+        help="an Optuna storage that machines share: postgresql://..., sqlite:///..., or the path of a journal"
+        " (default: a journal in the folder)",
+    )
+    add(
         "--jobs",
         metavar="N",
         help="runs at once (default: 1); they share cores and GPUs evenly: OMP_NUM_THREADS, unless it is set, and"
         " CUDA_VISIBLE_DEVICES",
     )
-    running.add_argument(
+    add(
         "--launcher",
         metavar="COMMAND",
-        help='what starts Python, e.g. "accelerate launch --main_process_port 0" (0: a free port for each of --jobs)',
+        help='starts Python, e.g. "accelerate launch --main_process_port 0" (0: a free port for each of --jobs)',
     )
-    running.add_argument(
-        "--plain",
-        action="store_true",
-        help="start SCRIPT by itself and not by `hf-momo run`: it knows its optimizers, or is not of transformers",
-    )
-    running.add_argument(
-        "--resume",
-        action="store_true",
-        help="let interrupted runs go on from their last checkpoint, not from the start",
-    )
-    running.add_argument(
-        "--retry_failed", action="store_true", help="make runs again that crashed or left no metric (not the diverged)"
-    )
-    parser.add_argument("--report", metavar="FOLDER", help="only report on the sweep in FOLDER, ended or not")
+    for name, text in (
+        ("--plain", "start SCRIPT directly and not by `hf-momo run`: it knows its optimizers, or is not a Trainer's"),
+        ("--resume", "continue interrupted runs from their last checkpoint instead of from the start"),
+        ("--retry_failed", "repeat runs that crashed or left no metric (not those that diverged)"),
+        ("--prune", "stop runs that have diverged: the loss in their log stays above its start"),
+    ):
+        add(name, action="store_true", help=text)
 
 
 def _main(options: argparse.Namespace) -> int:
-    if options.report is not None:
-        _check_report_alone(options)
-        folder = Path(options.report)
-        _report(read_sweep(folder).with_metric(options.metric, options.greater_is_better), folder)
+    try:
+        return _report_only(options) if options.report is not None else _run(options)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in ("optuna", "sqlalchemy", "filelock", "tenacity", "tqdm"):
+            raise
+        raise UsageError(f"a sweep needs {error.name}: install it with: pip install 'hf_momo[sweep]'") from None
+    except BrokenPipeError:
+        # `| head` has read enough; the files of the report are written before it is printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise UsageError(
+            f"--output_dir: {where}{error.strerror or error}; give a folder on a disk that can be written to"
+        ) from error
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.config is not None:
         apply_study(options, Path(options.config))
     sweep, folder = _read_options(options)
-    jobs = _read_jobs(options.jobs or "1")
-    # Only now: processes are handled as POSIX systems do, and the rest of the command works anywhere.
-    from hf_momo.sweep.runs import run_sweep
+    jobs = _whole_number("--jobs", options.jobs or "1")
+    # Only here: they need Optuna, and processes as POSIX systems have them.
+    from hf_momo.sweep.runs import check_results, run_sweep
+    from hf_momo.sweep.trials import Study
 
-    status = run_sweep(sweep, folder, jobs=jobs, retry_failed=options.retry_failed, resume=options.resume)
-    if status == 0:
-        _report(sweep, folder)
+    with Study(folder, options.storage, sweep) as study:
+        study.begin(sweep, options.retry_failed)
+        check_results(study.ended(sweep), sweep, folder)
+        status = run_sweep(study, sweep, jobs=jobs, resume=options.resume, prune=options.prune)
+        if status == 0:
+            check_results(study.ended(sweep), sweep, folder)
+            _report(study, sweep)
     return status
+
+
+def _report_only(options: argparse.Namespace) -> int:
+    given = [options.script, options.optim, options.learning_rate, options.grid, options.arguments, options.output_dir]
+    if any([*given, options.config]):
+        raise UsageError("--report goes with --metric, --greater_is_better and --storage; the study has the rest")
+    from hf_momo.sweep.runs import check_metric
+    from hf_momo.sweep.trials import Study
+
+    with Study(Path(options.report), options.storage) as study:
+        sweep = study.sweep.with_metric(options.metric, options.greater_is_better)
+        check_metric(study.ended(sweep), sweep, study.folder)
+        try:
+            _report(study, sweep)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            print(f"the folder cannot be written to, so this is all of the report ({error})", file=sys.stderr)
+    return 0
 
 
 def _read_options(options: argparse.Namespace) -> tuple[Sweep, Path]:
     for name, value in (("SCRIPT", options.script), ("--optim", options.optim), ("--metric", options.metric)):
         if not value:
             raise UsageError(f"{name} is missing; usage: {_USAGE.splitlines()[0]}")
-    grid = parse_grid(options.optim, options.learning_rate, options.seed or "42", options.grid)
+    sampler = options.sampler or "grid"
+    if sampler not in ("grid", "tpe") or (sampler == "tpe") != (options.trials is not None):
+        raise UsageError(f"--sampler: got {sampler!r}, must be grid without --trials, or tpe with --trials N")
+    trials = None if options.trials is None else _whole_number("--trials", options.trials)
+    grid = parse_grid(options.optim, options.learning_rate, options.seed or "42", options.grid, trials)
     greater = is_greater_better(options.metric) if options.greater_is_better is None else options.greater_is_better
     try:
         launcher = tuple(shlex.split(options.launcher or ""))
@@ -168,16 +203,10 @@ def _read_options(options: argparse.Namespace) -> tuple[Sweep, Path]:
     return sweep, Path(options.output_dir or Path("sweeps", Path(options.script).stem))
 
 
-def _read_jobs(text: str) -> int:
+def _whole_number(argument: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--jobs: got {text!r}, must be a whole number from 1 on")
+        raise UsageError(f"{argument}: got {text!r}, must be a whole number from 1 on")
     return int(text)
-
-
-def _check_report_alone(options: argparse.Namespace) -> None:
-    given = [options.script, options.optim, options.learning_rate, options.grid, options.arguments, options.output_dir]
-    if any([*given, options.config]):
-        raise UsageError("--report goes with --metric and --greater_is_better alone; it reads the rest in its folder")
 
 
 def _boolean(text: str) -> bool:
@@ -186,23 +215,46 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _report(sweep: Sweep, folder: Path) -> None:
-    report = read_report(sweep, folder)
+def _report(study: Study, sweep: Sweep) -> None:
+    """Print the report and write its files."""
+    folder = study.folder
+    report = make_report(sweep, study.ended(sweep), folder)
     if not report.runs:
         raise UsageError(f"--report: got {folder}, in which no run has ended yet")
+    text = render_text(report)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        # An ASCII terminal; as wide as the table has it.
+        text = text.replace(" ± ", "+/-").encode("ascii", "backslashreplace").decode()
+    try:
+        _write_report(report, folder)
+    finally:
+        print(text, flush=True)
+    print(f"\n{os.path.join(folder, 'report.md')} and the pictures and tables beside it", flush=True)
+
+
+def _write_report(report: Report, folder: Path) -> None:
+    # Workers of one sweep end at about the same time.
+    lock = lock_folder(folder, wait=True)
+    try:
+        pictures = _draw(report, folder)
+        for name, content in (
+            ("points.csv", points_csv(report)),
+            ("best.csv", best_csv(report)),
+            ("runs.csv", runs_csv(report)),
+            ("report.md", render_markdown(report, pictures)),
+        ):
+            write_whole(folder / name, content)
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _draw(report: Report, folder: Path) -> list[str]:
     try:
         from hf_momo.sweep.pictures import draw_report
     except ImportError as error:
-        pictures: list[str] = []
-        print(f"no pictures: {error}; install them with: pip install 'hf_momo[recipes]'", file=sys.stderr)
-    else:
-        pictures = draw_report(report, folder)
-    for name, content in (
-        ("points.csv", points_csv(report)),
-        ("best.csv", best_csv(report)),
-        ("runs.csv", runs_csv(report)),
-        ("report.md", render_markdown(report, pictures)),
-    ):
-        write_whole(folder / name, content)
-    print(render_text(report))
-    print(f"\n{os.path.join(folder, 'report.md')} and the pictures and tables beside it")
+        print(f"no pictures: {error}; install them with: pip install 'hf_momo[sweep]'", file=sys.stderr)
+        return []
+    return draw_report(report, folder)

@@ -1,4 +1,4 @@
-"""The grid of a sweep: what stands on the command line, read into one `Run` for every combination."""
+"""The grid of a sweep: the arguments of the command line as one ``Run`` for every combination."""
 
 from __future__ import annotations
 
@@ -7,80 +7,73 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from hf_momo.utils.errors import UsageError
 
 _RATES_HELP = "numbers above 0 (1e-3,1e-2) or a range: 1e-4:1:decades, 1e-4:1:half-decades or 1e-4:1:N for N points"
-# Points a decade.
-_SPACINGS = {"decades": 1, "half-decades": 2}
-# Besides what the sweep sets by arguments of its own.
+_POINTS_PER_DECADE = {"decades": 1, "half-decades": 2}
+# Arguments of the script that the sweep sets, besides those of ``--grid``.
 _RESERVED = {"optim", "learning_rate", "seed", "output_dir", "resume_from_checkpoint"}
+# The longest name of a file or folder on the usual file systems, in bytes.
+_LONGEST_NAME = 255
+
+_Rates = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What is compared: an optimizer, with the values of ``--grid`` if there are any.
-
-    Attributes:
-        optim: The optimizer's name.
-        options: Name and value of every swept argument besides learning rate and seed.
-    """
+    """An optimizer with one value for each argument of ``--grid``; variants are what a sweep compares."""
 
     optim: str
     options: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
-        """What tables and legends call it."""
+        """The name in tables and legends."""
         return ", ".join([self.optim, *(f"{name}={value}" for name, value in self.options)])
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the script.
-
-    Attributes:
-        variant: The optimizer and what else is swept.
-        learning_rate: Above 0.
-        seed: Of the script.
-    """
+    """One run of the script; that of a search has a ``number``, and NaN for a learning rate until one is drawn."""
 
     variant: Variant
     learning_rate: float
     seed: int
+    number: int | None = None
 
     @property
     def folder(self) -> Path:
-        """Where it lies in the folder of the sweep, e.g. ``momo_adam/lr_1e-03/seed_0``."""
+        """Its folder in the folder of the sweep, e.g. ``momo_adam/lr_1e-03/seed_0``; no two runs share one."""
         options = [_file_name(f"{name}_{value}") for name, value in self.variant.options]
-        return Path(self.variant.optim, *options, f"lr_{format_rate(self.learning_rate)}", f"seed_{self.seed}")
+        point = f"lr_{format_rate(self.learning_rate)}" if self.number is None else f"trial_{self.number}"
+        return Path(self.variant.optim, *options, point, f"seed_{self.seed}")
 
     @property
     def arguments(self) -> list[str]:
-        """What the script is given for it."""
+        """The arguments that the script gets for this run."""
         swept = [("optim", self.variant.optim), ("learning_rate", repr(self.learning_rate)), ("seed", str(self.seed))]
         return [word for name, value in [*swept, *self.variant.options] for word in (f"--{name}", value)]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The combinations of a sweep.
-
-    Attributes:
-        variants: What is compared.
-        learning_rates: Those of each optimizer, ascending.
-        seeds: The same for all.
-    """
+    """The combinations of a sweep; a search makes ``trials`` runs of each between two learning rates."""
 
     variants: tuple[Variant, ...]
     learning_rates: Mapping[str, tuple[float, ...]]
     seeds: tuple[int, ...]
+    trials: int | None = None
 
     @property
     def runs(self) -> list[Run]:
-        """All runs, in the order in which they are made: a whole picture of the first seed comes first."""
+        """All runs in the order in which they start: a grid completes its first seed before the second."""
+        if self.trials is not None:
+            searched = product(range(self.trials), self.seeds, self.variants)
+            return [Run(variant, math.nan, seed, number) for number, seed, variant in searched]
         return [
             Run(variant, rate, seed)
             for seed in self.seeds
@@ -88,31 +81,18 @@ class Grid:
             for rate in self.learning_rates[variant.optim]
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain lists and dicts."""
-        variants = [{"optim": variant.optim, "options": dict(variant.options)} for variant in self.variants]
-        rates = {optim: list(rates) for optim, rates in self.learning_rates.items()}
-        return {"variants": variants, "learning_rates": rates, "seeds": list(self.seeds)}
-
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Grid:
-        """The inverse of ``to_json``."""
-        variants = tuple(Variant(row["optim"], tuple(row["options"].items())) for row in content["variants"])
+        """Return the grid that ``dataclasses.asdict`` made this of."""
+        variants = tuple(Variant(row["optim"], tuple(map(tuple, row["options"]))) for row in content["variants"])
         rates = {optim: tuple(rates) for optim, rates in content["learning_rates"].items()}
-        return cls(variants, rates, tuple(content["seeds"]))
+        return cls(variants, rates, tuple(content["seeds"]), content["trials"])
 
 
-def parse_grid(optim: str, learning_rates: Sequence[str], seeds: str, others: Sequence[str]) -> Grid:
-    """Read the arguments of the command line.
-
-    Args:
-        optim: Names of optimizers, separated by commas.
-        learning_rates: For all optimizers, or ``OPTIM=...`` for one of them, which wins.
-        seeds: Whole numbers from 0 on, separated by commas.
-        others: ``NAME=v1,v2``, further arguments of the script.
-
-    Raises:
-        UsageError: If one of them cannot be read.
+def parse_grid(
+    optim: str, learning_rates: Sequence[str], seeds: str, others: Sequence[str], trials: int | None = None
+) -> Grid:
+    """Parse ``--optim``, ``--learning_rate``, ``--seed``, ``--grid`` and ``--trials``.
 
     Example:
         >>> grid = parse_grid("momo_adam,adamw_torch", ["1e-3:1e-2:decades", "adamw_torch=1e-4"], "0,1", [])
@@ -123,29 +103,33 @@ def parse_grid(optim: str, learning_rates: Sequence[str], seeds: str, others: Se
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             raise UsageError(f"--optim: got {optim!r}, in which {name!r} is no name of an optimizer")
-    variants = [Variant(name, options) for name in names for options in _combinations(others)]
-    folders = [Run(variant, 1.0, 0).folder for variant in variants]
+    variants = tuple(Variant(name, options) for name in names for options in _combinations(others))
+    folders = [Run(variant, 1.0, 0).folder.parents[1] for variant in variants]
     for number, folder in enumerate(folders):
         if folder in folders[:number]:
+            raise UsageError(f"--grid: got {' '.join(others)}, in which two values give one folder: {folder}")
+        if longest := next((part for part in folder.parts if len(part.encode()) > _LONGEST_NAME), None):
+            argument = "--optim" if longest == folder.parts[0] else "--grid"
             raise UsageError(
-                f"--grid: got {' '.join(others)}, in which two values give one folder: {folder.parents[1]}"
+                f"{argument}: {longest[:40]}... would be the name of a folder and has {len(longest.encode())} bytes; a"
+                f" file system takes at most {_LONGEST_NAME}, so give a shorter value (or a --config of the script)"
             )
-    return Grid(tuple(variants), _rates_by_optimizer(learning_rates, names), _parse_seeds(seeds))
+    return Grid(variants, _rates_by_optimizer(learning_rates, names, trials), _parse_seeds(seeds), trials)
 
 
 def parse_rates(text: str, argument: str = "--learning_rate") -> tuple[float, ...]:
-    """Read learning rates.
+    """Parse learning rates.
 
     Args:
-        text: ``a,b,c`` or a range ``a:b:SPACING``, both ends among its points: ``decades`` (a, 10a, ... up to b),
+        text: ``a,b,c`` or a range ``a:b:SPACING`` that includes both ends: ``decades`` (a, 10a, ... up to b),
             ``half-decades`` or a number of points, evenly spaced on a log axis and rounded to three digits.
-        argument: What an error calls it.
+        argument: The name of the argument in an error.
 
     Returns:
         The rates, ascending.
 
     Raises:
-        UsageError: If it cannot be read.
+        UsageError: If the text is not legal.
 
     Example:
         >>> parse_rates("1e-3:1e-2:half-decades")
@@ -157,7 +141,7 @@ def parse_rates(text: str, argument: str = "--learning_rate") -> tuple[float, ..
     if len(parts) == 1:
         rates = [_rate(part, argument, text) for part in _split(argument, text, _RATES_HELP)]
     elif len(parts) == 3:
-        rates = _range(_rate(parts[0], argument, text), _rate(parts[1], argument, text), parts[2], argument, text)
+        rates = _points(*_ends(parts, argument, text), parts[2], argument, text)
     else:
         raise UsageError(f"{argument}: got {text!r}, must be {_RATES_HELP}")
     if len(set(rates)) < len(rates):
@@ -166,7 +150,7 @@ def parse_rates(text: str, argument: str = "--learning_rate") -> tuple[float, ..
 
 
 def format_rate(rate: float) -> str:
-    """A learning rate as a part of a path and in tables; different rates have different names.
+    """Return a learning rate for paths and tables; different rates give different texts.
 
     Example:
         >>> format_rate(0.001), format_rate(0.00316), format_rate(20)
@@ -179,20 +163,25 @@ def format_rate(rate: float) -> str:
 
 
 def reserved_names(others: Iterable[str] = ()) -> set[str]:
-    """Arguments of the script that the sweep itself sets, ``others`` being those of ``--grid``."""
+    """Return the script's arguments that the sweep sets itself; ``others`` are those of ``--grid``."""
     return _RESERVED | set(others)
 
 
-def _range(first: float, last: float, spacing: str, argument: str, text: str) -> list[float]:
+def _ends(parts: Sequence[str], argument: str, text: str) -> tuple[float, float]:
+    first, last = (_rate(part, argument, text) for part in parts[:2])
     if last <= first:
         raise UsageError(f"{argument}: got {text!r}, a range must go up: its first value below its second")
+    return first, last
+
+
+def _points(first: float, last: float, spacing: str, argument: str, text: str) -> list[float]:
     decades = math.log10(last / first)
-    if spacing in _SPACINGS:
-        steps = decades * _SPACINGS[spacing]
+    if spacing in _POINTS_PER_DECADE:
+        steps = decades * _POINTS_PER_DECADE[spacing]
         if abs(steps - round(steps)) > 0.01:
             raise UsageError(
                 f"{argument}: got {text!r}, but {first:g} to {last:g} is no whole number of {spacing};"
-                " name other ends, a number of points, or list the values"
+                " give other ends, a number of points, or list the values"
             )
         count = round(steps) + 1
     elif spacing.isdecimal() and 2 <= int(spacing) <= 10_000:
@@ -203,7 +192,7 @@ def _range(first: float, last: float, spacing: str, argument: str, text: str) ->
         )
     inner = [first * 10 ** (decades * number / (count - 1)) for number in range(1, count - 1)]
     rounded = [first, *(float(f"{rate:.3g}") for rate in inner), last]
-    # Points closer than three digits tell apart stay as they are.
+    # Rounding must not make two close points equal.
     return rounded if sorted(set(rounded)) == rounded else [first, *inner, last]
 
 
@@ -218,7 +207,9 @@ def _rate(text: str, argument: str, whole: str) -> float:
     return rate
 
 
-def _rates_by_optimizer(texts: Sequence[str], names: Sequence[str]) -> dict[str, tuple[float, ...]]:
+def _rates_by_optimizer(
+    texts: Sequence[str], names: Sequence[str], trials: int | None
+) -> dict[str, tuple[float, ...]]:
     common: list[str] = []
     own: dict[str, str] = {}
     for text in texts:
@@ -236,10 +227,18 @@ def _rates_by_optimizer(texts: Sequence[str], names: Sequence[str]) -> dict[str,
     missing = [name for name in names if name not in own]
     if missing and not common:
         raise UsageError(f"--learning_rate: nothing was given for {', '.join(missing)}; must be {_RATES_HELP}")
+    parse = parse_rates if trials is None else _search_range
     return {
-        name: parse_rates(own.get(name, *common), f"--learning_rate {name}" if name in own else "--learning_rate")
+        name: parse(own.get(name, *common), f"--learning_rate {name}" if name in own else "--learning_rate")
         for name in names
     }
+
+
+def _search_range(text: str, argument: str) -> tuple[float, ...]:
+    parts = text.split(":")
+    if len(parts) != 2:
+        raise UsageError(f"{argument}: got {text!r}, must be the range LOW:HIGH of a search, e.g. 1e-5:1")
+    return _ends(parts, argument, text)
 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:
@@ -254,23 +253,17 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def _combinations(texts: Sequence[str]) -> list[tuple[tuple[str, str], ...]]:
-    combinations: list[tuple[tuple[str, str], ...]] = [()]
-    seen: set[str] = set()
+    values_by_name: dict[str, list[tuple[str, str]]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
         name = name.strip().lstrip("-").replace("-", "_")
         if not equals or not name.isidentifier():
-            raise UsageError(
-                f"--grid: got {text!r}, must be NAME=v1,v2 with the name of one of the script's arguments"
-            )
-        if name in reserved_names(seen):
-            raise UsageError(
-                f"--grid: got {text!r}, but {name} is set already; it stands once, or has its own argument"
-            )
-        seen.add(name)
+            raise UsageError(f"--grid: got {text!r}, must be NAME=v1,v2, where NAME is an argument of the script")
+        if name in reserved_names(values_by_name):
+            raise UsageError(f"--grid: got {text!r}, but {name} is already given or has a flag of its own")
         options = _split(f"--grid {name}", values, "values separated by commas")
-        combinations = [(*before, (name, value)) for before in combinations for value in options]
-    return combinations
+        values_by_name[name] = [(name, value) for value in options]
+    return list(product(*values_by_name.values()))
 
 
 def _split(argument: str, text: str, legal: str) -> list[str]:

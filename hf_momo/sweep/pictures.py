@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from hf_momo.sweep.grid import format_rate
 from hf_momo.sweep.records import read_history
-from hf_momo.sweep.report import TOLERANCE, Line, Report
+from hf_momo.sweep.report import TOLERANCE, OptimizerResult, Report
 from hf_momo.utils.pictures import STYLES, WIDTH, label, number_ticks, save
 
 SCORES_PICTURE, CURVES_PICTURE = "score_by_learning_rate.png", "training_curves.png"
@@ -45,7 +45,7 @@ def draw_report(report: Report, folder: Path) -> list[str]:
 
 
 def _draw_scores(report: Report) -> Figure:
-    lines = report.lines
+    lines = report.optimizers
     # Below the scores a row for each optimizer: where it is near its best, where it has no score.
     heights = (_HEIGHT - 1, 0.24 * len(lines) + 0.15)
     figure = Figure(figsize=(WIDTH, sum(heights) + 1), layout="constrained")
@@ -67,7 +67,7 @@ def _draw_scores(report: Report) -> Figure:
     return figure
 
 
-def _draw_line(axes: Axes, line: Line, style: tuple[str, str, str]) -> None:
+def _draw_line(axes: Axes, line: OptimizerResult, style: tuple[str, str, str]) -> None:
     colour, dashes, marker = style
     points = [point for point in line.points if point.scores]
     rates = [point.learning_rate for point in points]
@@ -82,7 +82,7 @@ def _draw_line(axes: Axes, line: Line, style: tuple[str, str, str]) -> None:
         axes.plot(*zip(*partial, strict=True), markerfacecolor="white", **hollow)
 
 
-def _draw_row(strip: Axes, row: int, line: Line, colour: str) -> None:
+def _draw_row(strip: Axes, row: int, line: OptimizerResult, colour: str) -> None:
     best, width = line.best, line.width
     if best is not None and width is not None:
         bar: dict[str, Any] = {"linewidth": 9, "solid_capstyle": "round"}
@@ -101,7 +101,7 @@ def _draw_row(strip: Axes, row: int, line: Line, colour: str) -> None:
             strip.annotate(count, (point.learning_rate, row), color=_GREY, **place)
 
 
-def _score_legend(figure: Figure, axes: Axes, lines: Sequence[Line]) -> None:
+def _score_legend(figure: Figure, axes: Axes, lines: Sequence[OptimizerResult]) -> None:
     handles, labels = axes.get_legend_handles_labels()
     points = [point for line in lines for point in line.points]
     entries: list[tuple[bool, str, dict[str, Any]]] = [
@@ -131,7 +131,7 @@ def _score_legend(figure: Figure, axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _draw_curves(report: Report) -> Figure | None:
-    bests = [(line, line.best) for line in report.lines if line.best is not None]
+    bests = [(line, line.best) for line in report.optimizers if line.best is not None]
     histories = {
         f"{line.variant.name}, lr {format_rate(best.learning_rate)}": [
             read_history(run.folder) for run in report.of(line.variant, best.learning_rate)
@@ -145,7 +145,7 @@ def _draw_curves(report: Report) -> Figure | None:
     shown = list(found.items())[:2]
     figure = Figure(figsize=(WIDTH, _HEIGHT), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
-    styles = {line.variant.name: STYLES[number % len(STYLES)] for number, line in enumerate(report.lines)}
+    styles = {line.variant.name: STYLES[number % len(STYLES)] for number, line in enumerate(report.optimizers)}
     for panel, (key, name) in zip(panels, shown, strict=True):
         for (line, _), (name_and_rate, runs) in zip(bests, histories.items(), strict=True):
             _draw_curve(panel, [_series(history, key) for history in runs], styles[line.variant.name], name_and_rate)

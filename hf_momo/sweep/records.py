@@ -1,10 +1,9 @@
-"""The record of a run that has ended, run.json: how it was started, how it ended, its results; and the verdict."""
+"""The record of a run that has ended: its exit status and results, and what they mean for a metric."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -12,31 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_momo.sweep.files import read_json, write_json
-from hf_momo.sweep.grid import Run
-from hf_momo.sweep.settings import Sweep
-from hf_momo.utils.errors import UsageError
-
+# In the folder of a run: a copy of the record for people and other programs, the script's own output, and its files.
 RECORD_FILE, LOG_FILE, OUTPUT_FOLDER = "run.json", "log.txt", "output"
 RESULTS_FILE, STATE_FILE = "all_results.json", "trainer_state.json"
-_LOSSES = ("loss", "eval_loss")
+# A run has diverged when this many losses in a row were logged above the first one.
+_PATIENCE = 10
 # The last line of a traceback, as torch prefixes it in distributed runs.
 _ERROR = re.compile(r"(?:\[rank\d+\]:\s*)?(?:\w+\.)*(\w*(?:Error|Exception))(?::|$)")
 _ERRORS_OF_LAUNCHERS = {"CalledProcessError", "ChildFailedError"}
+# The Trainer prints its logs as dicts, whose numbers are text since transformers 5.
+_LOGGED_LOSS = re.compile(r"'loss': '?([-+.\w]+)")
 
 Status = Literal["done", "diverged", "crashed", "no metric"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
-
-    Attributes:
-        status: ``done`` with a score; ``diverged`` if the metric or the loss is not finite; ``crashed`` if the script
-            failed; ``no metric`` if its results have no such key.
-        score: Of the metric; ``None`` unless done.
-        reason: Why there is no score.
-    """
+    """The meaning of a record for one metric: a score, or the reason why there is none (see the page of the sweep)."""
 
     status: Status
     score: float | None = None
@@ -45,21 +36,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Record:
-    """The facts about a run that has ended; what they mean is judged by the metric that is asked for.
+    """The facts about a run that has ended.
 
     Attributes:
-        settings: ``Sweep.script_settings`` that it was run with.
         exit_status: 0, or 128 + number of the signal that killed it.
-        results: ``all_results.json``; ``None`` if the script left none.
-        divergence: Which loss was not finite at the end, if one was.
-        last_words: What the log of a run that failed says last: its last error, or else its last line.
+        results: ``all_results.json``, or ``None`` if the script left none.
+        divergence: The loss that was not finite at the end, or why the run was pruned.
+        last_message: The last error in the log of a run that failed, or else its last line.
     """
 
-    settings: Mapping[str, Any]
     exit_status: int
     results: Mapping[str, Any] | None
     divergence: str | None
-    last_words: str | None
+    last_message: str | None
 
     @property
     def metrics(self) -> list[str]:
@@ -69,14 +58,14 @@ class Record:
         ]
 
     def judge(self, metric: str) -> Outcome:
-        """What the run came to, seen by one metric."""
-        words = f": {self.last_words}" if self.last_words else ""
-        if self.exit_status != 0:
-            return Outcome("crashed", reason=f"{describe_exit(self.exit_status)}{words}")
+        """Return the meaning of the record for one metric."""
+        message = f": {self.last_message}" if self.last_message else ""
         if self.divergence is not None:
             return Outcome("diverged", reason=self.divergence)
+        if self.exit_status != 0:
+            return Outcome("crashed", reason=f"{describe_exit(self.exit_status)}{message}")
         if self.results is None:
-            return Outcome("crashed", reason=f"left no {RESULTS_FILE} in its --output_dir{words}")
+            return Outcome("crashed", reason=f"left no {RESULTS_FILE} in its --output_dir{message}")
         if metric not in self.results:
             return Outcome("no metric", reason=f"{RESULTS_FILE} has no {metric}")
         value = self.results[metric]
@@ -87,76 +76,44 @@ class Record:
         return Outcome("done", score=float(value))
 
 
-def collect(sweep: Sweep, folder: Path, exit_status: int) -> Record:
-    """Look at what a run that has just ended left in its folder."""
-    output = folder / OUTPUT_FOLDER
-    results = _read_object(output / RESULTS_FILE)
-    divergence = _divergence(results or {}, read_history(folder)) if exit_status == 0 else None
-    failed = exit_status != 0 or results is None
-    return Record(
-        sweep.script_settings, exit_status, results, divergence, _last_words(folder / LOG_FILE) if failed else None
-    )
-
-
-def write_record(record: Record, sweep: Sweep, run: Run, folder: Path, command: Sequence[str]) -> None:
-    """Write run.json; from then on the run is not made again."""
-    outcome = record.judge(sweep.metric)
-    content = {
-        "status": outcome.status,
-        "metric": sweep.metric,
-        "score": outcome.score,
-        "reason": outcome.reason,
-        "optim": run.variant.optim,
-        "options": dict(run.variant.options),
-        "learning_rate": run.learning_rate,
-        "seed": run.seed,
-        "command": list(command),
-        **record.settings,
-        "exit_status": record.exit_status,
-        "divergence": record.divergence,
-        "last_words": record.last_words,
-        "results": record.results,
-    }
-    write_json(folder / RECORD_FILE, content)
-
-
-def read_record(folder: Path) -> Record | None:
-    """Read the record of a run, ``None`` if it has not ended.
-
-    Raises:
-        UsageError: If the file is not a record.
-    """
-    path = folder / RECORD_FILE
-    if not path.is_file():
-        return None
-    content = read_json(path)
-    try:
-        settings = {name: content[name] for name in ("script", "arguments", "launcher", "plain")}
-        facts = (content[name] for name in ("exit_status", "results", "divergence", "last_words"))
-        return Record(settings, *facts)
-    except (KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path} is no record of this version: {error!r}; delete it, and the run is made again"
-        ) from None
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """The folders of all runs of a sweep that were ever started, in the order of their names."""
-    found = []
-    for path, folders, _ in os.walk(folder):
-        found += [Path(path, name) for name in folders if name.startswith("seed_")]
-        folders[:] = [name for name in folders if not name.startswith("seed_")]
-    return sorted(found)
+def collect(folder: Path, exit_status: int, pruned: str | None = None) -> Record:
+    """Return the record of a run that has just ended; ``pruned`` is the reason if the sweep stopped it."""
+    path = folder / OUTPUT_FOLDER / RESULTS_FILE
+    results = _read_object(path)
+    if exit_status == 0 and pruned is None:
+        pruned = _divergence(results or {}, read_history(folder))
+    message = _last_message(folder / LOG_FILE) if exit_status != 0 or results is None else None
+    if exit_status == 0 and results is None and path.exists():
+        message = f"the file there is no JSON object{'; ' + message if message else ''}"
+    return Record(exit_status, strict(results), pruned, message)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """``log_history`` of the Trainer in the folder of a run; empty if it left none."""
+    """Return ``log_history`` of the Trainer in the folder of a run; empty if it left none."""
     history = (_read_object(folder / OUTPUT_FOLDER / STATE_FILE) or {}).get("log_history")
     return [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
 
 
+def find_divergence(log: str) -> str | None:
+    """Return why a running script has diverged by the losses in its log, or ``None``.
+
+    Example:
+        >>> find_divergence("{'loss': 2.0}" + "{'loss': 2.5}" * 10)
+        'pruned: the loss was above its start (2) for 10 logs'
+    """
+    losses = []
+    for text in _LOGGED_LOSS.findall(log):
+        try:
+            losses.append(float(text))
+        except ValueError:
+            continue
+    if len(losses) <= _PATIENCE or any(loss <= losses[0] for loss in losses[-_PATIENCE:]):
+        return None
+    return f"pruned: the loss was above its start ({losses[0]:g}) for {_PATIENCE} logs"
+
+
 def describe_exit(status: int) -> str:
-    """An exit status in words.
+    """Return an exit status in words.
 
     Example:
         >>> describe_exit(137)
@@ -169,8 +126,17 @@ def describe_exit(status: int) -> str:
     return f"exit status {status} ({name}{'; out of memory?' if name == 'SIGKILL' else ''})"
 
 
+def strict(content: Any) -> Any:
+    """Return the content as strict JSON has it: ``None`` for a number that is not finite."""
+    if isinstance(content, dict):
+        return {str(key): strict(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [strict(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def _read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON object that the script wrote, or ``None``: a script may be killed while it writes."""
+    """Return a JSON object that the script wrote, or ``None``: a script may be killed while it writes."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -180,7 +146,7 @@ def _read_object(path: Path) -> dict[str, Any] | None:
 
 def _divergence(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str | None:
     # At the end and not anywhere: one batch that is not finite is skipped by MoMo and by gradient scaling.
-    for key in _LOSSES:
+    for key in ("loss", "eval_loss"):
         since: Mapping[str, Any] | None = None
         for entry in history:
             if isinstance(entry.get(key), int | float):
@@ -194,14 +160,14 @@ def _divergence(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
     return None
 
 
-def _last_words(log: Path) -> str | None:
+def _last_message(log: Path) -> str | None:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 20_000))
             lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()
     except OSError:
         return None
-    words = [line.strip() for line in lines if line.strip()]
-    # Launchers end with an error of their own, which says no more than that there was one.
-    errors = [line for line in words if (match := _ERROR.match(line)) and match[1] not in _ERRORS_OF_LAUNCHERS]
-    return (errors or words)[-1][:300] if words else None
+    lines = [line.strip() for line in lines if line.strip()]
+    # Launchers end with an error of their own, which only says that there was one.
+    errors = [line for line in lines if (match := _ERROR.match(line)) and match[1] not in _ERRORS_OF_LAUNCHERS]
+    return (errors or lines)[-1][:300] if lines else None

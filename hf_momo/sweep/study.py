@@ -1,4 +1,4 @@
-"""A study: the arguments of a sweep in a YAML file, over which the command line wins."""
+"""A study file: the arguments of a sweep in YAML, over which the command line takes precedence."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ from hf_momo.utils.errors import UsageError
 from hf_momo.utils.yaml_files import nearest, read_yaml
 
 # Written as on the command line; lists stand for values separated by commas.
-_WORDS = ("script", "metric", "greater_is_better", "output_dir", "jobs", "launcher")
+_WORDS = ("script", "metric", "greater_is_better", "output_dir", "storage", "jobs", "launcher", "sampler", "trials")
 _LISTS = ("optim", "seed")
-_MAPPINGS = ("learning_rate", "grid")
-KEYS = (*_WORDS, *_LISTS, *_MAPPINGS, "plain", "arguments")
+_FLAGS = ("plain", "prune")
+KEYS = (*_WORDS, *_LISTS, "learning_rate", "grid", *_FLAGS, "arguments")
 
 
 def apply_study(options: argparse.Namespace, path: Path) -> None:
-    """Fill in what the command line leaves out.
+    """Fill in the options that the command line leaves out.
 
     Args:
-        options: Of the command line, ``None`` or empty where nothing was given. Changed in place.
+        options: Parsed command line, ``None`` or empty where nothing was given; changed in place.
         path: The YAML file. ``learning_rate`` is a value for all optimizers or a mapping from optimizer to value,
             ``grid`` a mapping, ``arguments`` a mapping or a list of words.
 
     Raises:
-        UsageError: If the file cannot be read, or holds something else.
+        UsageError: If the file cannot be read, or its keys or values are not legal.
     """
-    study = _read(path)
-    for name in _WORDS:
-        if getattr(options, name) is None and name in study:
-            setattr(options, name, _word(study[name], name, path))
-    for name in _LISTS:
-        if getattr(options, name) is None and name in study:
-            setattr(options, name, _joined(study[name], name, path))
+    study = read_yaml(path, typed=False)
+    for name in study:
+        if name not in KEYS:
+            raise UsageError(f"{path}: {name} is no key of a study{nearest(name, KEYS)}; it takes {', '.join(KEYS)}")
+    for name in (*_WORDS, *_LISTS):
+        if getattr(options, name, None) is None:
+            read = _word if name in _WORDS else _joined
+            setattr(options, name, read(study[name], name, path) if name in study else None)
     if options.greater_is_better is not None:
-        options.greater_is_better = read_boolean(str(options.greater_is_better), f"{path}: greater_is_better")
-    options.plain = options.plain or read_boolean(_word(study.get("plain", "false"), "plain", path), f"{path}: plain")
+        options.greater_is_better = _boolean(str(options.greater_is_better), "greater_is_better", path)
+    for name in _FLAGS:
+        setattr(options, name, getattr(options, name, False) or _boolean(study.get(name, "false"), name, path))
     options.learning_rate = _merged_rates(study.get("learning_rate"), options, path)
     options.grid = _merged_grid(study.get("grid", {}), options.grid, path)
     options.arguments = _merged_arguments(study.get("arguments", {}), options.arguments, path)
@@ -45,23 +47,10 @@ def apply_study(options: argparse.Namespace, path: Path) -> None:
         options.output_dir = str(Path("sweeps", path.stem))
 
 
-def read_boolean(text: str, name: str) -> bool:
-    """``true`` or ``false``, in any case.
-
-    Raises:
-        UsageError: If it is neither.
-    """
-    if text.lower() not in ("true", "false"):
-        raise UsageError(f"{name}: got {text!r}, must be true or false")
-    return text.lower() == "true"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    study = read_yaml(path, typed=False)
-    for name in study:
-        if name not in KEYS:
-            raise UsageError(f"{path}: {name} is no key of a study{nearest(name, KEYS)}; it takes {', '.join(KEYS)}")
-    return study
+def _boolean(text: Any, name: str, path: Path) -> bool:
+    if str(text).lower() not in ("true", "false"):
+        raise UsageError(f"{path}: {name}: got {text!r}, must be true or false")
+    return str(text).lower() == "true"
 
 
 def _word(value: Any, name: str, path: Path) -> str:
@@ -96,17 +85,13 @@ def _merged_grid(value: Any, given: Sequence[str], path: Path) -> list[str]:
     if not isinstance(value, dict):
         raise UsageError(f"{path}: grid must hold `name: values` lines")
     own = {_name(text) for text in given}
-    return [
-        *(f"{name}={_joined(each, f'grid {name}', path)}" for name, each in value.items() if name not in own),
-        *given,
-    ]
+    words = {name: _joined(each, f"grid {name}", path) for name, each in value.items() if name not in own}
+    return [*(f"{name}={text}" for name, text in words.items()), *given]
 
 
 def _merged_arguments(value: Any, given: Sequence[str], path: Path) -> list[str]:
-    """The arguments of the script: an argument on the command line replaces the file's of the same name."""
-    if isinstance(value, list):
-        if not all(isinstance(word, str) for word in value):
-            raise UsageError(f"{path}: arguments must be words, or `name: value` lines")
+    """An argument of the script on the command line replaces the file's of the same name."""
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return [*value, *given]
     if not isinstance(value, Mapping):
         raise UsageError(f"{path}: arguments must be `name: value` lines, or a list of words")

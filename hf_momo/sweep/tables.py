@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hf_momo.sweep.grid import format_rate
-from hf_momo.sweep.report import TOLERANCE, Line, Point, Report, Width
+from hf_momo.sweep.report import TOLERANCE, OptimizerResult, Point, Report, Width
 
 _POINT_HEADER = ("optimizer", "learning rate", "mean", "deviation", "runs", "diverged", "crashed")
 _BEST_HEADER = ("optimizer", "best lr", "score", f"within {TOLERANCE:.0%}", "width in decades")
@@ -20,13 +20,13 @@ outside leave possible. A learning rate of which any run diverged or crashed is 
 
 
 def render_text(report: Report) -> str:
-    """The report for a terminal."""
+    """Return the report for a terminal."""
     blocks = [_title(report), _aligned(_POINT_HEADER, _point_rows(report)), _aligned(_BEST_HEADER, _best_rows(report))]
     return "\n\n".join([*blocks, _NOTE, *_failures(report)])
 
 
 def render_markdown(report: Report, pictures: Sequence[str]) -> str:
-    """The report as a page, with the pictures that lie beside it."""
+    """Return the report as a page, with the pictures that lie beside it."""
     shown = [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in pictures]
     blocks = [f"# Sweep of {Path(report.sweep.script).name}", _title(report), *shown]
     blocks += [_markdown(_BEST_HEADER, _best_rows(report)), _NOTE, _markdown(_POINT_HEADER, _point_rows(report))]
@@ -34,34 +34,34 @@ def render_markdown(report: Report, pictures: Sequence[str]) -> str:
 
 
 def points_csv(report: Report) -> str:
-    """One row for each learning rate of each optimizer."""
+    """Return one row for each learning rate of each optimizer."""
     header = ("optimizer", "learning_rate", "mean", "deviation", "lowest", "highest", "runs", "diverged", "crashed")
     rows = []
-    for line in report.lines:
-        for point in line.points:
+    for result in report.optimizers:
+        for point in result.points:
             ends = (min(point.scores), max(point.scores)) if point.scores else (None, None)
             counts = (point.runs, point.diverged, point.failed)
-            rows.append((line.variant.name, point.learning_rate, point.mean, point.deviation, *ends, *counts))
+            rows.append((result.variant.name, point.learning_rate, point.mean, point.deviation, *ends, *counts))
     return _csv(header, rows)
 
 
 def best_csv(report: Report) -> str:
-    """One row for each optimizer."""
+    """Return one row for each optimizer."""
     header = ("optimizer", "best_learning_rate", "mean", "deviation", "low", "high", "width_decades", "width_at_most")
     rows: list[Sequence[object]] = []
-    for line in report.lines:
-        best, width = line.best, line.width
+    for result in report.optimizers:
+        best, width = result.best, result.width
         if best is None or width is None:
-            rows.append([line.variant.name, *[None] * (len(header) - 1)])
+            rows.append([result.variant.name, *[None] * (len(header) - 1)])
             continue
         at_most = None if width.at_most is None else round(width.at_most, 6)
         reach = (width.low, width.high, round(width.decades, 6), at_most)
-        rows.append((line.variant.name, best.learning_rate, best.mean, best.deviation, *reach))
+        rows.append((result.variant.name, best.learning_rate, best.mean, best.deviation, *reach))
     return _csv(header, rows)
 
 
 def runs_csv(report: Report) -> str:
-    """One row for each run."""
+    """Return one row for each run."""
     rows = [
         (run.run.variant.name, run.run.learning_rate, run.run.seed, run.outcome.status, run.outcome.score)
         for run in report.runs
@@ -70,7 +70,7 @@ def runs_csv(report: Report) -> str:
 
 
 def describe_width(width: Width) -> str:
-    """A width with what the grid leaves open.
+    """Return a width with what the grid leaves open.
 
     Example:
         >>> describe_width(Width(1e-3, 1e-2, below=1e-4, above=1e-1)), describe_width(Width(1e-3, 1e-2, None, 1e-1))
@@ -90,33 +90,33 @@ def _title(report: Report) -> str:
 
 def _point_rows(report: Report) -> list[tuple[str, ...]]:
     decimals = _decimals(report)
-    return [_point_row(line, point, decimals) for line in report.lines for point in line.points]
+    return [_point_row(result, point, decimals) for result in report.optimizers for point in result.points]
 
 
-def _point_row(line: Line, point: Point, decimals: int) -> tuple[str, ...]:
+def _point_row(result: OptimizerResult, point: Point, decimals: int) -> tuple[str, ...]:
     scores = (_number(point.mean, decimals), _number(point.deviation, decimals))
     counts = (str(point.runs), *(str(count) if count else "" for count in (point.diverged, point.failed)))
-    return (line.variant.name, format_rate(point.learning_rate), *scores, *counts)
+    return (result.variant.name, format_rate(point.learning_rate), *scores, *counts)
 
 
 def _best_rows(report: Report) -> list[tuple[str, ...]]:
     decimals = _decimals(report)
     rows: list[tuple[str, ...]] = []
-    for line in report.lines:
-        best, width = line.best, line.width
+    for result in report.optimizers:
+        best, width = result.best, result.width
         if best is None or width is None:
-            rows.append((line.variant.name, "", "", "", ""))
+            rows.append((result.variant.name, "", "", "", ""))
             continue
         deviation = "" if best.deviation is None else f" ± {_number(best.deviation, decimals)}"
         reach = f"{format_rate(width.low)} to {format_rate(width.high)}"
         score = f"{_number(best.mean, decimals)}{deviation}"
-        rows.append((line.variant.name, format_rate(best.learning_rate), score, reach, describe_width(width)))
+        rows.append((result.variant.name, format_rate(best.learning_rate), score, reach, describe_width(width)))
     return rows
 
 
 def _decimals(report: Report) -> int:
-    """As many for the whole table as show four digits of the best score, which are the ones compared."""
-    best = [abs(line.best.mean) for line in report.lines if line.best is not None and line.best.mean]
+    """Return the decimals of the whole table, with which the best scores show four digits."""
+    best = [abs(result.best.mean) for result in report.optimizers if result.best is not None and result.best.mean]
     return min(10, max(0, 3 - math.floor(math.log10(max(best))))) if best else 4
 
 
@@ -131,17 +131,12 @@ def _failures(report: Report, mark: str = "") -> list[str]:
 
 
 def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    table = [header, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    # Names to the left, numbers to the right.
-    lines = [
-        "  ".join(
-            cell.ljust(width) if not number else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for first, *others in [header, *rows]:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.optimizers.registry import unwrap_optimizer
+from hf_momo.optimizers.registry import list_optimizers, unwrap_optimizer
 from hf_momo.tap import gradients
 from hf_momo.tap.backends import Backend, backend_of
 from hf_momo.tap.loss_tap import LossTap
@@ -43,8 +43,7 @@ def connect(accelerator: Accelerator, optimizer: Any) -> LossTap:
     inner = unwrap_optimizer(optimizer)
     if not isinstance(inner, MomoOptimizer):
         raise TypeError(
-            f"optimizer: got {type(inner).__name__}, must be an optimizer of hf_momo, such as hf_momo.Momo or"
-            " hf_momo.MomoAdam"
+            f"optimizer: got {type(inner).__name__}, must be an optimizer of hf_momo: {', '.join(list_optimizers())}"
         )
     tap = tap_accelerator(accelerator)
     assert tap.backend is not None

@@ -1,4 +1,4 @@
-"""What can be told about an optimizer's gradients without computing with them."""
+"""Facts about an optimizer's gradients that need no computation with them."""
 
 from __future__ import annotations
 

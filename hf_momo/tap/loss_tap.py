@@ -29,7 +29,7 @@ _HANDLES: WeakKeyDictionary[MomoOptimizer, RemovableHandle] = WeakKeyDictionary(
 
 @dataclass
 class _Window:
-    """What was recorded for one attached optimizer since its last step."""
+    """Records for one attached optimizer since its last step."""
 
     handle: RemovableHandle
     loss: Tensor | None = None

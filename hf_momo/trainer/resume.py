@@ -9,21 +9,13 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.optimizers.registry import parse_optim_args
+from hf_momo.optimizers.registry import TRAINER_ARGUMENTS, parse_optim_args
 from hf_momo.trainer.arguments import is_momo, optimizer_name_of
 
 logger = logging.getLogger(__name__)
 
 Settings = Sequence[dict[str, Any]]
 _Change = tuple[Any, Any]
-
-# Options of an optimizer that are training arguments of their own; the others are set by optim_args.
-_ARGUMENTS = {
-    "lr": ("learning_rate",),
-    "weight_decay": ("weight_decay",),
-    "eps": ("adam_epsilon",),
-    "betas": ("adam_beta1", "adam_beta2"),
-}
 
 
 def settings_of(optimizer: MomoOptimizer) -> Settings:
@@ -49,11 +41,11 @@ def restored_arguments(args: TrainingArguments, given: Settings, optimizer: Momo
     arguments: dict[str, _Change] = {}
     options: dict[str, _Change] = {}
     for name, (ours, restored) in _changes(given, optimizer).items():
-        if name not in _ARGUMENTS:
+        if name not in TRAINER_ARGUMENTS:
             options[name] = (ours, restored)
             continue
         values = (ours, restored) if isinstance(ours, tuple) else ((ours,), (restored,))
-        pairs = zip(_ARGUMENTS[name], *values, strict=True)
+        pairs = zip(TRAINER_ARGUMENTS[name][1], *values, strict=True)
         arguments |= {argument: (one, other) for argument, one, other in pairs if one != other}
     if (arguments or options) and args.process_index == 0:
         _warn({**arguments, **{f"optim_args {name}": change for name, change in options.items()}})
@@ -65,7 +57,7 @@ def restored_arguments(args: TrainingArguments, given: Settings, optimizer: Momo
 
 def _changes(given: Settings, optimizer: MomoOptimizer) -> dict[str, _Change]:
     """Return the options that differ, by the constructor's names, each from the first group in which it differs."""
-    constructor_names = {key: name for name, key in optimizer._aliases.items()}
+    constructor_names = {key: name for name, key in optimizer.option_keys.items()}
     found: dict[str, _Change] = {}
     for before, group, after in zip(given, optimizer.param_groups, settings_of(optimizer), strict=False):
         for name in before:

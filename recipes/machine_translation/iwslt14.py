@@ -152,6 +152,9 @@ def _read_archive(path: Path, names: set[str]) -> dict[str, bytes]:
                 name = Path(member.name).name
                 if name in names and member.isfile() and (file := archive.extractfile(member)) is not None:
                     found[name] = file.read()
+            # A damaged header in the middle looks like the end of the archive; the checksum behind it tells.
+            while archive.fileobj is not None and archive.fileobj.read(1 << 20):
+                pass
     except (tarfile.TarError, *READ_ERRORS) as error:
         raise UsageError(f"--archive {path} cannot be read ({error}); give de-en.tgz as it was downloaded") from error
     return found

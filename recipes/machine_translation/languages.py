@@ -92,7 +92,7 @@ def align_generation(model: Any, tokenizer: PreTrainedTokenizerBase, forced_bos_
     default = config.eos_token_id if config.model_type in _START_ON_END else config.pad_token_id
     # MarianConfig's default, 58100, exists in the vocabulary of one checkpoint.
     size = getattr(config, "vocab_size", math.inf)
-    candidates = (config.decoder_start_token_id, generation.decoder_start_token_id, default)
+    candidates = (getattr(config, "decoder_start_token_id", None), generation.decoder_start_token_id, default)
     config.decoder_start_token_id = next(each for each in candidates if each is not None and each < size)
     start = int(decoder_inputs(model, torch.tensor([_probe(tokenizer)]))[0, 0])
     config.decoder_start_token_id = generation.decoder_start_token_id = start

@@ -11,8 +11,8 @@ from typing import Any
 
 from hf_momo.hub.cards.training import capped_share
 from hf_momo.hub.record import portable
-from hf_momo.sweep.records import OUTPUT_FOLDER, RECORD_FILE
-from hf_momo.sweep.settings import Sweep
+from hf_momo.sweep.records import OUTPUT_FOLDER
+from hf_momo.sweep.trials import Study
 from hf_momo.utils.errors import UsageError
 
 Reference = Mapping[tuple[str, float], tuple[float, float]]
@@ -54,33 +54,35 @@ class Cell:
         return {**asdict(self), "mean": self.mean, "deviation": self.deviation}
 
 
-def read_runs(sweep: Sweep, folder: Path) -> list[dict[str, Any]]:
+def read_runs(study: Study) -> list[dict[str, Any]]:
     """Return every run of a sweep: its point in the grid, outcome, command, versions and hardware.
 
     Raises:
         UsageError: If a run has not ended, failed, or has no score.
     """
+    sweep, folder = study.sweep, study.folder
+    ended = {run.folder: (run, record) for run, record in study.ended(sweep)}
     runs = []
-    for run in sweep.grid.runs:
-        path = folder / run.folder / RECORD_FILE
-        if not path.is_file():
+    for planned in sweep.grid.runs:
+        if planned.folder not in ended:
             raise UsageError(
-                f"{folder / run.folder} has not ended yet; repeat the command of the sweep to continue it"
+                f"{folder / planned.folder} has not ended yet; repeat the command of the sweep to continue it"
             )
-        ended = json.loads(path.read_text(encoding="utf-8"))
-        score = (ended["results"] or {}).get(sweep.metric)
-        if ended["status"] not in ("done", "diverged") or not isinstance(score, int | float):
-            raise UsageError(f"{folder / run.folder} has no {sweep.metric}: {ended['reason']}")
+        run, record = ended[planned.folder]
+        outcome, results = record.judge(sweep.metric), record.results or {}
+        score = results.get(sweep.metric)
+        if outcome.status not in ("done", "diverged") or not isinstance(score, int | float):
+            raise UsageError(f"{folder / run.folder} has no {sweep.metric}: {outcome.reason}")
         details = json.loads((folder / run.folder / OUTPUT_FOLDER / "record.json").read_text(encoding="utf-8"))
         runs.append(
             {
                 "optimizer": run.variant.name,
                 "learning_rate": run.learning_rate,
                 "seed": run.seed,
-                "status": ended["status"],
-                "reason": ended["reason"],
+                "status": outcome.status,
+                "reason": outcome.reason,
                 "score": score,
-                **{name: ended["results"].get(name) for name in _KEPT},
+                **{name: results.get(name) for name in _KEPT},
                 "command": portable(details["command"]),
                 "steps": details["steps"],
                 "data": details["data"],

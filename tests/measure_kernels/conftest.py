@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(params=["eager", "compiled", "triton"])
 def kernel(request):
-    """Every kernel that runs here, the Triton one in Triton's interpreter where there is no GPU."""
+    """Every kernel that this machine can run; without a GPU the Triton kernel runs in Triton's interpreter."""
     if request.param == "triton":
         pytest.importorskip("triton")
     return importlib.import_module(f"hf_momo.kernels.{request.param}")
@@ -14,5 +14,5 @@ def kernel(request):
 
 @pytest.fixture
 def device(kernel):
-    """Where the kernel runs."""
+    """The device that the kernel runs on."""
     return torch.device("cuda" if kernel.__name__.endswith("triton") and torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Compiles the Triton kernel for GPUs that need not be there, and prints the assembly; a process of its own.
+"""Script that compiles the Triton kernel for GPUs that need not be present, and prints the assembly.
 
     python device_code.py cuda:90:32 float32 ...
 
@@ -19,7 +19,7 @@ NAMES = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "f
 
 
 def assembly(target, stored):
-    """Everything that the compiler keeps as text, by the name of the stage."""
+    """Return all text that the compiler keeps, by the name of the stage."""
     backend, architecture, warp = target.split(":")
     types = {str(dtype).removeprefix("torch."): tl_dtype for dtype, tl_dtype in triton_code.DTYPES.items()}
     summed = "float64" if stored == "float64" else "float32"

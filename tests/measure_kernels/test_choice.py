@@ -1,4 +1,4 @@
-"""Which kernel runs: by name, by device, by size, and what is said where it cannot."""
+"""Choice of the kernel by name, device and size, and the error where a kernel cannot run."""
 
 import copy
 import importlib.util
@@ -26,7 +26,7 @@ CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    """As in a process that has built nothing, with a cache folder of its own."""
+    """The state of a process that has built nothing yet, with an empty cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     forget()
     yield tmp_path / "cache" / "hf_momo"
@@ -45,7 +45,7 @@ def test_names_of_a_cpu():
 
 
 def test_auto():
-    """Small models are not worth a compiler; nothing but the eager kernel has been timed elsewhere."""
+    """Small models do not pay for a compiler run; on other devices only the eager kernel has been timed."""
     below = COMPILED_FROM_ELEMENTS - ELEMENTS_OF_A_TENSOR - 1
     assert get_kernel("auto", CPU, below) is eager
     assert get_kernel("auto", CPU, below + 1) is compiled
@@ -64,7 +64,7 @@ def test_another_device(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ValueError, match=r"kernel: got 'compiled', which runs on cpu and not on .* device cuda"):
         get_kernel("compiled", CUDA, 10)
-    if importlib.util.find_spec("triton") is None:  # not imported, as the interpreter has to be asked for before that
+    if importlib.util.find_spec("triton") is None:  # not imported: the interpreter must be requested first
         pytest.skip("triton is not installed")
     with pytest.raises(ValueError, match=r"kernel: got 'triton', which runs on cuda and not on .* device cpu"):
         get_kernel("triton", CPU, 10)
@@ -72,7 +72,7 @@ def test_another_device(monkeypatch):
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_triton_is_an_extra(monkeypatch, name):
-    """Without the package only its own name is refused, when the optimizer is made."""
+    """Without the package only ``kernel="triton"`` is refused, when the optimizer is made."""
     monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
     if name == "triton":
         with pytest.raises(ValueError, match="kernel: got 'triton', but the package triton is not installed"):
@@ -89,7 +89,7 @@ def test_triton_is_an_extra(monkeypatch, name):
     ],
 )
 def test_no_compiler(fresh, monkeypatch, caplog, cc, reason):
-    """Asked for, it is an error; chosen by itself, it is logged and the eager kernel runs."""
+    """A failed build is an error for ``kernel="compiled"``; with ``"auto"`` it is logged and the eager kernel runs."""
     monkeypatch.setenv("CC", cc)
     with pytest.raises(NoCompilerError, match=rf"kernel: got 'compiled', but .*{reason}.*; install a C compiler"):
         get_kernel("compiled", CPU, 10)
@@ -108,7 +108,7 @@ def test_no_compiler_on_path(fresh, monkeypatch):
 
 
 def test_built_once(fresh, monkeypatch):
-    """A second process finds what the first one built, and nothing else lies beside it."""
+    """A second process loads the library that the first one built, and no temporary file is left."""
     compiler.load_library()
     (built,) = fresh.iterdir()
     compiler.load_library.cache_clear()
@@ -138,7 +138,7 @@ def test_logged_once(fresh, caplog):
 
 @pytest.mark.parametrize("cls", [Momo, MomoAdam])
 def test_chosen_by_the_optimizer(cls):
-    """At its first step, once; copies choose for themselves and checkpoints know nothing of it."""
+    """The choice is made once, at the first step. Copies choose anew, and checkpoints do not hold the choice."""
     weight = nn.Parameter(torch.ones(3))
     weight.grad = torch.ones(3)
     optimizer = cls([weight], kernel="compiled")

@@ -1,4 +1,4 @@
-"""What is particular to the C kernel: its threads, processes that are forked, and few operations around it."""
+"""Properties of the C kernel alone: threads, forked processes, and the number of torch operations per step."""
 
 import multiprocessing
 
@@ -16,7 +16,7 @@ def columns():
 
 @pytest.fixture
 def threads(monkeypatch):
-    """Sets the number of torch's threads, and has small tensors shared out among them."""
+    """A function that sets the number of torch's threads; small tensors are then divided among them too."""
     monkeypatch.setattr(compiled, "_ELEMENTS_OF_A_THREAD", 1)
     before = torch.get_num_threads()
     yield torch.set_num_threads
@@ -28,7 +28,7 @@ def measured(columns):
 
 
 def test_threads(columns, threads):
-    """Every element is in the share of one thread, however many there are."""
+    """Every element belongs to the share of exactly one thread, for any number of threads."""
     exact = measured([[t.double() for t in column] for column in columns])
     for number in (1, 2, 3, 7):
         threads(number)
@@ -45,7 +45,7 @@ def test_more_threads_than_elements(threads):
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forked_process(columns, threads):
-    """It has none of its parent's threads and makes its own."""
+    """A forked process has none of its parent's threads and starts its own."""
     threads(2)
     expected = measured(columns).tolist()
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -58,7 +58,7 @@ def _measured_list(columns):
 
 @pytest.mark.parametrize("cls", [Momo, MomoAdam])
 def test_no_operations_for_each_parameter(cls):
-    """A step of 5,000 tensors took twice as long as fused AdamW's: one or two operations of torch for each of them."""
+    """A step of 5,000 tensors took twice as long as fused AdamW's, because it called torch once or twice for each."""
 
     def operations(number):
         params = [torch.nn.Parameter(torch.ones(3)) for _ in range(number)]
@@ -77,7 +77,7 @@ def test_no_operations_for_each_parameter(cls):
 
 
 def test_all_bytes_of_a_large_tensor(threads):
-    """Each element counts once: ones add up to their number, across blocks and shares."""
+    """Each element counts once: the sum of ones is their number, across blocks and shares."""
     threads(2)
     for size in (1, 15, 16, 17, 1023, 1025, 4 * slices.piece_size(torch.device("cpu")) + 3):
         ones = [torch.ones(size)]

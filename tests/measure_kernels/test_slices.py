@@ -1,4 +1,4 @@
-"""Cutting tensors into pieces: every element once, in step across tensors, none too large, as views where told."""
+"""Cutting tensors into pieces: every element once, the same in all tensors, none too large, views where promised."""
 
 import math
 
@@ -14,7 +14,7 @@ relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[Health
 
 @st.composite
 def shaped_tensors(draw):
-    """Two or three tensors of one shape, each in a memory layout of its own, holding 0, 1, 2, ... in order."""
+    """Return two or three tensors of one shape and different memory layouts, holding 0, 1, 2, ... in order."""
     shape = draw(st.lists(st.integers(1, 7), min_size=0, max_size=4))
     values = torch.arange(math.prod(shape)).view(shape)
     tensors = []
@@ -32,7 +32,7 @@ def shaped_tensors(draw):
 @relaxed
 @given(shaped_tensors(), st.integers(1, 50))
 def test_flat_pieces(tensors, size):
-    """Each element in exactly one piece, at the same place of it in every tensor."""
+    """Each element is in exactly one piece, at the same place in every tensor."""
     seen = []
     for pieces in flat_pieces(tensors, size):
         assert all(piece.shape == pieces[0].shape and piece.dim() == 1 for piece in pieces)
@@ -45,7 +45,7 @@ def test_flat_pieces(tensors, size):
 @relaxed
 @given(shaped_tensors(), st.integers(1, 50))
 def test_blocks_are_views(tensors, size):
-    """As above, and writing to the blocks writes to the tensors."""
+    """The same for blocks, and writing to a block writes to the tensor."""
     seen = []
     for blocks in blocks_of(tensors, size):
         assert all(block.shape == blocks[0].shape for block in blocks)
@@ -80,7 +80,7 @@ def test_blocks_are_views(tensors, size):
     ],
 )
 def test_share_dense_layout(tensors, expected):
-    """What torch's fused kernels may be given as flat memory."""
+    """Layouts that torch's fused kernels may read as flat memory."""
     assert share_dense_layout(tensors) is expected
 
 

@@ -1,4 +1,4 @@
-"""Whole steps of the optimizers with every kernel: the oracle's, with the memory that is promised."""
+"""Whole steps of the optimizers with every kernel: equal to the oracle's, within the documented memory."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def name(kernel, cls):
 
 @by_variant
 def test_steps_are_those_of_the_oracle(name, device, cls, options):
-    """Two groups, one parameter without a gradient now and then, the bound estimated."""
+    """Two groups, an estimated bound, and one parameter that has no gradient in some steps."""
     params = [torch.nn.Parameter(p.detach().to(device)) for p in make_params()]
     groups = [{"params": params[:2], "weight_decay": 0.1}, {"params": params[2:], "lr": 0.05}]
     optimizer = cls(groups, **options, **estimating(cls), kernel=name)
@@ -50,7 +50,7 @@ def test_steps_are_those_of_the_oracle(name, device, cls, options):
 @pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")  # of numpy, in Triton's interpreter
 @by_variant
 def test_a_bad_batch_leaves_no_trace(name, device, cls, options):
-    """One infinite gradient: nothing moves but the count of skipped steps."""
+    """An infinite gradient changes nothing but the count of skipped steps."""
     params = [torch.nn.Parameter(p.detach().to(device)) for p in make_params(torch.float32)]
     optimizer = cls(params, **options, kernel=name)
     for p in params:
@@ -65,7 +65,7 @@ def test_a_bad_batch_leaves_no_trace(name, device, cls, options):
 
 @by_variant
 def test_checkpoints_know_nothing_of_the_kernel(name, device, cls, options):
-    """What one kernel saved another goes on with, and the state dict looks alike."""
+    """A state dict of one kernel is continued by another, with the same entries."""
     ends = []
     for second in ("eager", name):
         torch.manual_seed(0)
@@ -88,10 +88,9 @@ def test_checkpoints_know_nothing_of_the_kernel(name, device, cls, options):
 @pytest.mark.parametrize("cls", [Momo, MomoAdam])
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16], ids=str)
 def test_memory_of_the_compiled_kernel(cls, stored):
-    """Over parameters, gradients and averages it needs a table of 56 bytes a tensor and some numbers.
+    """The kernel allocates a table of 56 bytes per tensor and some numbers, nothing of the size of the model.
 
-    Not the update of 16-bit parameters by Momo, which torch's kernel for CPUs has to do on float32 copies, piece by
-    piece; so the kernel is looked at by itself.
+    It is measured alone: torch's CPU kernel updates 16-bit parameters through float32 copies, piece by piece.
     """
     peaks = []
     for elements in (1 << 20, 4 << 20):
@@ -106,7 +105,7 @@ def test_memory_of_the_compiled_kernel(cls, stored):
 
 @pytest.mark.parametrize("cls", [Momo, MomoAdam])
 def test_memory_of_a_step(cls):
-    """The whole step with the compiled kernel, in float32: a few kB, whatever the size."""
+    """A whole float32 step with the compiled kernel allocates a few kB for any size of the model."""
     peaks = []
     for elements in (1 << 20, 4 << 20):
         param = model_of(elements, "contiguous", torch.float32)

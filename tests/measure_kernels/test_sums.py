@@ -7,7 +7,7 @@ from hf_momo.kernels import eager, slices
 from hf_momo.step_size import bias_correction
 
 SHAPES = [(), (1,), (7,), (3, 5), (2, 3, 4), (57, 81)]
-# Sums of n random terms of either sign: the error allowed is relative to the sum of their sizes.
+# The terms have random signs, so the error allowed is relative to the sum of their absolute values.
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-5}
 BETA1, BETA2 = 0.9, 0.99
 
@@ -21,12 +21,12 @@ def dtype(request):
 
 
 def arithmetic(dtype):
-    """What the optimizers ask for: float32 at least."""
+    """Return the dtype of the sums, as the optimizers choose it: float32 or wider."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def random_columns(count, dtype, device, shapes=SHAPES):
-    """Parameters, gradients and averages; the last of four is a second moment, so not negative."""
+    """Return parameters, gradients and averages; the fourth column is a second moment, so it is not negative."""
     columns = [[torch.randn(s, dtype=torch.float64).to(device, dtype) for s in shapes] for _ in range(count)]
     if count == 4:
         columns[3] = [t.abs() for t in columns[3]]
@@ -40,14 +40,14 @@ def identity(kernel, columns, weight, dtype):
 
 
 def adam(kernel, columns, eps, dtype):
-    """Parameter ``i`` is at its step ``i + 1``, so bias corrections differ."""
+    """Return bias corrections that differ: parameter ``i`` is at its step ``i + 1``."""
     steps = torch.arange(1, len(columns[0]) + 1, dtype=dtype, device=columns[0][0].device)
     corrections = bias_correction(BETA1, steps), bias_correction(BETA2, steps)
     return kernel.measure_adam(*columns, betas=(BETA1, BETA2), eps=eps, bias_corrections=corrections, dtype=dtype)
 
 
 def identity_terms(columns, weight):
-    """For each of the three sums, one float64 tensor a parameter of what it adds up."""
+    """Return the terms of each of the three sums: one float64 tensor per parameter."""
     x, g, *rest = ([t.as_subclass(torch.Tensor).double().cpu() for t in column] for column in columns)
     d = g if not rest else [(1 - weight) * mi + weight * gi for mi, gi in zip(rest[0], g, strict=True)]
     return products(d, x), products(g, x), products(d, d)
@@ -84,7 +84,7 @@ def assert_sums(actual, terms, dtype):
 
 @pytest.mark.parametrize(("count", "weight"), [(3, 0.1), (3, 1.0), (2, 1.0)])
 def test_identity(kernel, device, dtype, count, weight):
-    """With the direction in between, with that of a first step, and without momentum; nothing is written."""
+    """The sums with momentum, at a first step and without momentum; the kernel writes to no input."""
     columns = random_columns(count, dtype, device)
     before = [[t.clone() for t in column] for column in columns]
     wide = arithmetic(dtype)
@@ -103,7 +103,7 @@ def test_adam(kernel, device, dtype, eps):
 
 
 def test_more_than_a_piece():
-    """Of the eager kernel, whose pieces are larger than the tensors above."""
+    """Tensors larger than a piece of the eager kernel."""
     columns = random_columns(4, torch.float32, "cpu", [(520, 521), (3,)])
     assert_sums(adam(eager, columns, 1e-8, torch.float32), adam_terms(columns, 1e-8), torch.float32)
 
@@ -121,7 +121,7 @@ def every_second(t):
 
 
 class Elsewhere(torch.Tensor):
-    """A tensor whose memory is not where its elements are."""
+    """A subclass whose ``data_ptr`` does not say where its elements are."""
 
     def data_ptr(self):
         pytest.fail("the address of a subclass was asked for")
@@ -132,7 +132,7 @@ def subclassed(t):
 
 
 def offset_by_one(t):
-    """Contiguous, but not aligned to 16 bytes."""
+    """Return a contiguous tensor that is not aligned to 16 bytes."""
     return torch.cat([t.new_ones(1), t.reshape(-1)])[1:].view(t.shape)
 
 
@@ -152,7 +152,7 @@ def offset_by_one(t):
 )
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16], ids=str)
 def test_memory_layouts(kernel, device, stored, forms):
-    """Any layouts of parameter and gradient, beside tensors of the usual one; averages are laid out as parameters."""
+    """Parameter and gradient in any layout, next to contiguous tensors; averages have the layout of the parameter."""
     columns = random_columns(4, stored, device, [(5,), (64, 65), (31, 2)])
     of_param, of_grad = (form or torch.clone for form in forms)
     for column, form in zip(columns, (of_param, of_grad, of_param, of_param), strict=True):
@@ -179,7 +179,7 @@ def test_same_bits_again(kernel, device):
 
 
 def test_tensors_at_other_addresses(kernel, device):
-    """Gradients are new tensors at each step; one that takes the place of a freed one may have another size."""
+    """Gradients are new tensors at each step; one at the address of a freed one may have another size."""
     for rows in (40, 80, 20, 40):
         columns = random_columns(3, torch.float32, device, [(rows, 51), (rows,)])
         assert_sums(identity(kernel, columns, 0.1, torch.float32), identity_terms(columns, 0.1), torch.float32)
@@ -189,7 +189,7 @@ def test_tensors_at_other_addresses(kernel, device):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_not_finite(kernel, device, bad, which):
-    """One bad element of parameter, gradient or average is seen in the sums: the step is then skipped."""
+    """One element that is not finite makes the sums not finite, so that the step is skipped."""
     columns = random_columns(4, torch.float32, device, [(4100,), (5,)])
     columns[which][0][4098] = bad
     assert not bool(adam(kernel, columns, 1e-8, torch.float32).isfinite().all())
@@ -198,7 +198,7 @@ def test_not_finite(kernel, device, bad, which):
 
 @numbers_go_bad
 def test_no_eps_and_tiny_second_moments(kernel, device):
-    """Second moments far below float32's normal numbers are no zero to divide by."""
+    """Second moments below the normal numbers of float32 are not taken for zero."""
     columns = random_columns(4, torch.float32, device, [(7,), (4100,)])
     for param, grad, *averages in zip(*columns, strict=True):
         grad.copy_(1e-20 * param.sign())
@@ -211,7 +211,7 @@ def test_no_eps_and_tiny_second_moments(kernel, device):
 
 
 def test_no_tensors(kernel, device):
-    """There is no device to put the sums on: the caller leaves such a group out."""
+    """Without tensors there is no device for the sums, so the caller must leave such a group out."""
     none = torch.ones(0, device=device)
     with pytest.raises(ValueError, match="params: must not be empty"):
         kernel.measure_identity([], [], None, grad_weight=torch.ones((), device=device), dtype=torch.float32)
@@ -223,7 +223,7 @@ def test_no_tensors(kernel, device):
 
 @pytest.mark.parametrize("size", [1, 3, 64, 1 << 20])
 def test_size_of_the_pieces_is_of_no_consequence(monkeypatch, size):
-    """Cut into single elements or not at all: the same sums to rounding."""
+    """The sums are the same to rounding for pieces of one element up to whole tensors."""
     columns = [[torch.randn(5, 13, dtype=torch.float64).t(), torch.randn(17, dtype=torch.float64)] for _ in range(3)]
     expected = identity(eager, columns, 0.1, torch.float64)
     monkeypatch.setattr(slices, "_CPU_ELEMENTS", size)
@@ -231,7 +231,7 @@ def test_size_of_the_pieces_is_of_no_consequence(monkeypatch, size):
 
 
 def test_parts_are_added_up_in_float64(kernel, device):
-    """Tensors whose sums cancel: 2^24 + 1 - 2^24 is lost in a float32 sum of them."""
+    """A float32 sum over tensors would lose the 1 in 2^24 + 1 - 2^24."""
     values = [2.0**24, 1.0, -(2.0**24)]
     shape = (1,) if kernel.__name__.endswith("triton") else ()
     params = [torch.full(shape, v, device=device) for v in values]

@@ -1,4 +1,4 @@
-"""Tables of addresses: what is told column by column is what is told row by row."""
+"""Tables of addresses: the check of whole columns gives the same rows as the check of single rows."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def columns_of(number, dtype=torch.float32):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("odd", [torch.ones(4, 3).t(), torch.ones(2, dtype=torch.bfloat16), torch.ones(0)])
 def test_a_row_apart_changes_no_other(number, dtype, odd):
-    """A model all of one kind is told at once; one tensor of another layout, dtype or size has each row looked at."""
+    """Uniform columns are accepted at once; one tensor of another layout, dtype or size makes each row be checked."""
     columns = columns_of(number, dtype)
     at_once, none = split(columns, DTYPES)
     assert none == []
@@ -40,8 +40,8 @@ def test_a_row_apart_changes_no_other(number, dtype, odd):
         pytest.param(torch.ones(5).as_subclass(type("Other", (torch.Tensor,), {})), False, id="of a subclass"),
     ],
 )
-def test_what_flat_memory_does_not_describe(grad, in_table):
-    """All other gradients are as usual; an expanded number is walked in steps of 0."""
+def test_gradients_that_are_not_flat_memory(grad, in_table):
+    """All other gradients are plain; an expanded number is read with step 0."""
     columns = columns_of(3)
     columns[1][2] = grad
     tables, other = split(columns, DTYPES)
@@ -51,7 +51,7 @@ def test_what_flat_memory_does_not_describe(grad, in_table):
 
 @pytest.mark.parametrize("column", range(3))
 def test_columns_of_other_lengths_are_refused(column):
-    """A table of the wrong rows would have the kernel add up what does not belong together."""
+    """With columns of different lengths the kernel would combine tensors of different parameters."""
     columns = columns_of(3)
     columns[column].pop()
     with pytest.raises(ValueError, match="argument"):

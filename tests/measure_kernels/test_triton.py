@@ -1,4 +1,4 @@
-"""What is particular to the Triton kernel: its table, its programs, and the machine code that is made of it.
+"""Properties of the Triton kernel alone: its table, its programs, and its machine code.
 
 Its sums are in ``test_sums.py``, its steps in ``test_steps.py``. Without a GPU Triton's interpreter runs the code, and
 the machine code is looked at but not run.
@@ -37,7 +37,7 @@ def measured(columns, by=kernel):
 
 @pytest.fixture
 def launches(monkeypatch):
-    """The numbers of tensors of every launch."""
+    """The number of tensors in every launch."""
     seen = []
     real = kernel.measure_kernel
 
@@ -55,14 +55,14 @@ def launches(monkeypatch):
 
 @pytest.mark.parametrize("programs", [1, 2, 11])
 def test_number_of_programs(monkeypatch, programs):
-    """Every chunk is in the share of one program, also where there are more programs than chunks."""
+    """Every chunk belongs to exactly one program, also with more programs than chunks."""
     monkeypatch.setattr(kernel, "_num_programs", lambda device: programs)
     columns = columns_of([(2 * kernel.CHUNK,), (3,), (kernel.CHUNK + 1,), (kernel.CHUNK - 1,), (7, 5)])
     torch.testing.assert_close(measured(columns), measured(columns, eager), rtol=1e-5, atol=1e-2)
 
 
 def test_every_element_counts_once():
-    """Ones add up to their number, whole chunks or not."""
+    """The sum of ones is their number, for whole and partial chunks."""
     for size in (1, kernel.BLOCK, kernel.CHUNK - 1, kernel.CHUNK, kernel.CHUNK + 1, 3 * kernel.CHUNK + 5):
         ones = [torch.ones(size, device=DEVICE)]
         weight = torch.tensor(1.0, device=DEVICE)
@@ -71,7 +71,7 @@ def test_every_element_counts_once():
 
 
 def test_one_launch_a_dtype(launches):
-    """Many small tensors beside a larger one, of two dtypes."""
+    """Many small tensors and a larger one, of two dtypes, take one launch per dtype."""
     shapes = [(i % 7 + 1,) for i in range(30)] + [(kernel.CHUNK + 9,)]
     narrow = columns_of(shapes[:12], torch.bfloat16)
     columns = [a + b for a, b in zip(columns_of(shapes), narrow, strict=True)]
@@ -80,7 +80,7 @@ def test_one_launch_a_dtype(launches):
 
 
 def test_tables_stay_while_the_tensors_do():
-    """The table is made and copied once for tensors at the same addresses, and old ones are dropped."""
+    """The table is made and copied once for tensors at the same addresses, and old tables are dropped."""
     kernel._cached_table.cache_clear()
     columns = columns_of([(3,), (4, 5)])
     for _ in range(3):
@@ -94,7 +94,7 @@ def test_tables_stay_while_the_tensors_do():
 
 @pytest.fixture(scope="module")
 def machine_code(tmp_path_factory):
-    """Assembly for an H100 and an A100 and for an AMD MI300, of the kernel for Adam's metric."""
+    """Assembly of the kernel for Adam's metric, for an H100, an A100 and an AMD MI300."""
     targets = ["cuda:90:32", "float32", "cuda:80:32", "bfloat16", "hip:gfx942:64", "float32"]
     script = Path(__file__).with_name("device_code.py")
     cache = str(tmp_path_factory.mktemp("triton"))
@@ -107,19 +107,19 @@ def machine_code(tmp_path_factory):
 
 
 def test_loads_are_as_wide_as_they_get(machine_code):
-    """A thread's elements of each of the four tensors come 16 bytes at a time: eight of 4 bytes, or of 2."""
+    """A thread loads its eight elements of each of the four tensors 16 bytes at a time."""
     for assembly, loads in zip(machine_code, (8, 4), strict=False):
         assert len(re.findall(r"ld\.global\.v4\.b32", assembly["ptx"])) == loads
 
 
 def test_arithmetic_is_exact(machine_code):
-    """Roots and quotients are rounded, not approximated: an approximate one takes tiny second moments for zero."""
+    """Roots and quotients are correctly rounded: approximate ones take tiny second moments for zero."""
     for assembly in machine_code[:2]:
         assert set(re.findall(r"\b(?:sqrt|div)\.\w+(?:\.ftz)?\.f32", assembly["ptx"])) == {"sqrt.rn.f32", "div.rn.f32"}
 
 
 def test_registers_suffice(machine_code):
-    """Nothing is spilled to memory."""
+    """No register is spilled to memory."""
     for assembly in machine_code[:2]:
         assert ".local" not in assembly["ptx"]
     assert re.search(r"\.private_segment_fixed_size:\s+0\b", machine_code[2]["amdgcn"])
@@ -129,7 +129,7 @@ def test_registers_suffice(machine_code):
 @needs_gpu
 @by_variant
 def test_no_synchronisation(cls, options):
-    """CUDA itself raises where a call waits for the device; gradients are new tensors at each step."""
+    """CUDA raises an error if a call waits for the device; gradients are new tensors at each step."""
     params = [nn.Parameter(p.detach().cuda()) for p in make_params(torch.float32)]
     optimizer = cls(params, **options, kernel="triton")
     loss = torch.tensor(1.5, device="cuda")
@@ -148,7 +148,7 @@ def test_no_synchronisation(cls, options):
 @needs_gpu
 @by_variant
 def test_captured_in_a_graph(cls, options):
-    """Replays of a captured step are the steps that would have been taken, also after tables were dropped."""
+    """Replaying a captured step equals taking the steps, also after tables were dropped."""
     ends = []
     for captured in (False, True):
         torch.manual_seed(0)

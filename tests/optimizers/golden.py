@@ -49,7 +49,7 @@ def contiguous(dtype: torch.dtype) -> list[nn.Parameter]:
 
 
 def mixed_layouts(dtype: torch.dtype) -> list[nn.Parameter]:
-    """Transposed, channels-last, strided with gaps, expanded from nothing: what flat memory does and does not show."""
+    """Layouts that are flat memory and layouts that are not: transposed, channels-last, with gaps, expanded."""
     transposed = torch.randn(6, 4, dtype=torch.float64).to(dtype).t()
     images = torch.randn(2, 3, 4, 4, dtype=torch.float64).to(dtype).to(memory_format=torch.channels_last)
     gaps = torch.randn(5, 8, dtype=torch.float64).to(dtype)[:, ::2]
@@ -81,7 +81,7 @@ GROUPS = {"one-group": one_group, "two-groups": two_groups}
 
 
 def cases() -> Iterator[tuple[str, Callable[[], dict[str, np.ndarray]]]]:
-    """Name and run of every case: all options of a method, then every other axis of its own."""
+    """Return name and run of every case: all options of a method, then the other axes one at a time."""
     axes = [
         (m, o, k, "contiguous", "one-group", "float32") for m, o, k in itertools.product(METHODS, OPTIONS, KERNELS)
     ]
@@ -96,7 +96,7 @@ def cases() -> Iterator[tuple[str, Callable[[], dict[str, np.ndarray]]]]:
 
 
 def run(method: str, option: str, kernel: str, layout: str, groups: str, dtype: str) -> dict[str, np.ndarray]:
-    """Weights, state and scalars after some steps, one skipped, one clipped, one without some of the gradients."""
+    """Return weights, state and scalars after some steps: one skipped, one clipped, one without some gradients."""
     torch.manual_seed(1234)
     cls, options = METHODS[method]
     params = LAYOUTS[layout](DTYPES[dtype])
@@ -138,7 +138,7 @@ def flat(found: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def here() -> str:
-    """What decides the last bits."""
+    """Return the versions and processor features that decide the last bits."""
     return f"{torch.__version__} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 

@@ -1,4 +1,4 @@
-"""Against the authors' own package momo-opt 0.1.0, a second reference that nobody here wrote.
+"""Comparison with the authors' package momo-opt 0.1.0, an independent reference.
 
 With one group alone: it solves several groups one by one, ours jointly.
 """
@@ -20,7 +20,7 @@ STEPS = 10
 
 @pytest.fixture(autouse=True)
 def float64():
-    """The package keeps its averages in the default dtype, whatever the parameters are."""
+    """The package keeps its averages in the default dtype, for parameters of any dtype."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield
@@ -28,7 +28,7 @@ def float64():
 
 
 def mlp_regression(seed):
-    """A small network on a smooth target: not convex, mini-batches, loss near 0 in reach."""
+    """A small network on a smooth target: not convex, mini-batches, a loss near 0 can be reached."""
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(64, 3, generator=generator)
     targets = (inputs[:, :1] * 2).sin() + inputs[:, 1:2] * inputs[:, 2:]
@@ -97,7 +97,7 @@ def assert_same(problem, seed, form, ours_options, theirs_options):
 @pytest.mark.parametrize("estimated", [False, True], ids=["given", "estimated"])
 @pytest.mark.parametrize("form", FORMS)
 def test_all_settings(lr, weight_decay, lower_bound, estimated, form):
-    """192 settings, on two problems with a seed of their own each."""
+    """192 settings on two problems, each with its own seed."""
     for i, problem in enumerate(PROBLEMS):
         seed = 10 * LRS.index(lr) + 2 * WEIGHT_DECAYS.index(weight_decay) + i
         assert_same(
@@ -112,7 +112,7 @@ def test_all_settings(lr, weight_decay, lower_bound, estimated, form):
 @pytest.mark.parametrize(("beta", "beta2"), list(itertools.product([0.0, 0.5, 0.99], [0.0, 0.9])))
 @pytest.mark.parametrize("form", FORMS)
 def test_other_betas(beta, beta2, form):
-    """Betas and eps away from their defaults."""
+    """Betas and eps that are not the defaults."""
     betas = {"betas": (beta, beta2), "eps": 1e-3} if FORMS[form][0] is MomoAdam else {"beta": beta}
     for problem in PROBLEMS:
         options = {"lr": 0.3, "weight_decay": 0.1, **betas}
@@ -120,7 +120,7 @@ def test_other_betas(beta, beta2, form):
 
 
 def test_settings_reach_every_branch():
-    """The table is worth something only if some steps are capped and others are not, and estimated bounds move."""
+    """The settings cover capped and uncapped steps and estimated bounds that move."""
     capped, free, moved = 0, 0, 0
     for lr, form in itertools.product(LRS, FORMS):
         model, loss_of = mlp_regression(1)

@@ -1,4 +1,4 @@
-"""Momo and MomoAdam against the float64 oracle, step by step: parameters, averages, bound and step sizes."""
+"""Every method against the float64 oracle, step by step: parameters, averages, bound and step sizes."""
 
 import pytest
 import torch
@@ -82,14 +82,14 @@ def test_lr_schedule(cls, options):
 @by_case
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_sample_weights(cls, options, dtype):
-    """Gradients scaled by a factor that changes from step to step, the loss unscaled."""
+    """Gradients are scaled by a factor that changes at every step; the loss is not."""
     optimizer = cls(make_params(dtype), **options)
     run(optimizer, make_oracle(optimizer), tolerance=TOLERANCE[dtype], weights=[1.0, 0.25, 0.01, 0.8])
 
 
 @by_case
 def test_parameters_without_a_gradient(cls, options):
-    """One joins at the fourth step, one gets a gradient in every third, one never gets any."""
+    """One parameter joins at the fourth step, one has a gradient in every third, one never has any."""
     optimizer = cls(make_params(), **options)
 
     def actives(k):
@@ -100,7 +100,7 @@ def test_parameters_without_a_gradient(cls, options):
 
 @by_case
 def test_non_finite_losses_between(cls, options):
-    """The oracle does nothing in such a step but count it."""
+    """The oracle only counts such a step."""
     optimizer = cls(make_params(), **options)
     run(
         optimizer,
@@ -113,7 +113,7 @@ def test_non_finite_losses_between(cls, options):
 
 @pytest.mark.parametrize(("cls", "options"), ESTIMATING.values(), ids=ESTIMATING.keys())
 def test_losses_that_jump_reset_the_estimated_bound(cls, options):
-    """Losses falling to a fraction make the estimate too high, so the rule resets it, which is seen to happen."""
+    """Losses that fall to a fraction make the estimate too high, so that the rule resets it, at least once here."""
     optimizer = cls(make_params(), **options, adapt_lower_bound=True, lower_bound=-5.0)
     oracle = make_oracle(optimizer)
     bounds = []
@@ -129,7 +129,7 @@ def test_losses_that_jump_reset_the_estimated_bound(cls, options):
 
 @by_variant
 def test_group_added_during_training(cls, options):
-    """It joins the model of the loss as it stands; its own momentum starts then."""
+    """A group added later joins the model of the loss as it stands; its momentum starts then."""
     params = make_params()
     optimizer = cls(params[:2], **options, weight_decay=0.1, **estimating(cls))
     oracle = make_oracle(optimizer)
@@ -143,7 +143,7 @@ def test_group_added_during_training(cls, options):
 
 @by_variant
 def test_parameter_unfrozen_later(cls, options):
-    """While frozen it has no state and does not move, though its group decays weights."""
+    """A frozen parameter has no state and does not move, although its group decays weights."""
     params = make_params()
     params[1].requires_grad_(False)
     before = params[1].clone()
@@ -181,7 +181,7 @@ def test_split_and_order_of_groups_change_nothing(cls, options, split, dtype):
 
 @by_variant
 def test_closure_equals_loss(cls, options):
-    """A closure that computes loss and gradients gives, bit for bit, the step of loss and gradients given."""
+    """A closure that computes loss and gradients gives the same bits as ``loss=``."""
     ends = []
     for with_closure in (False, True):
         torch.manual_seed(0)
@@ -202,7 +202,7 @@ def test_closure_equals_loss(cls, options):
 
 @pytest.mark.parametrize("form", ["float", "0-d tensor", "tensor of shape (1,)", "requires grad", "bfloat16"])
 def test_forms_of_the_loss(form):
-    """The same number in any of them."""
+    """The form of the loss (number or tensor) does not matter."""
     (param,) = make_params(torch.float32, [(3,)])
     param.grad = torch.ones(3)
     loss = torch.tensor(1.5)

@@ -1,4 +1,4 @@
-"""AdamW's state as the start of MomoAdam and the other way round."""
+"""Conversion of AdamW's state into MomoAdam's and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hf_momo import Momo, MomoAdam, adamw_state_dict, load_adamw_state_dict
 NO_BOUND = -1e12
 BETAS = (0.8, 0.95)
 LATE, FROZEN = 2, 3
-"""A parameter whose first gradient comes at the third step, and one that never has any."""
+"""Indices of a parameter whose first gradient comes at the third step, and of one that never has any."""
 
 Groups = Callable[[list[nn.Parameter]], Any]
 
@@ -57,7 +57,7 @@ def run(optimizer: Any, params: list[nn.Parameter], first: int, steps: int) -> f
 
 
 def make(cls: Any, dtype: torch.dtype = torch.float64, groups: Groups = one_group, **options: Any) -> Any:
-    """A parameter list, always the same, and an optimizer on it."""
+    """Return the same parameters in every call, and an optimizer on them."""
     torch.manual_seed(0)
     params = make_params(dtype)
     return params, cls(groups(params), **({"lr": 0.05, "betas": BETAS} | options))
@@ -76,7 +76,7 @@ def copied_to(params: list[nn.Parameter], others: list[nn.Parameter]) -> None:
 
 
 def tensors_of(optimizer: Any) -> dict[str, Tensor]:
-    """Every tensor of the per-parameter state."""
+    """Return all tensors of the per-parameter state."""
     state = optimizer.state_dict()["state"]
     return {f"{index}.{name}": tensor for index, entry in state.items() for name, tensor in entry.items()}
 
@@ -118,7 +118,7 @@ def test_the_state_is_a_copy() -> None:
 # torch's fused AdamW shrinks inside of its kernel, which rounds once less than a product before it.
 @pytest.mark.parametrize(("weight_decay", "tolerance"), [(0.0, 0.0), (0.3, 2e-6)], ids=["no-decay", "decay"])
 def test_always_capped_goes_on_as_adamw(dtype: torch.dtype, weight_decay: float, tolerance: float) -> None:
-    """AdamW and then ours, ours and then AdamW: both are the unbroken AdamW run."""
+    """AdamW continued by MomoAdam, and the other way round, equals the unbroken AdamW run."""
     options = {"weight_decay": weight_decay}
     momo = {"lower_bound": NO_BOUND, "weight_decay_form": "adamw", **options}
     unbroken, _, _ = adamw_run(dtype, steps=12, **options)
@@ -141,7 +141,7 @@ def test_always_capped_goes_on_as_adamw(dtype: torch.dtype, weight_decay: float,
 
 
 def started_oracle(ours: MomoAdam, adamw: AdamW, loss: float) -> Oracle:
-    """The oracle with AdamW's averages, and a model of the loss that is ``loss`` at the present weights."""
+    """Return the oracle with AdamW's averages and a model of the loss that equals ``loss`` at the present weights."""
     oracle = make_oracle(ours)
     seen = [p for group in oracle.groups for p in group.params]
     params = [p for group in adamw.param_groups for p in group["params"]]
@@ -229,7 +229,7 @@ def test_adam_without_decay_is_accepted() -> None:
 
 
 def interleaved(params: list[nn.Parameter]) -> Any:
-    """Groups as a Trainer makes them: the order is another one than that of the model."""
+    """The Trainer's groups hold the parameters in another order than the model."""
     return [{"params": [params[0], params[2]], "weight_decay": 0.1}, {"params": [params[1], params[3]]}]
 
 

@@ -1,15 +1,16 @@
-"""What is refused: the type of the error, and that the message names the argument, its value and what to do."""
+"""Refused arguments: the type of the error, and that the message names the argument, its value and the way out."""
 
 import re
 
 import pytest
 import torch
-from optimizer_cases import assert_bit_equal, backward, make_params, snapshot
+from optimizer_cases import METHODS, assert_bit_equal, backward, make_params, snapshot
 from torch import nn
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo, MomoAdam, MomoSignum
 
 NAN, INF = float("nan"), float("inf")
+by_method = pytest.mark.parametrize("cls", [method.cls for method in METHODS.values()], ids=METHODS)
 
 
 def one():
@@ -19,7 +20,11 @@ def one():
 BAD_ARGUMENTS = [
     *(
         (cls, {name: value}, error, message)
-        for cls, names in ((Momo, ("lr", "weight_decay")), (MomoAdam, ("lr", "weight_decay", "eps")))
+        for cls, names in (
+            (Momo, ("lr", "weight_decay")),
+            (MomoAdam, ("lr", "weight_decay", "eps")),
+            (MomoSignum, ("lr", "weight_decay")),
+        )
         for name in names
         for value, error, message in (
             (-0.1, ValueError, f"{name}: got -0.1, must be in [0, inf)"),
@@ -30,7 +35,12 @@ BAD_ARGUMENTS = [
             (None, TypeError, f"{name}: got None, must be a number"),
         )
     ),
-    *((Momo, {"beta": value}, ValueError, f"beta: got {value}, must be in [0, 1)") for value in (-0.1, 1.0, 1.5, NAN)),
+    *(
+        (cls, {name: value}, ValueError, f"{name}: got {value}, must be in [0, 1)")
+        for cls, name in ((Momo, "beta"), (MomoSignum, "momentum"))
+        for value in (-0.1, 1.0, 1.5, NAN)
+    ),
+    (MomoSignum, {"kernel": "compiled"}, ValueError, "kernel: got 'compiled', must be one of 'auto', 'eager'"),
     *(
         (MomoAdam, {"betas": betas}, ValueError, f"betas[{i}]: got {betas[i]}, must be in [0, 1)")
         for betas, i in (((1.0, 0.9), 0), ((-0.5, 0.9), 0), ((0.9, 1.0), 1), ((0.9, NAN), 1))
@@ -45,7 +55,7 @@ BAD_ARGUMENTS = [
     ),
     *(
         (cls, {"lower_bound": value}, error, message)
-        for cls in (Momo, MomoAdam)
+        for cls in (Momo, MomoAdam, MomoSignum)
         for value, error, message in (
             (NAN, ValueError, "lower_bound: got nan, must be a finite number"),
             (-INF, ValueError, "lower_bound: got -inf, must be a finite number"),
@@ -70,23 +80,23 @@ def test_constructor(cls, options, error, message):
         cls(one(), **options)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("lr", [torch.tensor(-1.0), torch.tensor(NAN)])
 def test_lr_tensor_is_checked_too(cls, lr):
     with pytest.raises(ValueError, match=r"lr: got .*, must be in \[0, inf\)"):
         cls(one(), lr=lr)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
 def test_parameter_that_is_not_real_floating(cls, dtype):
     with pytest.raises(ValueError, match=rf"params: got a parameter of shape \(2,\) and dtype {dtype}, must be"):
         cls([nn.Parameter(torch.ones(2, dtype=dtype), requires_grad=False)])
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_no_parameters(cls):
-    """Torch's own check."""
+    """The check is torch's."""
     with pytest.raises(ValueError, match="empty parameter list"):
         cls([])
 
@@ -106,11 +116,11 @@ BAD_LOSSES = {
 }
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("with_closure", [False, True], ids=["loss", "closure"])
 @pytest.mark.parametrize(("loss", "error", "message"), BAD_LOSSES.values(), ids=BAD_LOSSES.keys())
 def test_loss(cls, with_closure, loss, error, message):
-    """Refused with nothing changed, whether given or returned by a closure."""
+    """A bad loss, given or returned by a closure, is refused and changes nothing."""
     params = make_params()
     optimizer = cls(params)
     optimizer.step(loss=backward(params, torch.Generator().manual_seed(1)))
@@ -126,13 +136,13 @@ def test_no_loss_says_what_to_do(hint):
         Momo(one()).step()
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_loss_and_closure(cls):
     with pytest.raises(ValueError, match="loss: got a loss and a closure that returns one; give one of them"):
         cls(one()).step(lambda: 1.0, loss=1.0)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_an_empty_closure_beside_a_loss_is_run_first(cls):
     """PyTorch Lightning always passes a closure. It clips the gradients in it, and ``step(loss=...)`` was refused."""
     (param,) = params = one()
@@ -159,7 +169,7 @@ def test_an_empty_closure_beside_a_loss_is_run_first(cls):
     ],
 )
 def test_sample_weight(weight, error, message):
-    """A plain NaN used to be committed into every average and parameter."""
+    """A plain NaN was written into every average and parameter."""
     params = make_params()
     optimizer = Momo(params)
     optimizer.step(loss=backward(params, torch.Generator().manual_seed(1)))
@@ -169,9 +179,9 @@ def test_sample_weight(weight, error, message):
     assert_bit_equal(snapshot(optimizer), before)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_sparse_gradient(cls):
-    """Says which parameter and group, and how to get a dense one; nothing has changed."""
+    """The error names parameter, group and remedy, and nothing has changed."""
     layer = nn.Embedding(5, 3, sparse=True)
     weight = nn.Parameter(torch.ones(2))
     optimizer = cls([{"params": [weight]}, {"params": [layer.weight], "name": "embeddings"}])
@@ -186,9 +196,9 @@ def test_sparse_gradient(cls):
     assert_bit_equal({n: v for n, v in snapshot(optimizer).items() if n in before}, before)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_complex_gradient(cls):
-    """Torch allows a complex gradient only for complex parameters, unless the parameter's data was swapped later."""
+    """Replacing ``param.data`` is the one way to a complex gradient, since complex parameters are refused."""
     param = nn.Parameter(torch.ones(2))
     optimizer = cls([param])
     param.data = torch.ones(2, dtype=torch.complex64)
@@ -202,7 +212,11 @@ SHARED = [
     (Momo, {"bias_correction": True}, "bias_correction: got False, True in the parameter groups, must be the same"),
     (MomoAdam, {"betas": (0.9, 0.5)}, "betas: got (0.9, 0.999), (0.9, 0.5) in the parameter groups, must be the same"),
     (MomoAdam, {"weight_decay_form": "adamw"}, "weight_decay_form: got proximal, adamw in the parameter groups"),
-    *((cls, {"lower_bound": 1.0}, "lower_bound: got 0.0, 1.0 in the parameter groups") for cls in (Momo, MomoAdam)),
+    (MomoSignum, {"momentum": 0.5}, "momentum: got 0.9, 0.5 in the parameter groups, must be the same"),
+    *(
+        (cls, {"lower_bound": 1.0}, "lower_bound: got 0.0, 1.0 in the parameter groups")
+        for cls in (Momo, MomoAdam, MomoSignum)
+    ),
     *(
         (cls, {"adapt_lower_bound": True}, "adapt_lower_bound: got False, True in the parameter groups")
         for cls in (Momo, MomoAdam)
@@ -228,7 +242,7 @@ def test_groups_must_share_what_the_model_of_the_loss_needs(cls, options, messag
     ],
 )
 def test_refused_group_leaves_the_optimizer_as_it_was(options, error):
-    """Also in the middle of a run, which then goes on as if nothing had been tried."""
+    """A refused group in the middle of a run changes nothing."""
     params = make_params()
     optimizer = Momo(params, adapt_lower_bound=True)
     optimizer.step(loss=backward(params, torch.Generator().manual_seed(1)))
@@ -241,16 +255,16 @@ def test_refused_group_leaves_the_optimizer_as_it_was(options, error):
     assert optimizer.last_step.num_steps == 2
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("same_group", [True, False])
 def test_several_devices(cls, same_group):
-    """The message names the devices and the way out."""
+    """The error names the devices and the remedy."""
     a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, device="meta"))
     with pytest.raises(ValueError, match=r"params: on several devices \(cpu, meta\).*Put the model on one device"):
         cls([a, b] if same_group else [{"params": [a]}, {"params": [b]}])
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_several_devices_found_at_the_step(cls):
     """Accelerate may swap the parameters of a group after construction."""
     optimizer = cls([*one(), *one()])

@@ -14,7 +14,7 @@ def test_every_case_is_recorded():
 
 @pytest.mark.parametrize("name", CASES)
 def test_trajectory_is_the_recorded_one(name):
-    """To the bit where torch and the processor's instructions are those of the recording, else to rounding."""
+    """Equal to the bit with the torch and the instruction set of the recording, else to rounding."""
     found, recorded = golden.flat(CASES[name]()), RECORDED[name]
     if golden.here() == str(RECORDED["_machine"]):
         assert np.array_equal(found, recorded, equal_nan=True)
@@ -24,7 +24,7 @@ def test_trajectory_is_the_recorded_one(name):
 
 
 def test_a_change_is_seen(monkeypatch):
-    """The comparison fails where one option is not what it was."""
+    """The comparison fails if one option has another value."""
     name = "momo:decay:eager:contiguous:one-group:float32"
     monkeypatch.setitem(golden.OPTIONS, "decay", {"weight_decay": 0.4})
     assert not np.allclose(golden.flat(CASES[name]()), RECORDED[name], rtol=2e-2, atol=2e-2)

@@ -1,4 +1,4 @@
-"""Momo where it reduces to something known."""
+"""Settings in which Momo equals a known method."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def run(make_optimizer, steps=50, dtype=torch.float64):
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize(("dtype", "fused"), [(torch.float64, False), (torch.float64, True), (torch.float32, True)])
 def test_always_capped_is_sgd_with_momentum(beta, dtype, fused):
-    """``SGD(momentum=beta, dampening=beta)``, to the bit after 50 steps."""
+    """Always capped, Momo is ``SGD(momentum=beta, dampening=beta)``, to the bit after 50 steps."""
     ours = run(lambda p: Momo(p, lr=0.05, beta=beta, lower_bound=NO_BOUND), dtype=dtype)
     theirs = run(
         lambda p: torch.optim.SGD(p, lr=0.05, momentum=beta, dampening=beta, foreach=False, fused=fused), dtype=dtype
@@ -34,7 +34,7 @@ def test_always_capped_is_sgd_with_momentum(beta, dtype, fused):
 
 
 def test_group_lrs_stay_caps_of_their_own():
-    """With different lr in two groups, always capped: each group is SGD at its own lr."""
+    """Always capped, each group is SGD at its own lr."""
 
     def groups(params):
         return [{"params": params[:2], "lr": 0.02}, {"params": params[2:], "lr": 0.1}]
@@ -67,7 +67,7 @@ def test_without_momentum_is_the_capped_polyak_step(lr):
 
 
 def test_first_step_from_the_first_sample_is_a_polyak_step():
-    """The averages start at the first sample, so the first step has the full gradient whatever beta is."""
+    """The averages start at the first sample, so the first step has the full gradient for any beta."""
     x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
     optimizer = Momo([x], lr=1.0, beta=0.99)
     loss = x.square().sum()

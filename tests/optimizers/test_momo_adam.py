@@ -1,4 +1,4 @@
-"""MomoAdam where it reduces to something known."""
+"""Settings in which MomoAdam equals a known method."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ EXACT = [(torch.float64, True, 0.0), (torch.float32, True, 0.0), (torch.float64,
 @pytest.mark.parametrize(("dtype", "fused", "tolerance"), EXACT, ids=["f64-fused", "f32-fused", "f64-plain"])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.9), (0.5, 0.0)])
 def test_always_capped_is_adam(dtype, fused, tolerance, betas):
-    """Bit-equal to torch's fused Adam, whose kernel it is, after 50 steps; to rounding to the plain one."""
+    """Always capped, MomoAdam equals torch's fused Adam to the bit after 50 steps, and its plain Adam to rounding."""
     ours, _, _ = run(lambda p: MomoAdam(p, lr=0.05, betas=betas, lower_bound=NO_BOUND), dtype=dtype)
     theirs, _, _ = run(lambda p: torch.optim.Adam(p, lr=0.05, betas=betas, fused=fused, foreach=False), dtype=dtype)
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
@@ -46,7 +46,7 @@ def test_always_capped_with_adamw_decay_is_adamw(dtype, fused, tolerance):
 
 
 def test_late_parameter_always_capped_is_adam():
-    """A parameter whose first gradient comes at step 5 corrects its averages for its own age, as in Adam."""
+    """A parameter with its first gradient at step 5 has a bias correction of its own, as in Adam."""
 
     def actives(k):
         return [0, 1, 3] if k < 5 else [0, 1, 2, 3]
@@ -57,7 +57,7 @@ def test_late_parameter_always_capped_is_adam():
 
 
 def test_state_has_the_names_and_layout_of_adam():
-    """Per-parameter state is torch Adam's, dtypes, strides and values, so that tools made for Adam read it."""
+    """Per-parameter state has the dtypes, strides and values of torch's Adam, so that tools made for Adam read it."""
     _, ours, our_params = run(lambda p: MomoAdam(p, lr=0.05, lower_bound=NO_BOUND), steps=3)
     _, theirs, their_params = run(lambda p: torch.optim.Adam(p, lr=0.05, fused=True), steps=3)
     for p, q in zip(our_params, their_params, strict=True):

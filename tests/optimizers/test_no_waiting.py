@@ -1,12 +1,10 @@
-"""A step never reads a number back from the device, and its scratch memory does not grow with the model."""
+"""A step reads no number from the device, and its scratch memory does not grow with the model."""
 
 import pytest
 import torch
 from memory import model_of, peak_memory
-from optimizer_cases import VARIANTS, backward, make_params, supported
+from optimizer_cases import METHODS, VARIANTS, backward, make_params, supported
 from torch import nn
-
-from hf_momo import Momo, MomoAdam
 
 by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
 
@@ -30,10 +28,10 @@ def within_a_fused_kernel(event):
 @by_variant
 @pytest.mark.parametrize("options_more", [{}, {"adapt_lower_bound": True, "weight_decay": 0.1}], ids=["plain", "all"])
 def test_no_host_synchronisation(cls, options, options_more):
-    """No number of a tensor becomes a Python number, on which an accelerator would have to be waited for.
+    """No element of a tensor becomes a Python number, for which the host would wait for an accelerator.
 
-    torch's fused kernels for the CPU are let off: there is nothing to wait for, and they read the 0-d ``lr`` they are
-    given and Adam's counters. Their CUDA twins take these as pointers.
+    torch's fused CPU kernels are exempt: they read the 0-d ``lr`` and Adam's counters, which the CUDA kernels take as
+    pointers.
     """
     params = [*make_params(torch.float32), *make_params(torch.bfloat16), nn.Parameter(torch.randn(8, 6)[:, ::2])]
     groups = [{"params": params[:3]}, {"params": params[3:], "lr": 0.02}]
@@ -48,7 +46,7 @@ def test_no_host_synchronisation(cls, options, options_more):
 
 
 def test_trace_sees_a_read():
-    """The check above is worth something: a number read in a step is found."""
+    """The check above finds a number that is read."""
     loss = torch.tensor(1.0)
     assert any(event.name in READS for event in events_of(lambda: float(loss)))
 
@@ -57,7 +55,7 @@ def test_trace_sees_a_read():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @by_variant
 def test_no_synchronisation_on_cuda(cls, options):
-    """CUDA itself raises where a call waits for the device."""
+    """CUDA raises an error if a call waits for the device."""
     params = [nn.Parameter(p.detach().cuda()) for p in make_params(torch.float32)]
     optimizer = cls([{"params": params[:2]}, {"params": params[2:], "weight_decay": 0.1}], **options)
     loss, weight = torch.tensor(1.5, device="cuda"), torch.tensor(0.5, device="cuda")
@@ -77,7 +75,7 @@ def test_no_synchronisation_on_cuda(cls, options):
 @by_variant
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
 def test_cuda_equals_cpu(cls, options, dtype):
-    """The same steps on both devices, to the rounding of the dtype; a bad batch is skipped on both."""
+    """Steps on both devices agree to the rounding of the dtype, and both skip a bad batch."""
     ends = []
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
@@ -94,7 +92,7 @@ def test_cuda_equals_cpu(cls, options, dtype):
     torch.testing.assert_close(ends[1], ends[0], rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@pytest.mark.parametrize("cls", [method.cls for method in METHODS.values()], ids=METHODS)
 @pytest.mark.parametrize(
     ("layout", "dtype"),
     [
@@ -106,7 +104,7 @@ def test_cuda_equals_cpu(cls, options, dtype):
     ids=str,
 )
 def test_scratch_memory_is_a_constant(cls, layout, dtype):
-    """The peak of a step over its start is the same for 1 and for 4 million elements, and a few MB."""
+    """A step allocates the same few MB at its peak for 1 and for 4 million elements."""
     peaks = []
     for elements in (1 << 20, 4 << 20):
         param = model_of(elements, layout, dtype)
@@ -118,5 +116,5 @@ def test_scratch_memory_is_a_constant(cls, layout, dtype):
 
 
 def test_memory_is_measured():
-    """A temporary copy of the model would be seen."""
+    """The measurement sees a temporary copy of the model."""
     assert peak_memory(lambda: torch.ones(1 << 20).mul(2.0).sum()) >= 8 << 20

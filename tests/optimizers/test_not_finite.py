@@ -1,4 +1,4 @@
-"""A step whose loss, gradient or sums are not finite leaves no trace but a count."""
+"""A step whose loss, gradients or sums are not finite changes nothing but a count."""
 
 import math
 
@@ -28,12 +28,12 @@ def poison_grad(index, position, value):
 
 
 def overflow_of_one_sum(batch):
-    """Finite gradients, an infinite inner product with the parameters (2 and more)."""
+    """Make gradients finite but their inner product with the parameters (2 and more) infinite."""
     batch["grads"][1].fill_(3e38)
 
 
 def overflow_of_the_total(batch):
-    """Parameters of 1e20 (see ``start``): each group's sum is finite, that of both is not."""
+    """Make the sum of each group finite and the total infinite, with parameters of 1e20 (see ``start``)."""
     for index in (2, 3):
         batch["grads"][index].view(-1)[0] = 2.0e18
 
@@ -72,7 +72,7 @@ def batches():
     shapes = [p.shape for p in make_params()]
     for k in range(STEPS):
         grads = [torch.randn(shape, generator=generator) for shape in shapes]
-        # Parameters of 1e20 have gradients that leave the inner products in a sane range.
+        # Small gradients keep the inner products with parameters of 1e20 in range.
         grads[2].mul_(1e-20)
         grads[3].view(-1)[0] *= 1e-20
         yield {"loss": torch.tensor(2.0 + k % 3), "grads": grads, "weight": torch.tensor(1.0)}
@@ -88,8 +88,8 @@ def apply(optimizer, params, batch):
 @by_options
 @pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS.keys())
 @pytest.mark.parametrize("at", [0, 2])
-def test_leaves_no_trace(cls, variant, options, poison, at):
-    """Every bit of model and optimizer stays but the count, and the rest of the run is that without the batch."""
+def test_changes_nothing_but_the_count(cls, variant, options, poison, at):
+    """Only the count changes, to the bit, and the rest of the run equals the run without the batch."""
     params, optimizer = start(cls, {**variant, **options})
     clean_params, clean_optimizer = start(cls, {**variant, **options})
     for k, batch in enumerate(batches()):
@@ -101,7 +101,7 @@ def test_leaves_no_trace(cls, variant, options, poison, at):
             after = snapshot(optimizer)
             made = {name: tensor for name, tensor in after.items() if name not in before}
             assert_bit_equal({n: after[n] for n in before}, before, but=["skipped_steps"])
-            # At the first step the state is made, all zeros, as if it had been made beforehand.
+            # At the first step the state is made, all zeros.
             assert all(not bool(tensor.any()) for tensor in made.values())
             assert bool(made) == (at == 0)
             assert optimizer.last_step.skipped_steps == 1
@@ -134,7 +134,7 @@ def test_a_python_float_loss_is_skipped_too():
 
 @pytest.mark.parametrize("name", ["momo-beta-0", "adam-proximal"])
 def test_sample_weight_of_zero_without_an_estimate_to_divide(name):
-    """An all-clipped first batch (weight 0) says nothing of the bound: the estimate would be 0 / 0."""
+    """A first batch of sample weight 0 gives no estimate of the bound, which would be 0 / 0."""
     params, optimizer = start(VARIANTS[name][0], {**VARIANTS[name][1], "adapt_lower_bound": True})
     batch = next(batches())
     batch["weight"] = torch.tensor(0.0)

@@ -1,4 +1,4 @@
-"""The table of optimizers, the Trainer's ``optim_args`` and the weight decay groups."""
+"""The registry, the Trainer's ``optim_args`` and the weight decay groups."""
 
 import inspect
 from dataclasses import FrozenInstanceError
@@ -16,14 +16,14 @@ from hf_momo.tap.factory import weight_decay_groups
 
 
 def test_names():
-    """Every row of the registry is a row of the tests' table."""
+    """Every row of the registry has a row in the tests' table."""
     assert list_optimizers() == list(METHODS)
     assert [get_optimizer_info(name).optimizer_cls for name in list_optimizers()] == [m.cls for m in METHODS.values()]
 
 
 @pytest.mark.parametrize("name", list_optimizers())
 def test_row(name):
-    """The defaults are those of the constructor, so that there is one place to change them."""
+    """The defaults are read from the constructor, so that they stand in one place."""
     info = get_optimizer_info(name)
     assert isinstance(info, OptimizerInfo)
     assert info.name == name
@@ -66,7 +66,7 @@ def test_unknown_name_lists_the_known():
     ],
 )
 def test_parse_optim_args(name, text, expected):
-    """Values have the type of the option's default."""
+    """Values are converted to the type of the option's default."""
     parsed = parse_optim_args(name, text)
     assert parsed == expected
     assert {k: type(v) for k, v in parsed.items()} == {k: type(v) for k, v in expected.items()}
@@ -178,7 +178,7 @@ def small_models():
 
 @pytest.mark.parametrize("name", ["bert", "marian", "bart", "t5", "llama", "gpt2"])
 def test_decay_groups_are_the_trainer_s(name):
-    """The same parameters are decayed as with the Trainer, tied ones once, frozen ones not at all."""
+    """The decayed parameters are those of the Trainer; tied ones appear once, frozen ones not at all."""
     transformers = pytest.importorskip("transformers")
     model = small_models()[name]()
     frozen = next(iter(model.parameters()))
@@ -196,14 +196,14 @@ def test_decay_groups_are_the_trainer_s(name):
 
 
 def test_unwrap_optimizer():
-    """Accelerate's wrappers, however many, down to the torch optimizer."""
+    """Any number of accelerate's wrappers is removed."""
     optimizer = Momo([nn.Parameter(torch.ones(1))])
     assert unwrap_optimizer(optimizer) is optimizer
     assert unwrap_optimizer(SimpleNamespace(optimizer=SimpleNamespace(optimizer=optimizer))) is optimizer
 
 
 def test_public_names():
-    """What the package exports is there, and the rest of its surface is what it lists."""
+    """Every exported name exists and is listed by ``dir``."""
     lazy = set(hf_momo._LAZY)
     assert all(hasattr(hf_momo, name) for name in set(hf_momo.__all__) - lazy)
     assert set(hf_momo.__all__) <= set(dir(hf_momo))

@@ -1,4 +1,4 @@
-"""The sample weight: a gradient scaled after ``backward`` (clipping) and a loss that was not."""
+"""The sample weight: gradients that were scaled after ``backward`` (clipping), with a loss that was not."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from hf_momo import Momo
 @pytest.mark.parametrize(("cls", "options"), [case[:2] for case in CASES], ids=[case[2] for case in CASES])
 @pytest.mark.parametrize("weight", [0.3, 1e-3])
 def test_constant_weight_is_a_scaled_loss(cls, options, weight):
-    """Gradient and loss scaled alike are a loss in another unit: the same path with the bound in that unit."""
+    """Scaling gradient, loss and bound alike changes only the unit of the loss, not the path."""
     ends = []
     for as_weight in (True, False):
         torch.manual_seed(0)
@@ -35,7 +35,7 @@ def test_constant_weight_is_a_scaled_loss(cls, options, weight):
 
 
 def test_weight_as_a_number_or_a_tensor():
-    """The same to the bit, also as a tensor of another dtype or of shape (1,), as norms come."""
+    """The weight may be a tensor of another dtype or of shape (1,), as norms are, with the same bits."""
     forms = [0.5, torch.tensor(0.5), torch.tensor(0.5, dtype=torch.float64), torch.tensor([0.5])]
     ends = []
     for form in forms:
@@ -69,5 +69,5 @@ class TestClipping:
         assert self.loss_after_a_step(1.0, weighted=False) == pytest.approx(400.0, rel=1e-5)
 
     def test_clipped_with_its_weight_is_the_step_unclipped(self):
-        """Far from the cap the Polyak step does not depend on the scale of the sample."""
+        """Far below the cap the Polyak step does not depend on the scale of the sample."""
         assert self.loss_after_a_step(1.0, weighted=True) == pytest.approx(6.25, rel=1e-12)

@@ -3,12 +3,14 @@
 import pytest
 import torch
 from optimizer_cases import (
+    METHODS,
     SHAPES,
     VARIANTS,
     assert_bit_equal,
     assert_near,
     assert_scalars_match,
     backward,
+    estimating,
     gradients,
     make_oracle,
     make_params,
@@ -16,19 +18,20 @@ from optimizer_cases import (
 )
 from torch import nn
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo
 from hf_momo.optimizers import scalars as group_scalars
 
+by_method = pytest.mark.parametrize("cls", [method.cls for method in METHODS.values()], ids=METHODS)
 by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
 
-# The sums are formed in float32 from what is stored, so the scalars are right to float32 whatever the parameters are;
-# what is stored is rounded to the parameter's dtype after every operation (momentum, then step, then decay).
+# Sums are formed in float32 from the stored values, so scalars are exact to float32 for parameters of any dtype;
+# stored values are rounded to the parameter's dtype after every operation (momentum, then step, then decay).
 SCALARS = 2e-5
 ROUNDINGS = 1.5
 
 
 def resynchronize(optimizer, oracle):
-    """Give the oracle the rounded tensors, so that the next step compares one step's rounding and not the sum."""
+    """Give the oracle the rounded tensors, so that the next comparison sees the rounding of one step only."""
     for group, oracle_group in zip(optimizer.param_groups, oracle.groups, strict=True):
         for param, p in zip(group["params"], oracle_group.params, strict=True):
             state = optimizer.state[param]
@@ -38,7 +41,7 @@ def resynchronize(optimizer, oracle):
 
 
 def largest_error(optimizer, oracle, before):
-    """Largest deviation of a parameter, in units of the rounding of its dtype (float32 at finest) at its size."""
+    """Return the largest error of a parameter in units of its dtype's rounding (float32's at least) at its size."""
     worst = 0.0
     for group, oracle_group in zip(optimizer.param_groups, oracle.groups, strict=True):
         for param, p in zip(group["params"], oracle_group.params, strict=True):
@@ -74,7 +77,7 @@ def run_low_precision(cls, options, dtype, *, spoil=None, steps=8, shapes=SHAPES
 @by_variant
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_low_precision(cls, options, dtype):
-    """Each step is right to the rounding of what is stored, and the scalars to float32."""
+    """Each step is exact to the rounding of the stored values, and the scalars to float32."""
     assert run_low_precision(cls, options, dtype) <= ROUNDINGS
 
 
@@ -88,10 +91,10 @@ def test_low_precision_of_whole_vectors(cls, options, dtype):
     assert run_low_precision(cls, options, dtype, shapes=((64,), (7, 37), (5,))) <= ROUNDINGS
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_momentum_of_low_precision(cls, dtype):
-    """The average of the gradients is right to the rounding of its dtype."""
+    """The average of the gradients is exact to the rounding of its dtype."""
     (param,) = make_params(dtype, ((7, 37),))
     optimizer, expected = cls([param], lr=1e-3), torch.zeros_like(param).double()
     for step in range(4):
@@ -123,16 +126,16 @@ def other_cap(oracle):
 @pytest.mark.parametrize("spoil", [no_decay, other_beta, other_start, other_cap])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_low_precision_tolerance_sees_a_wrong_formula(spoil, dtype):
-    """The same comparison with an oracle that is wrong in one place is far outside of what is allowed above."""
+    """An oracle that is wrong in one place is far outside of the tolerance used above."""
     assert run_low_precision(Momo, {"lr": 0.3}, dtype, spoil=spoil) > 2 * ROUNDINGS
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
 def test_dtypes_of_the_state(cls, dtype):
-    """Averages in the parameter's dtype as torch's, counters float32, scalars float32 or, for float64, float64."""
+    """Averages have the parameter's dtype, counters float32, scalars float32 or, with float64, float64."""
     params = make_params(dtype)
-    optimizer = cls(params, adapt_lower_bound=True, weight_decay=0.1)
+    optimizer = cls(params, **estimating(cls), weight_decay=0.1)
     for _ in range(2):
         optimizer.step(loss=backward(params, torch.Generator().manual_seed(1)))
     for p in params:
@@ -173,18 +176,18 @@ def channels_last(t):
 
 
 def strided(t):
-    """Every second element of a larger tensor in the last dimension."""
+    """Return the values as every second element of a larger tensor in the last dimension."""
     holder = torch.zeros(*t.shape[:-1], 2 * t.shape[-1], dtype=t.dtype)
     return holder[..., ::2].copy_(t)
 
 
 def offset(t):
-    """Contiguous, but not at the start of its memory."""
+    """Return the values in contiguous memory with a storage offset."""
     return torch.cat([torch.ones(3, dtype=t.dtype), t.reshape(-1)])[3:].view(t.shape)
 
 
 def slice_of_reversed(t):
-    """A slice of a tensor whose dimensions are stored in reverse: neither dense nor contiguous."""
+    """Return a slice of a tensor with reversed dimensions: neither dense nor contiguous."""
     holder = torch.zeros(*reversed([t.shape[0] + 2, *t.shape[1:]]), dtype=t.dtype)
     return holder.permute(*reversed(range(t.dim())))[1:-1].copy_(t)
 
@@ -205,10 +208,10 @@ LAYOUT_CASES = [
 ]
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize(("param_layout", "grad_layout", "shape"), LAYOUT_CASES)
 def test_memory_layouts_of_parameter_and_gradient(cls, param_layout, grad_layout, shape):
-    """Any layout of either gives what contiguous tensors of the same values give."""
+    """Any layout of parameter or gradient gives the result of contiguous tensors."""
     values, *grads = (torch.randn(shape, dtype=torch.float64) for _ in range(3))
     ends = []
     for param_form, grad_form in ((contiguous, contiguous), (param_layout, grad_layout)):
@@ -227,10 +230,10 @@ def test_memory_layouts_of_parameter_and_gradient(cls, param_layout, grad_layout
         assert_near(other_state[name], tensor.double(), 1e-12, name)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 @pytest.mark.parametrize("shape", [(6, 5), (700, 601)], ids=str)
 def test_expanded_gradient(cls, shape):
-    """The gradient of a sum is one number expanded: overlapping memory, which no kernel may write to."""
+    """The gradient of a sum is one expanded number: its memory overlaps, so no kernel may write to it."""
     ends = []
     for expanded in (False, True):
         torch.manual_seed(0)
@@ -246,9 +249,9 @@ def test_expanded_gradient(cls, shape):
     assert ends[1][1].step_size[0] == pytest.approx(ends[0][1].step_size[0], rel=1e-9)
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_memory_between_strided_elements_is_not_touched(cls):
-    """A parameter that is a view of every second element leaves the others as they are."""
+    """A step on a view of every second element leaves the elements between them unchanged."""
     holder = torch.full((5, 8), 7.0)
     param = nn.Parameter(holder[:, ::2])
     assert param.data_ptr() == holder.data_ptr()
@@ -261,7 +264,7 @@ def test_memory_between_strided_elements_is_not_touched(cls):
 
 @by_variant
 def test_empty_tensors_change_nothing(cls, options):
-    """Parameters of no elements, among others and as a whole group, take part without a trace."""
+    """Parameters without elements, next to others or as a whole group, change no result."""
     ends = []
     for with_empty in (False, True):
         torch.manual_seed(0)
@@ -284,7 +287,7 @@ def test_empty_tensors_change_nothing(cls, options):
 
 @by_variant
 def test_nothing_but_empty_tensors(cls, options):
-    """No element at all: a step of the averages alone."""
+    """Without any element a step updates only the average of the loss."""
     param = nn.Parameter(torch.zeros(0))
     optimizer = cls([param], **options)
     param.grad = torch.zeros(0)
@@ -307,7 +310,7 @@ def test_no_gradient_anywhere(cls, options):
 
 @by_variant
 def test_zero_gradient_and_zero_loss(cls, options):
-    """0 / 0 in the step size is a step of 0, not NaN: what a model at its minimum gives."""
+    """A model at its minimum gives 0 / 0 in the step size, which is a step of 0 and not NaN."""
     params = make_params()
     before = [p.detach().clone() for p in params]
     optimizer = cls(params, **options)
@@ -321,7 +324,7 @@ def test_zero_gradient_and_zero_loss(cls, options):
 
 @by_variant
 def test_frozen_parameter_never_moves(cls, options):
-    """No gradient ever: no state, no decay, whatever its group does."""
+    """A parameter that never has a gradient gets no state and no decay."""
     params = make_params()
     before = params[1].detach().clone()
     optimizer = cls(params, **{"weight_decay": 0.5, **options})
@@ -333,7 +336,7 @@ def test_frozen_parameter_never_moves(cls, options):
     assert not torch.equal(params[0], make_params()[0])
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@by_method
 def test_model_moved_to_another_dtype(cls):
     """``model.double()`` after construction, before the first step: scalars follow the parameters."""
     model = nn.Linear(3, 2)
@@ -346,7 +349,7 @@ def test_model_moved_to_another_dtype(cls):
 
 @by_variant
 def test_gradients_are_left_as_they_are(cls, options):
-    """A step reads gradients; the caller may accumulate into them further."""
+    """A step only reads gradients, so the caller may go on accumulating into them."""
     params = make_params()
     optimizer = cls(params, **{"weight_decay": 0.1, **options})
     loss = backward(params, torch.Generator().manual_seed(1))
@@ -373,8 +376,15 @@ def test_same_numbers_in_every_run(cls, options):
 @pytest.mark.skipif(
     not hasattr(torch.Tensor, "grad_dtype"), reason="this torch keeps gradients to the dtype of their parameter"
 )
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
-@pytest.mark.parametrize("kernel", ["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("cls", "kernel"),
+    [
+        (method.cls, kernel)
+        for method in METHODS.values()
+        for kernel in ("eager", "compiled")
+        if kernel in method.cls.direction.kernels
+    ],
+)
 def test_gradient_of_another_dtype(cls, kernel):
     """A gradient may be wider than its parameter (``grad_dtype``): it is rounded to the parameter's dtype."""
     ends = []

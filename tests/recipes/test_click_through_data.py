@@ -239,7 +239,8 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
     block = "".join(f"{line}\n" for line in lines(1000)).encode()
     with path.open("wb") as file:
         file.writelines(block for _ in range(240))
-    short, long = (peak_of_a_pass(path, rows) for rows in (60_000, 240_000))
+    # What else the process allocates on a busy machine only adds to a peak, so the lowest of some passes counts.
+    short, long = (min(peak_of_a_pass(path, rows) for _ in range(3)) for rows in (60_000, 240_000))
     # The difference is 44 MB of text, which would be 29 MB of rows.
     assert long - short < 12
 

@@ -23,7 +23,10 @@ from recipes.launching import ROOT, curve, launch, read_json, reset_accelerate
 from safetensors.torch import load_file
 from transformers import AutoModel
 
+from hf_momo import list_optimizers
 from hf_momo.utils.errors import UsageError
+
+NAMES = ", ".join(list_optimizers())
 
 SCRIPT = ROOT / "recipes" / "click_through_rate.py"
 CONFIG = ROOT / "recipes" / "configs" / "criteo_dlrm.yaml"
@@ -270,10 +273,10 @@ def test_two_processes_are_one(tmp_path: Path, logs: list[str], monkeypatch: pyt
 
 
 REFUSALS = {
-    "an unknown optimizer": (["--optim", "adam"], "--optim adam: must be one of momo, momo_adam, adamw_torch"),
+    "an unknown optimizer": (["--optim", "adam"], f"--optim adam: must be one of {NAMES}, adamw_torch"),
     "an unknown option": (["--optim_args", "bound=1"], "momo_adam has no option 'bound'; it has"),
     "a beta of 1": (["--adam_beta1", "1"], "betas"),
-    "options of others": (["--optim", "sgd", "--optim_args", "x=1"], "only for momo, momo_adam, not sgd"),
+    "options of others": (["--optim", "sgd", "--optim_args", "x=1"], f"only for {NAMES}, not sgd"),
     "an unknown schedule": (["--lr_scheduler_type", "cosin"], "must be one of constant, constant_with_warmup"),
     "a schedule without an end": (["--lr_scheduler_type", "cosine"], "give --max_steps"),
     "a warm-up of a constant": (["--warmup_steps", "5"], "use constant_with_warmup"),

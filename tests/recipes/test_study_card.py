@@ -3,6 +3,8 @@
 import json
 import math
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ import pytest
 from huggingface_hub import ModelCard
 from recipe_runs import ROOT
 
+from hf_momo.sweep.grid import parse_grid
+from hf_momo.sweep.records import Record
+from hf_momo.sweep.settings import Sweep
+from hf_momo.sweep.trials import Study
 from hf_momo.utils.errors import UsageError
 from study_card.cells import read_cells, read_reference
 from study_card.page import render_study
@@ -34,21 +40,23 @@ sgd,10,0.1,0
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     """The folder of a sweep, as ``hf-momo sweep`` and the recipe write it."""
+    return sweep_of(tmp_path, SCORES)
+
+
+def sweep_of(tmp_path: Path, scores: Mapping[tuple[str, float], Sequence[float | None]], greater: bool = True) -> Path:
     folder = tmp_path / "sweep"
-    rates: dict[str, list[float]] = {}
-    for (optimizer, rate), scores in SCORES.items():
-        rates.setdefault(optimizer, []).append(rate)
-        for seed, score in enumerate(scores):
-            run = folder / optimizer / f"lr_{rate:.0e}" / f"seed_{seed}"
-            write(run / "run.json", ended(score))
-            write(run / "output" / "record.json", details(f"python recipe.py --seed {seed}"))
-    grid = {
-        "variants": [{"optim": optimizer, "options": {}} for optimizer in rates],
-        "learning_rates": rates,
-        "seeds": [0, 1],
-    }
-    settings = {"script": "recipe.py", "arguments": [], "launcher": [], "plain": True, "grid": grid}
-    write(folder / "sweep.json", {**settings, "metric": "eval_accuracy", "greater_is_better": True})
+    rates: dict[str, list[str]] = {}
+    for optimizer, rate in scores:
+        rates.setdefault(optimizer, []).append(repr(rate))
+    grid = parse_grid(",".join(rates), [f"{name}={','.join(each)}" for name, each in rates.items()], "0,1", [])
+    sweep = Sweep("recipe.py", (), (), True, grid, "eval_accuracy", greater)
+    with Study(folder, None, sweep) as study:
+        study.begin(sweep, retry_failed=False)
+        for trial in study.trials().values():
+            run = study.claim(trial, sweep)
+            assert run is not None
+            write(folder / run.folder / "output" / "record.json", details(f"python recipe.py --seed {run.seed}"))
+            study.finish(trial, ended(scores[run.variant.optim, run.learning_rate][run.seed]), sweep.metric)
     (tmp_path / "paper.csv").write_text(PUBLISHED)
     return folder
 
@@ -58,10 +66,14 @@ def write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content))
 
 
-def ended(score: float | None) -> dict[str, Any]:
+CRASHED = Record(1, None, None, None)
+
+
+def ended(score: float | None) -> Record:
+    if score == -1:
+        return CRASHED
     results = {"eval_accuracy": 0.098 if score is None else score, "eval_loss": None, "train_runtime": 30.0}
-    reason = None if score is not None else "loss is nan from step 3 on"
-    return {"status": "done" if score is not None else "diverged", "reason": reason, "results": results}
+    return Record(0, results, None if score is not None else "loss is nan from step 3 on", None)
 
 
 def details(command: str) -> dict[str, Any]:
@@ -126,14 +138,13 @@ def test_a_card_is_made_anew_from_its_record(sweep: Path, monkeypatch: pytest.Mo
         make_study_card.main()
 
 
-def test_scores_that_are_no_shares_and_have_no_reference(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_that_are_no_shares_and_have_no_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss, lower is better, with other scores and the share of capped steps beside it."""
+    sweep = sweep_of(tmp_path, SCORES, greater=False)
     for path in sweep.rglob("record.json"):
         capped = {"curve": [{"step": 4, "step_capped": 0.25}]} if "momo" in path.parts else {"curve": [{"step": 4}]}
         seed = int(path.parts[-3].removeprefix("seed_"))
         write(path, details("python x.py") | capped | {"rows": 9, "metrics": {"test": {"auc": 0.5 + seed / 10}}})
-    settings = json.loads((sweep / "sweep.json").read_text())
-    write(sweep / "sweep.json", settings | {"greater_is_better": False})
     words = ["--title", "A loss", "--digits", "3", "--output", sweep.parent / "card"]
     monkeypatch.setattr(sys, "argv", ["make_study_card.py", *map(str, [sweep, *words])])
     make_study_card.main()
@@ -144,21 +155,24 @@ def test_scores_that_are_no_shares_and_have_no_reference(sweep: Path, monkeypatc
     assert "published" not in page and "percent" not in page
 
 
-def test_what_is_no_finished_study(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = sweep / "sgd" / "lr_1e-01" / "seed_1"
-    write(run / "run.json", {"status": "crashed", "reason": "exit status 1", "results": None})
+def test_what_is_no_finished_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed = sweep_of(tmp_path / "crashed", {("momo", 0.1): (0.9, 0.9), ("sgd", 0.1): (0.9, -1)})
     with pytest.raises(UsageError, match="seed_1 has no eval_accuracy: exit status 1"):
-        make_card(sweep, monkeypatch)
-    (run / "run.json").unlink()
-    with pytest.raises(UsageError, match="seed_1 has not ended yet; repeat the command of the sweep"):
-        make_card(sweep, monkeypatch)
-    (sweep.parent / "paper.csv").write_text("optimizer,rate\nmomo,1\n")
-    write(run / "run.json", ended(0.9))
+        make_card(crashed, monkeypatch)
+    whole = sweep_of(tmp_path, SCORES)
+    with Study(whole) as study:
+        grid = replace(study.sweep.grid, seeds=(0, 1, 2))
+        study.begin(replace(study.sweep, grid=grid), retry_failed=False)
+    with pytest.raises(UsageError, match="seed_2 has not ended yet; repeat the command of the sweep"):
+        make_card(whole, monkeypatch)
+    (tmp_path / "paper.csv").write_text("optimizer,rate\nmomo,1\n")
+    with Study(whole) as study:
+        study.begin(replace(study.sweep, grid=replace(study.sweep.grid, seeds=(0, 1))), retry_failed=False)
     with pytest.raises(UsageError, match="is not a table with the columns optimizer, learning_rate, mean, deviation"):
-        make_card(sweep, monkeypatch)
+        make_card(whole, monkeypatch)
     with pytest.raises(UsageError, match="holds no sweep"):
-        make_card(sweep.parent, monkeypatch)
-    assert not (sweep.parent / "card").exists()
+        make_card(tmp_path, monkeypatch)
+    assert not (tmp_path / "card").exists()
 
 
 STUDY_CARDS = [

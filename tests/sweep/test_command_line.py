@@ -20,7 +20,7 @@ from sweep.commands import METRIC, SCRIPT, records, sweep
             "ARGS: got --optim, which",
         ),
         (("--report", "nowhere"), "nowhere holds no sweep"),
-        (("--report", "nowhere", "--optim", "sgd"), "--report goes with --metric and --greater_is_better alone"),
+        (("--report", "nowhere", "--optim", "sgd"), "--report goes with --metric, --greater_is_better and --storage"),
     ],
 )
 def test_bad_commands_are_one_line(folder, undrawn, capsys, words, message):

@@ -1,14 +1,15 @@
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 from sweep.commands import is_running, wait_until
 
 from hf_momo.sweep import guard
-from hf_momo.sweep.processes import FolderLock, Process, run_environment, visible_devices
-from hf_momo.utils.errors import UsageError
+from hf_momo.sweep.processes import Process, lock_folder, run_environment, visible_devices
 
 # Says that it has started, and with what process beside it, and does not listen to SIGTERM.
 STUBBORN = """
@@ -22,10 +23,10 @@ time.sleep(100)
 
 @pytest.mark.parametrize("by_signal", [False, True])
 def test_a_guard_kills_what_does_not_end(tmp_path, by_signal):
-    with FolderHeld(tmp_path) as lock:
-        command = [sys.executable, guard.__file__, "0.3", str(lock.runs), sys.executable, "-c", STUBBORN]
+    with held(tmp_path) as lock:
+        command = [sys.executable, guard.__file__, "0.3", str(lock), sys.executable, "-c", STUBBORN]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen(command, pass_fds=[lock.runs], text=True, **pipes) as process:
+        with subprocess.Popen(command, pass_fds=[lock], text=True, **pipes) as process:
             processes = [int(word) for word in process.stdout.readline().split()]
             assert all(map(is_running, processes))
             begin = time.monotonic()
@@ -39,36 +40,31 @@ def test_a_guard_kills_what_does_not_end(tmp_path, by_signal):
 
 
 def test_statuses_pass_through(tmp_path):
-    with FolderHeld(tmp_path) as lock:
+    with held(tmp_path) as lock:
         for code, status in (("", 0), ("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 11)", 139)):
-            process = Process([sys.executable, "-c", code], tmp_path / "log.txt", {}, lock.runs)
+            process = Process([sys.executable, "-c", code], tmp_path / "log.txt", {}, lock)
             assert process.wait() == status == process.poll()
             process.stop()
 
 
-def test_the_folder_is_free_only_when_the_runs_have_ended(tmp_path, monkeypatch):
+def test_the_folder_is_free_only_when_the_run_has_ended(tmp_path):
     """A sweep right after a killed one must not start a run whose old process is still writing to its folder."""
-    lock = FolderLock(tmp_path)
+    lock = lock_folder(tmp_path)
     code = "import time; print('started', flush=True); time.sleep(100)"
-    process = Process([sys.executable, "-c", code], tmp_path / "log.txt", {}, lock.runs)
+    process = Process([sys.executable, "-c", code], tmp_path / "log.txt", {}, lock)
     wait_until(lambda: "started" in (tmp_path / "log.txt").read_text())
-    with pytest.raises(UsageError, match=r"is in use by another sweep \(process \d+\); wait for it, or stop it"):
-        FolderLock(tmp_path)
-    lock.release()  # as SIGKILL does
-    monkeypatch.setattr("hf_momo.sweep.processes.GRACE", -4.5)
-    with pytest.raises(UsageError, match="runs of a sweep before this one are still going; stop them first"):
-        FolderLock(tmp_path)
+    os.close(lock)  # as SIGKILL does
+    assert lock_folder(tmp_path) is None
     process.stop()
     process.wait()
-    FolderLock(tmp_path).release()
+    os.close(lock_folder(tmp_path))
 
 
-class FolderHeld(FolderLock):
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.release()
+@contextmanager
+def held(folder):
+    lock = lock_folder(folder)
+    yield lock
+    os.close(lock)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from hf_momo.sweep.grid import Run, Variant, parse_grid
 from hf_momo.sweep.records import Outcome
-from hf_momo.sweep.report import EndedRun, Line, Point, Report
+from hf_momo.sweep.report import EndedRun, OptimizerResult, Point, Report
 from hf_momo.sweep.settings import Sweep
 from hf_momo.sweep.tables import best_csv, describe_width, points_csv, render_markdown, render_text, runs_csv
 
@@ -16,7 +16,7 @@ MOMO, ADAMW = Variant("momo_adam"), Variant("adamw_torch")
 def line(means, greater=True, unsound=()):
     """One seed; learning rates 1, 10, 100, ...; those in `unsound` have a second seed that diverged."""
     points = [Point(10.0**k, (mean,), int(k in unsound), 0) for k, mean in enumerate(means)]
-    return Line(MOMO, tuple(points), greater)
+    return OptimizerResult(MOMO, tuple(points), greater)
 
 
 def report_of(rows, metric="eval_bleu", greater=True):

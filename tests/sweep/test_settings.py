@@ -1,9 +1,10 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
 from hf_momo.sweep.grid import parse_grid
-from hf_momo.sweep.settings import Sweep, check_script, describe_difference, is_greater_better, read_sweep
+from hf_momo.sweep.settings import Sweep, check_script, describe_difference, is_greater_better
 from hf_momo.utils.errors import UsageError
 
 GRID = parse_grid("momo,sgd", ["1:100:decades", "sgd=0.1"], "0,1", ["beta=0.8,0.9"])
@@ -14,18 +15,9 @@ def difference(**changes):
     return describe_difference(SWEEP.script_settings, replace(SWEEP, **changes).script_settings)
 
 
-def test_a_sweep_is_read_as_it_was_written(tmp_path):
-    SWEEP.write(tmp_path)
-    assert read_sweep(tmp_path) == SWEEP
-    assert read_sweep(tmp_path).grid.runs == SWEEP.grid.runs
-
-
-def test_folders_without_a_sweep(tmp_path):
-    with pytest.raises(UsageError, match=r"holds no sweep \(no sweep\.json\); give the --output_dir of one"):
-        read_sweep(tmp_path)
-    (tmp_path / "sweep.json").write_text("[]")
-    with pytest.raises(UsageError, match=r"no sweep\.json of this version"):
-        read_sweep(tmp_path)
+def test_a_sweep_is_read_as_it_was_written():
+    content = json.loads(json.dumps(asdict(SWEEP)))
+    assert Sweep.from_json(content) == SWEEP and Sweep.from_json(content).grid.runs == SWEEP.grid.runs
 
 
 def test_same_settings_do_not_differ():
@@ -71,6 +63,9 @@ def test_what_cannot_be_started_is_refused(tmp_path):
     script.write_text("")
     sweep = replace(SWEEP, script=str(script))
     check_script(sweep)
+    with pytest.raises(UsageError, match=r"--optim: got 'momo_adma', .* \(did you mean momo_adam\?\)"):
+        check_script(replace(sweep, grid=parse_grid("momo_adma,adamw_torch", ["1"], "0", [])))
+    check_script(replace(sweep, plain=True, grid=parse_grid("my_own", ["1"], "0", [])))
     with pytest.raises(UsageError, match="--launcher: got 'torchrum -n 2', but there is no command 'torchrum'"):
         check_script(replace(sweep, launcher=("torchrum", "-n", "2")))
     for words in (("--seed", "1"), ("--learning-rate=1",), ("--output_dir", "x"), ("--beta", "0.5")):

@@ -81,7 +81,7 @@ def test_an_optimizer_without_the_accelerator_says_what_to_write() -> None:
 
 def test_only_our_optimizers_are_connected() -> None:
     model = nn.Linear(2, 1)
-    with pytest.raises(TypeError, match=r"optimizer: got SGD, must be an optimizer of hf_momo, such as hf_momo.Momo"):
+    with pytest.raises(TypeError, match=r"optimizer: got SGD, must be an optimizer of hf_momo: momo, momo_adam"):
         connect(Accelerator(cpu=True), torch.optim.SGD(model.parameters(), lr=0.1))
 
 

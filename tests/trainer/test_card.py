@@ -170,7 +170,7 @@ def test_cards_are_a_mixin_of_their_own(tmp_path: Path) -> None:
     trainer = CardsOfOurs(model=tiny.Classifier(), args=args, train_dataset=tiny.class_examples())
     trainer.train()
     card = card_of(trainer, tasks="text-classification")
-    assert "`adamw_torch` takes the scheduled learning rate as it is" in card.text
+    assert "`adamw_torch` uses the scheduled learning rate unchanged" in card.text
     assert card.data.pipeline_tag == "text-classification"
 
 
