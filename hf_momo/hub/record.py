@@ -246,12 +246,11 @@ def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
     # Schedules change lr, and MoMo its bound, a tensor like all that the optimizer itself changes. Their first values
     # stand beside them. Where a resumed checkpoint has replaced the arguments, these are the ones in use.
     moved = {name for name, value in in_use.items() if name == "lr" or torch.is_tensor(value)}
-    settings = {
-        name: group.get(f"initial_{name}", optimizer.defaults[name]) if name in moved else value
-        for name, value in in_use.items()
-    }
     argument_of = {key: name for name, key in getattr(optimizer, "option_keys", {}).items()}
-    settings = {argument_of.get(name, name): value for name, value in settings.items()}
+    settings = {
+        argument_of.get(key, key): group.get(f"initial_{key}", optimizer.defaults[key]) if key in moved else value
+        for key, value in in_use.items()
+    }
     settings["weight_decay"] = [group.get("weight_decay") for group in optimizer.param_groups]
     return {"name": type(optimizer).__name__, **json.loads(json.dumps(settings, default=_as_number))}
 
