@@ -33,24 +33,12 @@ ELEMENTS_OF_A_TENSOR = 4_000
 class Kernel(Protocol):
     """Interface of a kernel. See ``eager.py`` for shapes and meaning."""
 
-    def measure_identity(
-        self,
-        params: Sequence[Tensor],
-        grads: Sequence[Tensor],
-        exp_avgs: Sequence[Tensor] | None,
-        *,
-        grad_weight: Tensor,
-        dtype: torch.dtype,
-    ) -> Tensor:
+    def measure_identity(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the inner products in the identity metric."""
 
     def measure_adam(
         self,
-        params: Sequence[Tensor],
-        grads: Sequence[Tensor],
-        exp_avgs: Sequence[Tensor],
-        exp_avg_sqs: Sequence[Tensor],
-        *,
+        *columns: Sequence[Tensor],
         betas: tuple[float, float],
         eps: float,
         bias_corrections: tuple[Tensor, Tensor],

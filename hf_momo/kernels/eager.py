@@ -15,20 +15,12 @@ from torch import Tensor
 from hf_momo.kernels.slices import check_shapes, flat_pieces, piece_size
 
 
-def measure_identity(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor] | None,
-    *,
-    grad_weight: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
+def measure_identity(*columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the inner products in the identity metric.
 
     Args:
-        params: Parameters ``x``, local strided tensors, not empty, all on one device. Read only, like all others.
-        grads: Gradients ``g``, shaped like ``params``.
-        exp_avgs: Momentum before the step, shaped like ``params``; ``None`` without momentum.
+        *columns: Lists of one length, row ``i`` belonging to parameter ``i``: parameters ``x`` (local strided tensors,
+            not empty, all on one device), gradients ``g``, and with momentum its average before the step. Read only.
         grad_weight: 0-d, weight ``w`` of the gradient in the new momentum ``d = (1 - w) m + w g``.
         dtype: Dtype of the arithmetic and the result.
 
@@ -42,16 +34,12 @@ def measure_identity(
         averaged = torch.lerp(momentum[0], grad, grad_weight, out=scratch.first(param.numel()))
         return averaged, averaged
 
-    scratch = Scratch(params, dtype)
-    return measure_direction((params, grads, *(() if exp_avgs is None else (exp_avgs,))), direction, scratch)
+    scratch = Scratch(columns[0], dtype)
+    return measure_direction(columns, direction, scratch)
 
 
 def measure_adam(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    *,
+    *columns: Sequence[Tensor],
     betas: tuple[float, float],
     eps: float,
     bias_corrections: tuple[Tensor, Tensor],
@@ -60,10 +48,7 @@ def measure_adam(
     """Return the inner products in Adam's metric ``sqrt(v / bias_correction) + eps``.
 
     Args:
-        params: Parameters ``x``, local strided tensors, not empty, all on one device. Read only, like all others.
-        grads: Gradients ``g``, shaped like ``params``.
-        exp_avgs: First moments before the step, shaped like ``params``.
-        exp_avg_sqs: Second moments before the step, shaped like ``params``.
+        *columns: As for ``measure_identity``: parameters, gradients, and the two moments before the step.
         betas: Weights of the past in the two moments.
         eps: Added to the root of the second moment.
         bias_corrections: Those of the two moments after the step, tensors of shape ``(len(params),)``.
@@ -73,7 +58,7 @@ def measure_adam(
         Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, and the sum over parameters of
         ``<d, d / (sqrt(v / bias_correction2) + eps)> / bias_correction1``, with the new moments ``d`` and ``v``.
     """
-    scratch = Scratch(params, dtype)
+    scratch = Scratch(columns[0], dtype)
     root2 = bias_corrections[1].sqrt()
     scaled_eps = (eps * root2).unbind()
 
@@ -85,7 +70,6 @@ def measure_adam(
         metric.addcmul_(grad, grad, value=1.0 - betas[1]).sqrt_().add_(scaled_eps[row])
         return averaged, torch.div(averaged, metric, out=metric)
 
-    columns = (params, grads, exp_avgs, exp_avg_sqs)
     return measure_direction(columns, direction, scratch, (root2 / bias_corrections[0]).unbind())
 
 

@@ -45,44 +45,28 @@ class TableKernel(NamedTuple):
     adam: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], tuple[float, float], Tensor, Tensor], Tensor]
     """Takes the dtypes of tensors and sums, rows, betas, scaled ``eps`` and corrections of each parameter."""
 
-    def measure_identity(
-        self,
-        params: Sequence[Tensor],
-        grads: Sequence[Tensor],
-        exp_avgs: Sequence[Tensor] | None,
-        *,
-        grad_weight: Tensor,
-        dtype: torch.dtype,
-    ) -> Tensor:
+    def measure_identity(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
         """Measure in the identity metric; see ``eager.measure_identity``."""
         weight = grad_weight.to(self.scalar_dtype(dtype))
 
         def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
-            return self.identity(stored, dtype, rows, weight, exp_avgs is not None)
+            return self.identity(stored, dtype, rows, weight, len(columns) > 2)
 
         def by_eager(indices: list[int]) -> Tensor:
-            averages = None if exp_avgs is None else pick(exp_avgs, indices)
-            return eager.measure_identity(
-                pick(params, indices), pick(grads, indices), averages, grad_weight=grad_weight, dtype=dtype
-            )
+            chosen = (pick(column, indices) for column in columns)
+            return eager.measure_identity(*chosen, grad_weight=grad_weight, dtype=dtype)
 
-        columns = (params, grads) if exp_avgs is None else (params, grads, exp_avgs)
         return measure_by_tables(columns, self.dtypes(dtype), by_table, by_eager)
 
     def measure_adam(
         self,
-        params: Sequence[Tensor],
-        grads: Sequence[Tensor],
-        exp_avgs: Sequence[Tensor],
-        exp_avg_sqs: Sequence[Tensor],
-        *,
+        *columns: Sequence[Tensor],
         betas: tuple[float, float],
         eps: float,
         bias_corrections: tuple[Tensor, Tensor],
         dtype: torch.dtype,
     ) -> Tensor:
         """Measure in Adam's metric; see ``eager.measure_adam``."""
-        columns = (params, grads, exp_avgs, exp_avg_sqs)
         first, second = (correction.to(self.scalar_dtype(dtype)) for correction in bias_corrections)
         roots = second.sqrt()
         scaled_eps, corrections = (eps * roots).contiguous(), (roots / first).contiguous()
@@ -91,13 +75,9 @@ class TableKernel(NamedTuple):
             return self.adam(stored, dtype, rows, betas, scaled_eps, corrections)
 
         def by_eager(indices: list[int]) -> Tensor:
-            return eager.measure_adam(
-                *(pick(column, indices) for column in columns),
-                betas=betas,
-                eps=eps,
-                bias_corrections=pick_numbers(bias_corrections, indices),
-                dtype=dtype,
-            )
+            chosen = (pick(column, indices) for column in columns)
+            picked = pick_numbers(bias_corrections, indices)
+            return eager.measure_adam(*chosen, betas=betas, eps=eps, bias_corrections=picked, dtype=dtype)
 
         return measure_by_tables(columns, self.dtypes(dtype), by_table, by_eager)
 

@@ -221,7 +221,7 @@ def _reduced(optimizer: MomoAdam, state: Mapping[Tensor, dict[str, Tensor]], los
         part = part.not_empty
         if part.params:
             sums = optimizer._kernel.measure_identity(
-                part.params, part.grads, None, grad_weight=torch.ones_like(like), dtype=like.dtype
+                part.params, part.grads, grad_weight=torch.ones_like(like), dtype=like.dtype
             )
             share = share + sums[1] / replicas
     reduced = optimizer._ranks.sum(resolve_loss(loss, like), share)

@@ -33,6 +33,10 @@ class GroupTensors:
         """Return the state tensors called ``name``, one per parameter."""
         return [sharding.local_tensor(state[name]) for state in self.states]
 
+    def columns(self, names: Sequence[str]) -> tuple[list[Tensor], ...]:
+        """Return parameters, gradients and the state tensors called ``names``, each a list."""
+        return self.params, self.grads, *map(self.state, names)
+
     @cached_property
     def not_empty(self) -> GroupTensors:
         """The same without tensors of no elements, which add nothing to a sum."""

@@ -38,9 +38,7 @@ class MomentumDirection(Direction):
 
     def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
         sums = kernel.measure_identity(
-            tensors.params,
-            tensors.grads,
-            tensors.state("exp_avg") if averaging.beta > 0.0 else None,
+            *tensors.columns(self.state_names(group)),
             grad_weight=averaging.grad_weight,
             dtype=averaging.bias_correction.dtype,
         )
@@ -78,9 +76,8 @@ class MomentumDirection(Direction):
             for first, each_skip in starts:
                 sgd(columns, first, each_skip)
 
-        buffers = [tensors.state("exp_avg")] if beta > 0.0 else []
         # torch's fused SGD for CPUs leaves 16-bit parameters as they are (pytorch issue 191763, up to torch 2.13).
-        apply_fused(update, (tensors.params, tensors.grads, *buffers), read_only=(1,), widen_on_cpu=True)
+        apply_fused(update, tensors.columns(self.state_names(group)), read_only=(1,), widen_on_cpu=True)
 
 
 class Momo(MomoOptimizer):

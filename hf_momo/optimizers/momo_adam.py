@@ -45,10 +45,7 @@ class AdamDirection(Direction):
         beta1, beta2 = group["betas"]
         return Measured(
             kernel.measure_adam(
-                tensors.params,
-                tensors.grads,
-                tensors.state("exp_avg"),
-                tensors.state("exp_avg_sq"),
+                *tensors.columns(self.state_names(group)),
                 betas=(beta1, beta2),
                 eps=group["eps"],
                 bias_corrections=(bias_correction(beta1, num_steps), bias_correction(beta2, num_steps)),
@@ -85,7 +82,7 @@ class AdamDirection(Direction):
                 found_inf=skip.float(),
             )
 
-        columns = (tensors.params, tensors.grads, tensors.state("exp_avg"), tensors.state("exp_avg_sq"))
+        columns = tensors.columns(self.state_names(group))
         apply_fused(adam, columns, read_only=(1,), counters=tensors.state("step"))
 
 

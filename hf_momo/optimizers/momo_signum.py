@@ -44,7 +44,7 @@ class SignumDirection(Direction):
             averaged = torch.lerp(exp_avg[0], grad, averaging.grad_weight) if exp_avg else grad
             return averaged, torch.sign(averaged, out=scratch.first(grad.numel()))
 
-        return Measured(eager.measure_direction(self._columns(group, tensors), direction, scratch))
+        return Measured(eager.measure_direction(tensors.columns(self.state_names(group)), direction, scratch))
 
     def commit(
         self, group: Group, tensors: GroupTensors, averaging: Averaging, made: Any, lr: Tensor, skip: Tensor
@@ -70,10 +70,7 @@ class SignumDirection(Direction):
                 for param, averaged in flat_pieces(row, piece_size(row[0].device)):
                     param.sub_(torch.where(skip > 0, 0.0, averaged.sign() * lr))
 
-        apply_fused(signum, self._columns(group, tensors), read_only=(1,), widen_on_cpu=True)
-
-    def _columns(self, group: Group, tensors: GroupTensors) -> tuple[list[Tensor], ...]:
-        return tensors.params, tensors.grads, *(tensors.state(name) for name in self.state_names(group))
+        apply_fused(signum, tensors.columns(self.state_names(group)), read_only=(1,), widen_on_cpu=True)
 
 
 class MomoSignum(MomoOptimizer):

@@ -82,6 +82,6 @@ def test_all_bytes_of_a_large_tensor(threads):
     for size in (1, 15, 16, 17, 1023, 1025, 4 * slices.piece_size(torch.device("cpu")) + 3):
         ones = [torch.ones(size)]
         assert (
-            compiled.measure_identity(ones, ones, None, grad_weight=torch.tensor(1.0), dtype=torch.float32).tolist()
+            compiled.measure_identity(ones, ones, grad_weight=torch.tensor(1.0), dtype=torch.float32).tolist()
             == [float(size)] * 3
         )

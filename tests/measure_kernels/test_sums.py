@@ -34,9 +34,8 @@ def random_columns(count, dtype, device, shapes=SHAPES):
 
 
 def identity(kernel, columns, weight, dtype):
-    params, grads, momenta = (*columns, None)[:3]
-    grad_weight = torch.tensor(weight, dtype=dtype, device=params[0].device)
-    return kernel.measure_identity(params, grads, momenta, grad_weight=grad_weight, dtype=dtype)
+    grad_weight = torch.tensor(weight, dtype=dtype, device=columns[0][0].device)
+    return kernel.measure_identity(*columns[:3], grad_weight=grad_weight, dtype=dtype)
 
 
 def adam(kernel, columns, eps, dtype):
@@ -214,7 +213,7 @@ def test_no_tensors(kernel, device):
     """Without tensors there is no device for the sums, so the caller must leave such a group out."""
     none = torch.ones(0, device=device)
     with pytest.raises(ValueError, match="params: must not be empty"):
-        kernel.measure_identity([], [], None, grad_weight=torch.ones((), device=device), dtype=torch.float32)
+        kernel.measure_identity([], [], grad_weight=torch.ones((), device=device), dtype=torch.float32)
     with pytest.raises(ValueError, match="params: must not be empty"):
         kernel.measure_adam(
             [], [], [], [], betas=(0.9, 0.9), eps=1e-8, bias_corrections=(none, none), dtype=torch.float32

@@ -66,7 +66,7 @@ def test_every_element_counts_once():
     for size in (1, kernel.BLOCK, kernel.CHUNK - 1, kernel.CHUNK, kernel.CHUNK + 1, 3 * kernel.CHUNK + 5):
         ones = [torch.ones(size, device=DEVICE)]
         weight = torch.tensor(1.0, device=DEVICE)
-        sums = kernel.measure_identity(ones, ones, None, grad_weight=weight, dtype=torch.float32)
+        sums = kernel.measure_identity(ones, ones, grad_weight=weight, dtype=torch.float32)
         assert sums.tolist() == [float(size)] * 3
 
 
