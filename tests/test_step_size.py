@@ -252,6 +252,34 @@ def test_step_minimises_the_model(problem):
     assert bool((gain >= cost * (1 - 1e-6) - 1e-13 * (1 + abs(reached))).all())
 
 
+@relaxed
+@given(problems())
+def test_step_of_constant_length_minimises_the_model_over_the_box(problem):
+    """No point of the box of radius ``lr`` around the decayed parameters is lower, and a shorter step is higher."""
+    groups, sums = [], torch.zeros(3, 2, dtype=torch.float64)
+    for i, which in enumerate((slice(0, 2), slice(2, 3))):
+        d, x = problem.direction[which], problem.x[which]
+        sums[:, i] = torch.stack([d @ x, problem.grad[which] @ x, d.abs().sum()])
+        groups.append(GroupSettings(float(problem.lr[which][0]), float(problem.decay[which][0]), decoupled=True))
+    options = {"sample_weight": problem.weight, "initial_lower_bound": float(problem.model.lower_bound)}
+    starts = {"beta": problem.beta, "start_at_first_sample": not problem.from_zero}
+    loss = tensor(problem.loss)
+    step = take_step(
+        problem.model, loss, GroupSums(*sums.unbind()), groups, **starts, **options, adapt_lower_bound=False
+    )
+    center = problem.x * (1 - problem.lr * problem.decay)
+
+    def cut(y):
+        h = step.model.loss_avg + y @ problem.direction - step.model.grad_dot_param_avg
+        return torch.maximum(h, step.model.weight_avg * step.model.lower_bound)
+
+    reached = float(cut(center - step.scale * problem.lr * problem.direction.sign()))
+    corners = torch.cartesian_prod(*[tensor([-1.0, 0.0, 1.0])] * 3)
+    assert reached <= float(cut(center + corners * problem.lr).min()) + 1e-9 * (1 + abs(reached))
+    shorter = float(cut(center - 0.99 * step.scale * problem.lr * problem.direction.sign()))
+    assert shorter > reached or float(step.scale) < 1e-9
+
+
 def test_minimiser_test_sees_a_scale_that_is_slightly_off():
     """The check above rejects a step 1 % from the right one."""
     problem = Problem(
