@@ -215,6 +215,7 @@ def _reduced(optimizer: MomoAdam, state: Mapping[Tensor, dict[str, Tensor]], los
         [sharding.local_tensor(param.detach()) for param in state],
         [sharding.local_tensor(entry["exp_avg"]) for entry in state.values()],
         list(state.values()),
+        list(state),
     )
     share = like.new_zeros(())
     for replicas, part in by_replicas(tensors, optimizer._ranks.num_replicas(list(state))):

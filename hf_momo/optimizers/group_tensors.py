@@ -23,11 +23,13 @@ class GroupTensors:
     """Local tensors of one parameter group in one step: those that have state, in the order of the group.
 
     ``grads`` holds a zero (expanded, no memory) where this batch gave no gradient: the loss did not depend on it.
+    ``owners`` are the parameters as the model holds them, which under FSDP2 are DTensors.
     """
 
     params: list[Tensor]
     grads: list[Tensor]
     states: list[dict[str, Tensor]]
+    owners: list[Tensor]
 
     def state(self, name: str) -> list[Tensor]:
         """Return the state tensors called ``name``, one per parameter."""
@@ -45,8 +47,8 @@ class GroupTensors:
 
     def where(self, chosen: Sequence[bool]) -> GroupTensors:
         """Return the rows that are chosen."""
-        params, grads = list(compress(self.params, chosen)), list(compress(self.grads, chosen))
-        return GroupTensors(params, grads, list(compress(self.states, chosen)))
+        columns = (self.params, self.grads, self.states, self.owners)
+        return GroupTensors(*(list(compress(column, chosen)) for column in columns))
 
 
 @dataclass
@@ -84,7 +86,7 @@ def collect(
     """
     params = [param for param in group["params"] if param.grad is not None or state.get(param)]
     local, grads = _local_tensors(params, group)
-    tensors = GroupTensors(local, grads, [make_state(state[param], param, names) for param in params])
+    tensors = GroupTensors(local, grads, [make_state(state[param], param, names) for param in params], params)
     replicas = ranks.num_replicas(params)
     trained = [param.requires_grad for param in params]
     if all(trained):
