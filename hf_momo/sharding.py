@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,7 @@ from torch import Tensor
 
 ProcessGroup: TypeAlias = "dist.ProcessGroup | Literal['self'] | None"
 """Ranks that train one model together: ``None`` for all of the job, a group of them, or this rank by itself."""
+_Value = TypeVar("_Value")
 
 
 @dataclass
@@ -145,6 +146,15 @@ def sum_over_ranks(loss: Tensor, sums: Tensor, process_group: ProcessGroup = Non
     message = torch.cat([loss.reshape(1) / ranks, sums.reshape(-1)])
     dist.all_reduce(message, group=None if isinstance(process_group, str) else process_group)
     return message[0], message[1:].view_as(sums)
+
+
+def first_rank_value(value: _Value) -> _Value:
+    """Return the value of the first rank, which all ranks that train together must ask for."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def _is_dtensor(tensor: Tensor) -> bool:

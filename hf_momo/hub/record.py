@@ -68,6 +68,8 @@ _NOT_SETTINGS_PREFIXES = ("hub_", "push_to_hub", "_")
 _SECRET_FLAG = re.compile(r"--?[\w-]*(token|secret|password|api_key)", re.IGNORECASE)
 # Flags about tokens of text.
 _TEXT_TOKEN_FLAG = re.compile(r"(bos|eos|pad|unk|sep|mask|cls|begin|end)_token", re.IGNORECASE)
+# A flag with its value, or options such as ``lower_bound=from=RUN,kernel=eager``; the values between ``=`` and ``,``.
+_ASSIGNMENT, _ASSIGNED = re.compile(r"[\w.*-]+="), re.compile(r"(?<=[=,])[^=,]+")
 # ``NAME:PASSWORD@`` of a URL.
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -83,14 +85,17 @@ def training_record(trainer: Trainer, settings: Mapping[str, Any]) -> dict[str, 
     history = trainer.state.log_history
     summary = next((entry for entry in reversed(history) if "train_runtime" in entry), {})
     recorded = {name: portable(dataclasses.asdict(each)) for name, each in settings.items()}
+    names = [getattr(each, "dataset_name", None) for each in settings.values()]
     args = trainer.args
     distributed = args.distributed_state.distributed_type if args.world_size > 1 else None
     # Arguments that a resumed checkpoint has overridden, which only the Trainer of this package knows.
     restored = getattr(trainer, "restored_arguments", {})
+    pilot = getattr(trainer, "pilot_bound", None)
     return {
         **run_record(trainer.model, trainer.optimizer, args.device, args.world_size, distributed),
+        **({"lower_bound_source": str(dataclasses.replace(pilot, path=portable(pilot.path)))} if pilot else {}),
         "base_model": hub_name(getattr(getattr(trainer.model, "config", None), "_name_or_path", None)),
-        "datasets": [name for name in (hub_name(each) for each in _dataset_names(settings)) if name],
+        "datasets": [name for name in map(hub_name, names) if name],
         "settings": {**recorded, "training": {**_training_settings(args), **restored}},
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
@@ -183,10 +188,6 @@ def hub_name(name: Any) -> str | None:
     return name
 
 
-def _dataset_names(settings: Mapping[str, Any]) -> list[Any]:
-    return [getattr(each, "dataset_name", None) for each in settings.values()]
-
-
 def portable(value: Any) -> Any:
     """Return a value, or values in a container, with machine and user removed from its paths.
 
@@ -198,9 +199,8 @@ def portable(value: Any) -> Any:
         return [portable(each) for each in value]
     if not isinstance(value, str):
         return value
-    if value.startswith("-") and "=" in value:
-        flag, _, rest = value.partition("=")
-        return f"{flag}={portable(rest)}"
+    if _ASSIGNMENT.match(value):
+        return _ASSIGNED.sub(lambda match: portable(match[0]), value)
     if not (os.path.isabs(value) or value.startswith((f"..{os.sep}", "~"))):
         return value
     path = Path(os.path.abspath(Path(value).expanduser()))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from hf_momo.optimizers.base import MomoOptimizer
+from hf_momo.optimizers.bounds import names_pilot, read_pilot_bound
 from hf_momo.optimizers.momo import Momo
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.momo_signum import MomoSignum
@@ -120,10 +121,11 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
 
     Args:
         name: The optimizer.
-        text: ``"key=value,key=value"``, or ``None``. ``lower_bound=auto`` is passed on as ``"auto"``.
+        text: ``"key=value,key=value"``, or ``None``. ``lower_bound=auto`` and ``lower_bound=from=RUN`` are passed on
+            as text.
 
     Raises:
-        ValueError: If a key is unknown or a value is not of the key's type.
+        ValueError: If a key is unknown, a value is not of the key's type, or ``from=RUN`` gives no bound.
 
     Example:
         >>> parse_optim_args("momo_adam", "adapt_lower_bound=true, lower_bound=0.5")
@@ -145,6 +147,13 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
 
 def _typed(key: str, value: str, default: Any) -> Any:
     if key == "lower_bound" and value == "auto":
+        return value
+    if key == "lower_bound" and names_pilot(value):
+        # Read here only to refuse a bad run before a model is loaded.
+        try:
+            read_pilot_bound(value)
+        except ValueError as error:
+            raise ValueError(f"optim_args: {error}") from None
         return value
     if isinstance(default, str):
         return value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from hf_momo.optimizers import MomoOptimizer
+from hf_momo.optimizers.bounds import agreed_pilot_bound, names_pilot
 from hf_momo.optimizers.registry import get_optimizer_info
 from hf_momo.tap.accelerator import connect
 from hf_momo.tap.backends import backend_of
@@ -43,10 +44,11 @@ def create_optimizer(
         model_or_params: A module, parameters, or parameter groups.
         accelerator: The ``accelerate.Accelerator`` whose ``backward`` the loop calls.
         weight_decay: Weight decay coefficient, in [0, inf).
-        **options: Other arguments of the optimizer's constructor.
+        **options: Other arguments of the optimizer's constructor. ``lower_bound`` may also be ``"from=RUN"``, a share
+            of the last training loss of another run, as in the Trainer's ``optim_args``.
 
     Raises:
-        ValueError: If no optimizer has this name, or an option is out of range.
+        ValueError: If no optimizer has this name, an option is out of range, or ``RUN`` gives no bound.
         TypeError: If the optimizer does not have an option.
         NotImplementedError: If the accelerator's backend, or one of its settings, would make the step wrong.
 
@@ -58,6 +60,8 @@ def create_optimizer(
     unknown = [option for option in options if option not in info.defaults]
     if unknown:
         raise TypeError(f"{unknown[0]}: {name} has no such option; it has {', '.join(info.defaults)}")
+    if names_pilot(options.get("lower_bound")):
+        options["lower_bound"] = agreed_pilot_bound(options["lower_bound"]).value
     one_group = accelerator is not None and backend_of(accelerator).needs_one_group
     optimizer = info.create(
         _groups(model_or_params, weight_decay, one_group=one_group),

@@ -10,6 +10,7 @@ from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from hf_momo.optimizers import MomoOptimizer
+from hf_momo.optimizers.bounds import PilotBound, agreed_pilot_bound, names_pilot
 from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, parse_optim_args
 from hf_momo.trainer.losses import automatic_lower_bound
 
@@ -53,6 +54,8 @@ def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[typ
     if options.get("lower_bound") == "auto":
         options["lower_bound"] = automatic_lower_bound(args.label_smoothing_factor, model)
         logger.info("lower_bound=auto: %.4f", options["lower_bound"])
+    elif names_pilot(options.get("lower_bound")):
+        options["lower_bound"] = agreed_pilot_bound(options["lower_bound"]).value
     if args.learning_rate == _STOCK_LEARNING_RATE and not isinstance(args, MomoArgumentsMixin):
         logger.warning(
             "learning_rate is the Trainer's default 5e-5, which caps the steps of %s far below what it would choose."
@@ -61,6 +64,15 @@ def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[typ
             info.defaults["lr"],
         )
     return info.optimizer_cls, options
+
+
+def pilot_bound_of(args: TrainingArguments) -> PilotBound | None:
+    """Return the bound that ``optim_args`` takes from a pilot run, or ``None`` if it takes none.
+
+    If ranks train together, all of them must call this function.
+    """
+    given = parse_optim_args(optimizer_name_of(args.optim), args.optim_args).get("lower_bound")
+    return agreed_pilot_bound(given) if names_pilot(given) else None
 
 
 @dataclass(init=False)
@@ -152,8 +164,8 @@ class MomoTrainingArguments(MomoArgumentsMixin, TrainingArguments):
 
     They differ from the stock class in three points: ``optim`` defaults to ``"momo_adam"``; ``learning_rate`` defaults
     to the chosen optimizer's own default; ``optim_args`` is checked at construction (``"lower_bound=auto"``,
-    ``"adapt_lower_bound=true"``, ...). ``optim_args`` sets Momo's ``beta``; ``adam_beta1`` and ``adam_beta2`` set
-    MomoAdam's ``betas``.
+    ``"lower_bound=from=runs/pilot"``, ``"adapt_lower_bound=true"``, ...). ``optim_args`` sets Momo's ``beta``;
+    ``adam_beta1`` and ``adam_beta2`` set MomoAdam's ``betas``.
     """
 
 

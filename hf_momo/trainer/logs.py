@@ -1,4 +1,4 @@
-"""Log entries about the steps of an optimizer, and warnings where it does not train."""
+"""Log entries about the steps of an optimizer, and warnings where it does not train or its bound has no effect."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from typing import NamedTuple
 from hf_momo.optimizers import LastStep, MomoOptimizer
 
 logger = logging.getLogger(__name__)
+
+# The averaged loss is near a bound from this relative distance on.
+_NEAR = 0.05
+# With the cap binding at this share of the steps, the run was that of the base method.
+_NEARLY_ALL = 0.99
 
 
 class _Counts(NamedTuple):
@@ -28,6 +33,7 @@ class StepLog:
     def __init__(self) -> None:
         self._logged = _Counts()
         self._standstill: str | None = None
+        self._came_near = False
 
     def restart(self, optimizer: MomoOptimizer) -> None:
         """Count from here on. A resumed optimizer brings its counters with it."""
@@ -38,7 +44,8 @@ class StepLog:
 
         Args:
             optimizer: The optimizer that took the steps.
-            warn: Whether this process warns where no step since the last log moved the weights.
+            warn: Whether this process warns where no step since the last log moved the weights, and where the loss
+                has come near its bound.
         """
         last = optimizer.last_step
         counts = _Counts.of(last)
@@ -48,6 +55,10 @@ class StepLog:
         if warn and standstill is not None and self._standstill is None:
             logger.warning(standstill)
         self._standstill = standstill
+        if not self._came_near and last.num_steps and _is_near(optimizer, last):
+            self._came_near = True
+            if warn and standstill is None:
+                logger.warning(_nearness(optimizer, last))
         return {
             "step_size": last.step_size[0],
             "lower_bound": last.lower_bound,
@@ -55,6 +66,42 @@ class StepLog:
             "skipped_steps": last.skipped_steps,
             "zero_steps": last.zero_steps,
         }
+
+    def warn_of_useless_bound(self, optimizer: MomoOptimizer) -> None:
+        """Warn at the end of training if the averaged loss never came near the bound and the cap made the steps."""
+        last = optimizer.last_step
+        if self._came_near or not _is_informed(optimizer) or last.capped_steps < _NEARLY_ALL * max(last.num_steps, 1):
+            return
+        logger.warning(
+            "lower_bound: %.4g had no effect, because the averaged loss never came near it (%.4g at the end). The cap"
+            " limited %d of %d steps, which are those of the base method. If the learning rate was right, no bound is"
+            " needed; if it was too large, pass a bound a little below the loss that a good run ends with, such as"
+            " --optim_args lower_bound=from=RUN with the folder of that run",
+            *(last.lower_bound, _averaged_loss(optimizer, last), last.capped_steps, last.num_steps),
+        )
+
+
+def _is_informed(optimizer: MomoOptimizer) -> bool:
+    """Return whether the user gave a bound above 0; relative distances to other bounds say nothing."""
+    group = optimizer.param_groups[0]
+    return bool(group["initial_lower_bound"] > 0 and not group.get("adapt_lower_bound"))
+
+
+def _averaged_loss(optimizer: MomoOptimizer, last: LastStep) -> float:
+    return last.loss_avg / float(optimizer.param_groups[0]["weight_avg"])
+
+
+def _is_near(optimizer: MomoOptimizer, last: LastStep) -> bool:
+    bound = last.lower_bound
+    return _is_informed(optimizer) and _averaged_loss(optimizer, last) - bound <= _NEAR * bound
+
+
+def _nearness(optimizer: MomoOptimizer, last: LastStep) -> str:
+    return (
+        f"lower_bound: the averaged loss {_averaged_loss(optimizer, last):.4g} has come within {_NEAR:.0%} of"
+        f" {last.lower_bound:.4g} after {last.num_steps} steps. The closer it comes, the smaller the steps, down to 0."
+        " If the loss should fall further, start again with a lower bound"
+    )
 
 
 def _standstill(optimizer: MomoOptimizer, last: LastStep, since: _Counts) -> str | None:
@@ -68,7 +115,7 @@ def _standstill(optimizer: MomoOptimizer, last: LastStep, since: _Counts) -> str
             " weights"
         )
     if since.taken > 0 and since.zero == since.taken:
-        averaged_loss = last.loss_avg / float(optimizer.param_groups[0]["weight_avg"])
+        averaged_loss = _averaged_loss(optimizer, last)
         return (
             f"zero_steps: all {since.taken} step(s) since the last log had step size 0, because the averaged loss is"
             f" at or below its lower bound: loss {averaged_loss:.4g}, lower_bound {last.lower_bound:.4g}. Only the"

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer, TrainingArguments
 
 from hf_momo.optimizers import MomoOptimizer
+from hf_momo.optimizers.bounds import PilotBound
 from hf_momo.optimizers.registry import unwrap_optimizer
 from hf_momo.tap.accelerator import connect, tap_accelerator
 from hf_momo.tap.factory import warn_that_all_decay
 from hf_momo.tap.loss_tap import LossTap
-from hf_momo.trainer.arguments import is_momo, momo_cls_and_kwargs
+from hf_momo.trainer.arguments import is_momo, momo_cls_and_kwargs, pilot_bound_of
 from hf_momo.trainer.logs import StepLog
 from hf_momo.trainer.losses import correct_loss_scale
 from hf_momo.trainer.resume import Settings, restored_arguments, settings_of
@@ -77,10 +78,12 @@ class MomoTrainerMixin(_TrainerBase):
 
     Attributes:
         loss_tap: The tap on the accelerator.
+        pilot_bound: The lower bound that ``optim_args`` takes from another run (``lower_bound=from=RUN``).
         restored_arguments: Training arguments that a resumed checkpoint overrode, with the values in use.
     """
 
     loss_tap: LossTap
+    pilot_bound: PilotBound | None = None
     restored_arguments: Mapping[str, Any] = MappingProxyType({})
 
     # Not set by the constructor: an extended class may make its optimizer in its own.
@@ -113,6 +116,8 @@ class MomoTrainerMixin(_TrainerBase):
         The Trainer calls this at the beginning of every training, also where the optimizer exists already.
         """
         made_here = self.optimizer is None
+        if made_here and is_momo(self.args.optim):
+            self._take_bound_from_pilot()
         with _known_names():
             optimizer = super().create_optimizer(*args, **kwargs)
         inner = unwrap_optimizer(optimizer)
@@ -126,12 +131,20 @@ class MomoTrainerMixin(_TrainerBase):
             self._given_settings = settings_of(inner)
         return optimizer
 
+    def _take_bound_from_pilot(self) -> None:
+        self.pilot_bound = pilot_bound_of(self.args)
+        if self.pilot_bound is not None and self.is_world_process_zero():
+            logger.warning("lower_bound is %g: %s", self.pilot_bound.value, self.pilot_bound)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         optimizer = unwrap_optimizer(self.optimizer)
         if checkpoint is not None and isinstance(optimizer, MomoOptimizer):
             self._step_log.restart(optimizer)
             self.restored_arguments = restored_arguments(self.args, self._given_settings, optimizer)
+            if self.pilot_bound is not None and self.pilot_bound.value != settings_of(optimizer)[0]["lower_bound"]:
+                # The checkpoint has replaced it, with a warning.
+                self.pilot_bound = None
 
     def _mixed_mesh_grad_norm(self, model: Any, max_norm: float) -> Any:
         # With gradients on several device meshes (expert parallelism) the Trainer does not clip with the accelerator.
@@ -151,4 +164,7 @@ class MomoTrainerMixin(_TrainerBase):
         optimizer = unwrap_optimizer(self.optimizer)
         if "loss" in logs and isinstance(optimizer, MomoOptimizer):
             logs |= self._step_log.entries(optimizer, warn=self.is_world_process_zero())
+        # The summary at the end of training.
+        if "train_runtime" in logs and isinstance(optimizer, MomoOptimizer) and self.is_world_process_zero():
+            self._step_log.warn_of_useless_bound(optimizer)
         super().log(logs, *args, **kwargs)

@@ -23,13 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch.distributed as dist
 from huggingface_hub import HfApi
 from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
 
 from hf_momo.hub.requests import PATIENCE, UnsavedToken, describe, is_transient, retrying
 from hf_momo.hub.run_folder import TRAINER_IGNORES
+from hf_momo.sharding import first_rank_value
 from hf_momo.utils.errors import PushError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class PushMixin(_TrainerBase):
                 f"push_to_hub: {self._describe(problem)}. Nothing has been trained yet. To train without the Hub,"
                 f" remove push_to_hub, and push the finished run with: {self._command()}"
             )
-        if refusal := _of_main_process(refusal):
+        if refusal := first_rank_value(refusal):
             raise PushError(refusal) from problem
         if problem is not None:
             logger.warning(
@@ -257,11 +257,3 @@ class PushMixin(_TrainerBase):
     def _hide_token(self) -> None:
         if self.args.hub_token is not None:
             self.args.hub_token = UnsavedToken(self.args.hub_token)
-
-
-def _of_main_process(value: str | None) -> str | None:
-    if not (dist.is_available() and dist.is_initialized()):
-        return value
-    values = [value]
-    dist.broadcast_object_list(values, src=0)
-    return values[0]

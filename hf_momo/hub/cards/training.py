@@ -113,6 +113,8 @@ def where(record: Record) -> str:
 def optimizer_table(record: Record) -> str:
     """Return the table of all settings of the optimizer, defaults included."""
     meanings = {**_MEANINGS, **({"lr": "cap on the step size"} if momo_curve(record) else {})}
+    if source := record.get("lower_bound_source"):
+        meanings["lower_bound"] += f": {source}"
     chosen = record["settings"]["training"]
     settings = {"optim": optim(record), "optim_args": chosen.get("optim_args"), **record["optimizer"]}
     rows = [[name, _setting(value), meanings.get(name, "")] for name, value in settings.items() if value is not None]
