@@ -1,4 +1,5 @@
-# make demo   set up .venv, train a small German-English transformer with momo_adam and with adamw_torch, compare them
+# make demo   set up .venv, train a small German-English transformer with adamw_torch and with momo_adam, each at one good
+#             learning rate and at two that are far too large, and compare them (five minutes; results in runs/demo)
 # make test   set up .venv, run the tests
 # make check  set up .venv, run the linter, the formatter and the type checker
 # make test-oldest
@@ -10,7 +11,7 @@ TORCH ?= 2.13.0
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
-OUT ?= runs/demo
+DEMO := $(PYTHON) -m hf_momo sweep --config recipes/studies/demo.yaml
 # Tests run in so many processes; the launches among them start two more each.
 WORKERS ?= 2
 
@@ -31,9 +32,9 @@ $(READY): pyproject.toml Makefile .ci/setup.sh
 	@touch $@
 
 demo: $(READY)
-	$(PYTHON) recipes/translation.py --config recipes/configs/demo.yaml --output_dir $(OUT)/momo_adam
-	$(PYTHON) recipes/translation.py --config recipes/configs/demo.yaml --output_dir $(OUT)/adamw_torch --optim adamw_torch
-	$(PYTHON) recipes/compare_runs.py $(OUT)/momo_adam $(OUT)/adamw_torch
+	$(DEMO) --optim adamw_torch --learning_rate 3e-3 --jobs 1
+	$(DEMO)
+	$(PYTHON) recipes/compare_runs.py runs/demo/*/lr_3e-02/seed_42/output
 
 test: $(READY)
 	$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadfile

@@ -23,7 +23,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare finished translation runs.")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folder of a finished run")
     folders = parser.parse_args().runs
-    records = {name: read_record(folder) for name, folder in zip(_names(folders), folders, strict=True)}
+    found = [read_record(folder) for folder in folders]
+    records = dict(zip(_names(folders, found), found, strict=True))
     _check_same_test(records)
     print_translations(records)
     print_scores(records)
@@ -67,10 +68,16 @@ def print_scores(records: Mapping[str, Mapping[str, Any]]) -> None:
     print(f"BLEU {scores['signature']}\nchrF {scores['chrf_signature']}")
 
 
-def _names(folders: list[Path]) -> list[str]:
+def _names(folders: list[Path], records: list[dict[str, Any]]) -> list[str]:
+    """Return the names of the folders; where these are equal, as in a sweep, optimizers and learning rates."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
-        raise UsageError(f"RUN: two folders have the same name: {', '.join(names)}; rename one of them")
+        names = [f"{record['settings']['training']['optim']} {_learning_rate(record)}" for record in records]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"RUN: two runs have the same folder's name, optimizer and learning rate: {', '.join(names)}; rename the"
+            " folder of one"
+        )
     return names
 
 

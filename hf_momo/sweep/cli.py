@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_momo.sweep.grid import parse_grid
+from hf_momo.sweep.grid import parse_grid, parse_own_arguments
 from hf_momo.sweep.processes import lock_folder
-from hf_momo.sweep.report import Report, make_report
+from hf_momo.sweep.report import Report, make_report, suggest_bound
 from hf_momo.sweep.settings import Sweep, check_script, is_greater_better
 from hf_momo.sweep.study import apply_study
 from hf_momo.sweep.tables import best_csv, points_csv, render_markdown, render_text, runs_csv
@@ -92,6 +92,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--grid", action="append", default=[], metavar="NAME=V,W", help="values of another argument of the script")
     add("--sampler", metavar="grid|tpe", help="grid (default), or a search in the range by Optuna's TPE")
     add("--trials", metavar="N", help="runs of a search for every optimizer and seed")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTIM:NAME=VALUE",
+        help="an argument of the script for the runs of one optimizer alone, e.g."
+        " momo_adam:optim_args=lower_bound=from=runs/pilot",
+    )
     add = parser.add_argument_group("the metric").add_argument
     add("--metric", metavar="KEY", help="the score: a key of all_results.json, e.g. eval_loss")
     add(
@@ -166,8 +174,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _report_only(options: argparse.Namespace) -> int:
-    given = [options.script, options.optim, options.learning_rate, options.grid, options.arguments, options.output_dir]
-    if any([*given, options.config]):
+    given = [options.script, options.optim, options.learning_rate, options.grid, options.set, options.arguments]
+    if any([*given, options.output_dir, options.config]):
         raise UsageError("--report goes with --metric, --greater_is_better and --storage; the study has the rest")
     from hf_momo.sweep.runs import check_metric
     from hf_momo.sweep.trials import Study
@@ -198,7 +206,9 @@ def _read_options(options: argparse.Namespace) -> tuple[Sweep, Path]:
         launcher = tuple(shlex.split(options.launcher or ""))
     except ValueError as error:
         raise UsageError(f"--launcher: got {options.launcher!r}, which is no command line: {error}") from None
-    sweep = Sweep(options.script, tuple(options.arguments), launcher, options.plain, grid, options.metric, greater)
+    known = f"{options.optim},{getattr(options, 'optims_of_study', '')}"
+    script = (options.script, tuple(options.arguments), launcher, options.plain)
+    sweep = Sweep(*script, grid, options.metric, greater, parse_own_arguments(options.set, known))
     check_script(sweep)
     return sweep, Path(options.output_dir or Path("sweeps", Path(options.script).stem))
 
@@ -232,6 +242,8 @@ def _report(study: Study, sweep: Sweep) -> None:
     finally:
         print(text, flush=True)
     print(f"\n{os.path.join(folder, 'report.md')} and the pictures and tables beside it", flush=True)
+    if suggestion := suggest_bound(report):
+        print(suggestion, flush=True)
 
 
 def _write_report(report: Report, folder: Path) -> None:

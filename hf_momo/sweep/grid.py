@@ -162,6 +162,26 @@ def format_rate(rate: float) -> str:
     return f"{'-' if sign else ''}{digits[0]}{'.' if tail else ''}{tail}e{power:+03d}"
 
 
+def parse_own_arguments(texts: Sequence[str], optims: str) -> tuple[tuple[str, str], ...]:
+    """Parse ``--set`` for optimizers among ``optims``; of several values for one argument the last counts.
+
+    Example:
+        >>> parse_own_arguments(["momo_adam:optim_args=lower_bound=auto"], "momo_adam,sgd")
+        (('momo_adam', '--optim_args=lower_bound=auto'),)
+    """
+    words: dict[tuple[str, str], str] = {}
+    for text in texts:
+        target, equals, value = text.partition("=")
+        optim, _, name = (part.strip() for part in target.partition(":"))
+        name = name.lstrip("-").replace("-", "_")
+        if not (equals and name.isidentifier()):
+            raise UsageError(f"--set: got {text!r}, must be OPTIM:NAME=VALUE, where NAME is an argument of the script")
+        if optim not in (known := [each.strip() for each in optims.split(",")]):
+            raise UsageError(f"--set: got {text!r}, but {optim!r} is not among the optimizers {', '.join(known)}")
+        words[optim, name] = f"--{name}={value}"
+    return tuple((optim, word) for (optim, _), word in words.items())
+
+
 def reserved_names(others: Iterable[str] = ()) -> set[str]:
     """Return the script's arguments that the sweep sets itself; ``others`` are those of ``--grid``."""
     return _RESERVED | set(others)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_momo.optimizers.bounds import read_pilot_bound
 from hf_momo.sweep.grid import Run, Variant
 from hf_momo.sweep.records import Outcome, Record
 from hf_momo.sweep.settings import Sweep
@@ -153,6 +154,25 @@ def make_report(sweep: Sweep, ended: Sequence[tuple[Run, Record]], folder: Path)
     runs.sort(key=lambda ended: (order.index(ended.run.variant), ended.run.learning_rate, ended.run.seed))
     folders = {run.folder for run, _ in ended}
     return Report(sweep, tuple(runs), sum(run.folder not in folders for run in sweep.grid.runs))
+
+
+def suggest_bound(report: Report) -> str | None:
+    """Return the bound that later runs may take from the best run; ``None`` if that run logged no training loss."""
+    sign = 1 if report.sweep.greater_is_better else -1
+    bests = [
+        ended
+        for result in report.optimizers
+        if result.best is not None
+        for ended in report.of(result.variant, result.best.learning_rate)
+    ]
+    best = max(bests, key=lambda ended: sign * (ended.outcome.score or 0.0), default=None)
+    if best is None:
+        return None
+    try:
+        bound = read_pilot_bound(f"from={best.folder}")
+    except ValueError:
+        return None
+    return f"lower_bound for later runs: {bound.value:g}, {bound}\n  --optim_args lower_bound=from={best.folder}"
 
 
 def _point(rate: float, outcomes: Sequence[Outcome]) -> Point:

@@ -215,7 +215,7 @@ class _Worker:
         content = {
             **{**asdict(outcome), "metric": self.sweep.metric, "optim": job.run.variant.optim},
             **{"options": dict(job.run.variant.options), "learning_rate": job.run.learning_rate, "seed": job.run.seed},
-            **{"command": job.command, **self.sweep.script_settings, **asdict(record)},
+            **{"command": job.command, **self.sweep.script_settings(job.run.variant.optim), **asdict(record)},
         }
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         write_whole(folder / RECORD_FILE, text + "\n")

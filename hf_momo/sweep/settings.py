@@ -21,7 +21,11 @@ _LOWER_IS_BETTER = {"loss", "perplexity", "ppl", "nll", "bpc", "wer", "cer", "te
 
 @dataclass(frozen=True)
 class Sweep:
-    """The settings of a sweep, as the flags of its command; ``arguments`` are those of the script."""
+    """The settings of a sweep, as the flags of its command.
+
+    ``arguments`` are those of the script; ``own_arguments`` are further ones for single optimizers, as pairs of an
+    optimizer and ``--name=value``.
+    """
 
     script: str
     arguments: tuple[str, ...]
@@ -30,23 +34,29 @@ class Sweep:
     grid: Grid
     metric: str
     greater_is_better: bool
+    own_arguments: tuple[tuple[str, str], ...] = ()
+
+    def arguments_of(self, optim: str) -> list[str]:
+        """Return the arguments of the script for the runs of one optimizer."""
+        return [*self.arguments, *(word for name, word in self.own_arguments if name == optim)]
 
     def command(self, run: Run, output_dir: Path) -> list[str]:
         """Return the command line of one run."""
         start = [*(self.launcher or [sys.executable]), *([] if self.plain else ["-m", "hf_momo", "run"]), self.script]
-        return [*start, *self.arguments, *run.arguments, "--output_dir", str(output_dir)]
+        arguments = self.arguments_of(run.variant.optim)
+        return [*start, *arguments, *run.arguments, "--output_dir", str(output_dir)]
 
-    @property
-    def script_settings(self) -> dict[str, Any]:
-        """Everything that the result of a run depends on besides its point in the grid."""
-        arguments, launcher = list(self.arguments), list(self.launcher)
+    def script_settings(self, optim: str) -> dict[str, Any]:
+        """Return everything that the result of an optimizer's run depends on besides its point in the grid."""
+        arguments, launcher = self.arguments_of(optim), list(self.launcher)
         return {"script": self.script, "arguments": arguments, "launcher": launcher, "plain": self.plain}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Sweep:
         """Return the sweep that ``dataclasses.asdict`` made this of."""
         words = {name: tuple(content[name]) for name in ("arguments", "launcher")}
-        return cls(**{**content, **words, "grid": Grid.from_json(content["grid"])})
+        own = tuple(map(tuple, content.get("own_arguments", ())))
+        return cls(**{**content, **words, "own_arguments": own, "grid": Grid.from_json(content["grid"])})
 
     def with_metric(self, metric: str | None, greater_is_better: bool | None) -> Sweep:
         """Return the same sweep with another metric, where one is given."""
@@ -74,7 +84,7 @@ def check_script(sweep: Sweep) -> None:
         given = shlex.join(sweep.launcher)
         raise UsageError(f"--launcher: got {given!r}, but there is no command {sweep.launcher[0]!r}")
     reserved = reserved_names(name for variant in sweep.grid.variants for name, _ in variant.options)
-    for word in sweep.arguments:
+    for word in (*sweep.arguments, *(word for _, word in sweep.own_arguments)):
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in reserved:
             raise UsageError(f"ARGS: got {word}, which the sweep sets for every run; leave it out after --")

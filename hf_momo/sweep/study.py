@@ -14,7 +14,7 @@ from hf_momo.utils.yaml_files import nearest, read_yaml
 _WORDS = ("script", "metric", "greater_is_better", "output_dir", "storage", "jobs", "launcher", "sampler", "trials")
 _LISTS = ("optim", "seed")
 _FLAGS = ("plain", "prune")
-KEYS = (*_WORDS, *_LISTS, "learning_rate", "grid", *_FLAGS, "arguments")
+KEYS = (*_WORDS, *_LISTS, "learning_rate", "grid", "set", *_FLAGS, "arguments")
 
 
 def apply_study(options: argparse.Namespace, path: Path) -> None:
@@ -23,7 +23,7 @@ def apply_study(options: argparse.Namespace, path: Path) -> None:
     Args:
         options: Parsed command line, ``None`` or empty where nothing was given; changed in place.
         path: The YAML file. ``learning_rate`` is a value for all optimizers or a mapping from optimizer to value,
-            ``grid`` a mapping, ``arguments`` a mapping or a list of words.
+            ``grid`` a mapping, ``set`` a mapping of each optimizer to one, ``arguments`` a mapping or a list of words.
 
     Raises:
         UsageError: If the file cannot be read, or its keys or values are not legal.
@@ -32,6 +32,8 @@ def apply_study(options: argparse.Namespace, path: Path) -> None:
     for name in study:
         if name not in KEYS:
             raise UsageError(f"{path}: {name} is no key of a study{nearest(name, KEYS)}; it takes {', '.join(KEYS)}")
+    # Optimizers that --set may name, also where the command line takes only some of them.
+    options.optims_of_study = _joined(study.get("optim", ""), "optim", path)
     for name in (*_WORDS, *_LISTS):
         if getattr(options, name, None) is None:
             read = _word if name in _WORDS else _joined
@@ -42,6 +44,7 @@ def apply_study(options: argparse.Namespace, path: Path) -> None:
         setattr(options, name, getattr(options, name, False) or _boolean(study.get(name, "false"), name, path))
     options.learning_rate = _merged_rates(study.get("learning_rate"), options, path)
     options.grid = _merged_grid(study.get("grid", {}), options.grid, path)
+    options.set = _merged_set(study.get("set", {}), options.set, path)
     options.arguments = _merged_arguments(study.get("arguments", {}), options.arguments, path)
     if options.output_dir is None:
         options.output_dir = str(Path("sweeps", path.stem))
@@ -87,6 +90,18 @@ def _merged_grid(value: Any, given: Sequence[str], path: Path) -> list[str]:
     own = {_name(text) for text in given}
     words = {name: _joined(each, f"grid {name}", path) for name, each in value.items() if name not in own}
     return [*(f"{name}={text}" for name, text in words.items()), *given]
+
+
+def _merged_set(value: Any, given: Sequence[str], path: Path) -> list[str]:
+    """Return arguments for single optimizers, with those of the command line last, where they count."""
+    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
+        raise UsageError(f"{path}: set must hold for each optimizer `name: value` lines")
+    own = [
+        f"{optim}:{name}={_word(each, f'{name} of {optim}', path)}"
+        for optim, arguments in value.items()
+        for name, each in arguments.items()
+    ]
+    return [*own, *given]
 
 
 def _merged_arguments(value: Any, given: Sequence[str], path: Path) -> list[str]:

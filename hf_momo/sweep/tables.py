@@ -85,7 +85,9 @@ def describe_width(width: Width) -> str:
 def _title(report: Report) -> str:
     better = "higher" if report.sweep.greater_is_better else "lower"
     pending = f"; {report.pending} runs have not ended yet" if report.pending else ""
-    return f"{report.sweep.metric} ({better} is better), {len(report.runs)} runs{pending}"
+    compared = {result.variant.optim for result in report.optimizers}
+    own = "".join(f"\n{optim} with {word}" for optim, word in report.sweep.own_arguments if optim in compared)
+    return f"{report.sweep.metric} ({better} is better), {len(report.runs)} runs{pending}{own}"
 
 
 def _point_rows(report: Report) -> list[tuple[str, ...]]:

@@ -234,14 +234,15 @@ class Study:
                 "number": run.number,
                 "folder": str(run.folder),
                 "attempt": 0 if before is None else before.user_attrs["attempt"] + 1,
-                "settings": sweep.script_settings,
+                "settings": sweep.script_settings(run.variant.optim),
             },
         )
         self._study.add_trial(trial)
 
     @staticmethod
     def _differs(trial: FrozenTrial, sweep: Sweep) -> str | None:
-        return describe_difference(trial.user_attrs["settings"], sweep.script_settings)
+        attributes = trial.user_attrs
+        return describe_difference(attributes["settings"], sweep.script_settings(attributes["optim"]))
 
 
 def run_of(trial: FrozenTrial) -> Run:

@@ -7,6 +7,7 @@ import math
 from typing import NamedTuple
 
 from hf_momo.optimizers import LastStep, MomoOptimizer
+from hf_momo.optimizers.bounds import PILOT_SHARE
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +53,15 @@ class StepLog:
         since = _Counts(*(new - old for new, old in zip(counts, self._logged, strict=True)))
         self._logged = counts
         standstill = _standstill(optimizer, last, since)
-        if warn and standstill is not None and self._standstill is None:
-            logger.warning(standstill)
-        self._standstill = standstill
-        if not self._came_near and last.num_steps and _is_near(optimizer, last):
-            self._came_near = True
-            if warn and standstill is None:
+        # At an informed bound single steps move on and off again, so it is reported once.
+        near = bool(since.taken) and (standstill is not None or _is_near(optimizer, last)) and _is_informed(optimizer)
+        if warn and not (near and self._came_near):
+            if standstill is not None and self._standstill is None:
+                logger.warning(standstill)
+            elif near:
                 logger.warning(_nearness(optimizer, last))
+        self._standstill = standstill
+        self._came_near |= near
         return {
             "step_size": last.step_size[0],
             "lower_bound": last.lower_bound,
@@ -92,8 +95,7 @@ def _averaged_loss(optimizer: MomoOptimizer, last: LastStep) -> float:
 
 
 def _is_near(optimizer: MomoOptimizer, last: LastStep) -> bool:
-    bound = last.lower_bound
-    return _is_informed(optimizer) and _averaged_loss(optimizer, last) - bound <= _NEAR * bound
+    return _averaged_loss(optimizer, last) - last.lower_bound <= _NEAR * last.lower_bound
 
 
 def _nearness(optimizer: MomoOptimizer, last: LastStep) -> str:
@@ -117,9 +119,9 @@ def _standstill(optimizer: MomoOptimizer, last: LastStep, since: _Counts) -> str
     if since.taken > 0 and since.zero == since.taken:
         averaged_loss = _averaged_loss(optimizer, last)
         return (
-            f"zero_steps: all {since.taken} step(s) since the last log had step size 0, because the averaged loss is"
-            f" at or below its lower bound: loss {averaged_loss:.4g}, lower_bound {last.lower_bound:.4g}. Only the"
-            " weight decay changes the weights. Pass a bound well below the loss:"
+            f"zero_steps: all {since.taken} step(s) since the last log had step size 0, because the model of the loss"
+            f" is at or below its lower bound: averaged loss {averaged_loss:.4g}, lower_bound {last.lower_bound:.4g}."
+            " Only the weight decay changes the weights. Pass a bound well below the loss:"
             f" --optim_args lower_bound={_safe_bound(averaged_loss, last.lower_bound):g}"
         )
     return None
@@ -128,6 +130,8 @@ def _standstill(optimizer: MomoOptimizer, last: LastStep, since: _Counts) -> str
 def _safe_bound(averaged_loss: float, lower_bound: float) -> float:
     """Return a round number well below the loss and the present bound."""
     low = min(averaged_loss, lower_bound)
+    if low > 0:
+        return float(f"{PILOT_SHARE * low:.2g}")
     bound = low - max(1.0, abs(low))
     unit = 10.0 ** math.floor(math.log10(abs(bound))) if bound else 1.0
     return math.floor(bound / unit) * unit

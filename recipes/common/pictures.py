@@ -38,7 +38,7 @@ def draw_run(
 
 
 def draw_comparison(histories: Mapping[str, LogHistory], path: Path, title: str = "") -> None:
-    """Draw the training loss and the validation BLEU of several runs, one line per run.
+    """Draw the training loss and, if there is any, the validation BLEU of several runs, one line per run.
 
     Args:
         histories: ``log_history`` of each run, by its name in the legend.
@@ -46,16 +46,20 @@ def draw_comparison(histories: Mapping[str, LogHistory], path: Path, title: str 
         title: Title of the picture.
     """
     figure = Figure(figsize=(WIDTH, 4.2))
-    loss_axes, bleu_axes = figure.subplots(1, 2)
+    keys = {"loss": "training loss (nats per token)", "eval_bleu": "validation BLEU (0 to 100)"}
+    shown = [key for key in keys if any(series(history, key)[0] for history in histories.values())]
+    panels = dict(zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True))
     for number, (name, history) in enumerate(histories.items()):
         colour, style, _ = STYLES[number % len(STYLES)]
-        loss_axes.plot(*series(history, "loss"), color=colour, linestyle=style, label=name)
-        bleu_axes.plot(*series(history, "eval_bleu"), color=colour, linestyle=style, marker="o", markersize=4)
-    label(loss_axes, "training step", "training loss (nats per token)", from_zero=True)
-    label(bleu_axes, "training step", "validation BLEU (0 to 100)", from_zero=True)
-    bleu_axes.set_ylim(bottom=0)
+        for key, axes in panels.items():
+            marker = "o" if key == "eval_bleu" else None
+            axes.plot(*series(history, key), color=colour, linestyle=style, marker=marker, markersize=4, label=name)
+    for key, axes in panels.items():
+        label(axes, "training step", keys[key], from_zero=True)
+    if "eval_bleu" in panels:
+        panels["eval_bleu"].set_ylim(bottom=0)
     # One legend outside both panels: inside it would cover the ends of the lines, which matter most.
-    figure.legend(loc="outside lower center", frameon=False)
+    figure.legend(*panels[shown[0]].get_legend_handles_labels(), loc="outside lower center", frameon=False)
     figure.suptitle(title)
     save(figure, path)
 

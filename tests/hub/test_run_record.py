@@ -87,6 +87,13 @@ def test_paths_are_portable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "/home/bob/x.txt": "x.txt",
         "/Users/bob/sets/x.txt": "sets/x.txt",
         "--data=/mnt/disk/sets/x.txt": "--data=sets/x.txt",
+        # The Trainer's optim_args, as a flag's word and as a setting.
+        "--optim_args=lower_bound=from=/mnt/disk/runs/pilot,kernel=eager": (
+            "--optim_args=lower_bound=from=runs/pilot,kernel=eager"
+        ),
+        f"kernel=eager,lower_bound=0.9*from={tmp_path / 'runs' / 'pilot'}": (
+            "kernel=eager,lower_bound=0.9*from=runs/pilot"
+        ),
         "data/x.txt": "data/x.txt",
         "a sentence / with a slash": "a sentence / with a slash",
     }

@@ -19,6 +19,21 @@ from sweep.commands import METRIC, SCRIPT, records, sweep
             (SCRIPT, "--optim", "sgd", "--learning_rate", "1", *METRIC, "--", "--optim", "x"),
             "ARGS: got --optim, which",
         ),
+        (
+            (SCRIPT, "--optim", "sgd", "--learning_rate", "1", *METRIC, "--set", "momo_adam:max_steps=1"),
+            "--set: got 'momo_adam:max_steps=1', but 'momo_adam' is not among the optimizers sgd",
+        ),
+        *(
+            (
+                (SCRIPT, "--optim", "sgd", "--learning_rate", "1", *METRIC, "--set", text),
+                f"--set: got '{text}', must be OPTIM:NAME=VALUE",
+            )
+            for text in ("max_steps=1", "sgd:max_steps", "sgd:=1", "sgd")
+        ),
+        (
+            (SCRIPT, "--optim", "sgd", "--learning_rate", "1", *METRIC, "--set", "sgd:seed=1"),
+            "ARGS: got --seed=1, which the sweep sets for every run",
+        ),
         (("--report", "nowhere"), "nowhere holds no sweep"),
         (("--report", "nowhere", "--optim", "sgd"), "--report goes with --metric, --greater_is_better and --storage"),
     ],

@@ -1,16 +1,19 @@
 import csv
 import io
+import json
 import math
 
 import pytest
 
+from hf_momo.optimizers.bounds import PILOT_SHARE
 from hf_momo.sweep.grid import Run, Variant, parse_grid
 from hf_momo.sweep.records import Outcome
-from hf_momo.sweep.report import EndedRun, OptimizerResult, Point, Report
+from hf_momo.sweep.report import EndedRun, OptimizerResult, Point, Report, suggest_bound
 from hf_momo.sweep.settings import Sweep
 from hf_momo.sweep.tables import best_csv, describe_width, points_csv, render_markdown, render_text, runs_csv
 
 MOMO, ADAMW = Variant("momo_adam"), Variant("adamw_torch")
+DIVERGED = Outcome("diverged", reason="loss is nan")
 
 
 def line(means, greater=True, unsound=()):
@@ -139,3 +142,22 @@ def test_an_optimizer_without_any_score():
     report = report_of([(MOMO, 1.0, [Outcome("no metric", reason="x")])])
     assert rows_of(best_csv(report)) == [{**dict.fromkeys(rows_of(best_csv(report))[0], ""), "optimizer": "momo_adam"}]
     assert "momo_adam/lr_1e+00/seed_0 no metric: x" in render_text(report)
+
+
+def test_the_bound_that_the_best_run_suggests(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [(MOMO, 1e-3, [36.1]), (MOMO, 1e-2, [35.0]), (ADAMW, 1e-3, [35.5, 37.5]), (ADAMW, 1e-2, [99.0, DIVERGED])]
+    report = report_of(rows)
+    assert suggest_bound(report) is None, "no run has left a log"
+    for loss, run in enumerate(report.runs, start=1):
+        state = run.folder / "output" / "trainer_state.json"
+        state.parent.mkdir(parents=True)
+        state.write_text(json.dumps({"log_history": [{"step": 1, "loss": 9.0}, {"step": 20, "loss": float(loss)}]}))
+    best = "adamw_torch/lr_1e-03/seed_1"
+    assert suggest_bound(report) == (
+        f"lower_bound for later runs: {PILOT_SHARE * 4:g}, {PILOT_SHARE} of 4, the last training loss in"
+        f" {best}/output/trainer_state.json\n  --optim_args lower_bound=from={best}"
+    )
+    lower = report_of(rows, "eval_loss", greater=False)
+    assert "--optim_args lower_bound=from=momo_adam/lr_1e-02/seed_0" in suggest_bound(lower)
+    assert suggest_bound(report_of([(MOMO, 1e-3, [DIVERGED])])) is None

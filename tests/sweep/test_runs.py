@@ -32,6 +32,7 @@ def test_a_sweep_with_a_diverging_and_a_crashing_optimizer(folder, capfd):
     assert "10/10" in captured.err
     assert "momo_adam    1e-03  0.9040  1e-03 to 1e+00  3.0 or more (the grid ends below)" in captured.out
     assert f"{os.path.join('sweeps', 'quick_script', 'report.md')} and the pictures" in captured.out
+    assert captured.out.endswith("--optim_args lower_bound=from=sweeps/quick_script/momo_adam/lr_1e-03/seed_2\n")
     for name in (
         "report.md",
         "points.csv",

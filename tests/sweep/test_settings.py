@@ -12,12 +12,16 @@ SWEEP = Sweep("train.py", ("--max_steps", "100", "--fp16"), (), False, GRID, "ev
 
 
 def difference(**changes):
-    return describe_difference(SWEEP.script_settings, replace(SWEEP, **changes).script_settings)
+    return describe_difference(SWEEP.script_settings("momo"), replace(SWEEP, **changes).script_settings("momo"))
 
 
 def test_a_sweep_is_read_as_it_was_written():
-    content = json.loads(json.dumps(asdict(SWEEP)))
-    assert Sweep.from_json(content) == SWEEP and Sweep.from_json(content).grid.runs == SWEEP.grid.runs
+    sweep = replace(SWEEP, own_arguments=(("momo", "--optim_args=lower_bound=auto"),))
+    content = json.loads(json.dumps(asdict(sweep)))
+    assert Sweep.from_json(content) == sweep and Sweep.from_json(content).grid.runs == sweep.grid.runs
+    # One that was written before optimizers could have arguments of their own.
+    del content["own_arguments"]
+    assert Sweep.from_json(content) == SWEEP
 
 
 def test_same_settings_do_not_differ():
@@ -36,6 +40,8 @@ def test_same_settings_do_not_differ():
         ({"arguments": ("config.yaml", *SWEEP.arguments)}, "ARGS: not given before, config.yaml now"),
         ({"script": "other.py"}, "SCRIPT: train.py before, other.py now"),
         ({"plain": True}, "--plain: not given before, given now"),
+        ({"own_arguments": (("momo", "--beta=0.5"),)}, "--beta: not given before, 0.5 now"),
+        ({"own_arguments": (("sgd", "--beta=0.5"),)}, None),
         ({"launcher": ("accelerate", "launch")}, "--launcher: not given before, accelerate launch now"),
         ({"script": "a.py", "plain": True}, "SCRIPT: train.py before, a.py now; --plain: not given before, given now"),
     ],
@@ -52,6 +58,8 @@ def test_commands(tmp_path):
     arguments = ["train.py", "--max_steps", "100", "--fp16", *swept]
     assert SWEEP.command(run, "out") == [sys.executable, "-m", "hf_momo", "run", *arguments]
     assert replace(SWEEP, plain=True).command(run, "out") == [sys.executable, *arguments]
+    own = replace(SWEEP, plain=True, own_arguments=(("sgd", "--x=1"), ("momo", "--y=a=b")))
+    assert own.command(run, "out")[1:6] == ["train.py", "--max_steps", "100", "--fp16", "--y=a=b"]
     launched = replace(SWEEP, launcher=("accelerate", "launch"))
     assert launched.command(run, "out") == ["accelerate", "launch", "-m", "hf_momo", "run", *arguments]
 

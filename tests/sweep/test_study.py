@@ -1,5 +1,6 @@
 """A sweep whose arguments stand in a file."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,39 @@ def test_one_rate_on_the_command_line_is_for_all(study, folder):
     words = ("--learning_rate", "1e-5", "--seed", "0", "--grid", "weight_decay=0")
     assert sweep("--config", study, *words, "--output_dir", folder) == 0
     assert points(records(folder)) == [("momo_adam", 1e-5, 0), ("sgd", 1e-5, 0)]
+
+
+def test_an_argument_for_one_optimizer(study, folder, capsys):
+    """AdamW refuses MoMo's ``optim_args``, so a bound for MoMo could not stand in a comparison with AdamW."""
+    study.write_text(
+        f"{STUDY.replace('seed: [0, 1]', 'seed: 0').replace('weight_decay: 0,0.1', 'weight_decay: 0')}"
+        "set:\n  momo_adam:\n    max_steps: 7\n  sgd:\n    seconds: 0\n"
+    )
+    command = ("--config", study, "--output_dir", folder)
+    assert sweep(*command, "--optim", "sgd", "--learning_rate", "sgd=1e-3") == 0
+    assert "momo_adam with" not in capsys.readouterr().out
+    assert sweep(*command, "--set", "sgd:seconds=0") == 0
+    assert "\nmomo_adam with --max_steps=7\nsgd with --seconds=0\n" in capsys.readouterr().out
+    arguments = {record["optim"]: record["arguments"] for record in records(folder).values()}
+    common = ["--max_steps", "3"]
+    assert arguments == {"momo_adam": [*common, "--max_steps=7"], "sgd": [*common, "--seconds=0"]}
+    steps = {record["optim"]: len(history(folder, path)) for path, record in records(folder).items()}
+    assert steps == {"momo_adam": 7, "sgd": 3}
+    # A run with another value is another run, for that optimizer alone.
+    assert sweep(*command, "--set", "momo_adam:max_steps=8") == 2
+    assert "momo_adam/" in (message := capsys.readouterr().err) and "--max_steps: 3 and 7 before" in message
+
+
+def history(folder, run):
+    state = folder / run / "output" / "trainer_state.json"
+    return json.loads(state.read_text())["log_history"]
+
+
+@pytest.mark.parametrize("text", ["momo_adam", "[momo_adam]", "{momo_adam: max_steps}", "{sgd: {max_steps: [1, 2]}}"])
+def test_what_is_no_mapping_of_optimizers_is_refused(study, folder, capsys, text):
+    study.write_text(f"{STUDY}set: {text}\n")
+    assert sweep("--config", study, "--output_dir", folder) == 2
+    assert "set must hold for each optimizer" in (message := capsys.readouterr().err) or "of sgd must be" in message
 
 
 def test_numbers_stand_in_the_file_as_on_the_command_line(study, folder):

@@ -237,8 +237,8 @@ def test_a_loss_below_its_bound_says_so_once(tmp_path: Path, caplog: pytest.LogC
     assert all(torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
     (said,) = [record.getMessage() for record in caplog.records if record.name == "hf_momo.trainer.logs"]
     found = re.fullmatch(
-        r"zero_steps: all 2 step\(s\) since the last log had step size 0, .*: loss (-\d\.\d+), lower_bound 0\. .*"
-        r"--optim_args (lower_bound=-20)",
+        r"zero_steps: all 2 step\(s\) since the last log had step size 0, .*: averaged loss (-\d\.\d+),"
+        r" lower_bound 0\. .*--optim_args (lower_bound=-20)",
         said,
     )
     assert found is not None, said
