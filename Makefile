@@ -1,5 +1,5 @@
 # make demo   set up .venv, train a small German-English transformer with adamw_torch and with momo_adam, each at one good
-#             learning rate and at two that are far too large, and compare them (five minutes; results in runs/demo)
+#             learning rate and at two that are far too large, and compare them (five minutes; results in runs/demo_rates)
 # make test   set up .venv, run the tests
 # make check  set up .venv, run the linter, the formatter and the type checker
 # make test-oldest
@@ -34,7 +34,7 @@ $(READY): pyproject.toml Makefile .ci/setup.sh
 demo: $(READY)
 	$(DEMO) --optim adamw_torch --learning_rate 3e-3 --jobs 1
 	$(DEMO)
-	$(PYTHON) recipes/compare_runs.py runs/demo/*/lr_3e-02/seed_42/output
+	$(PYTHON) recipes/compare_runs.py runs/demo_rates/*/lr_3e-02/seed_42/output
 
 test: $(READY)
 	$(PYTHON) -m pytest --numprocesses $(WORKERS) --dist loadfile

@@ -146,8 +146,9 @@ class _Worker:
         for folder in left:
             if len(self.going) < self.jobs and folder not in self.stopped:
                 self._start(trials[folder])
-        going = " ".join(str(job.run.folder) for job in self.going.values())
-        self.bar.set_postfix_str(going or "waiting for other workers", refresh=not ended)
+        going = " ".join(str(job.run.folder) for job in self.going.values()) or "waiting for other workers"
+        if going != self.bar.postfix:
+            self.bar.set_postfix_str(going, refresh=not ended)
         return bool(set(left) - self.stopped)
 
     def _start(self, trial: FrozenTrial) -> None:

@@ -18,7 +18,7 @@ STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))
 def test_study(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     names = ("script", "optim", "seed", "metric", "greater_is_better", "output_dir", "jobs", "launcher")
-    options = argparse.Namespace(**dict.fromkeys(names), plain=False, learning_rate=[], grid=[], arguments=[])
+    options = argparse.Namespace(**dict.fromkeys(names), plain=False, learning_rate=[], grid=[], set=[], arguments=[])
     apply_study(options, path)
     grid = parse_grid(options.optim, options.learning_rate, options.seed or "42", options.grid)
     text = path.read_text(encoding="utf-8")
