@@ -29,13 +29,7 @@ def main() -> None:
     print_translations(records)
     print_scores(records)
     picture = Path(os.path.commonpath([folder.resolve().parent for folder in folders])) / "comparison.png"
-    histories = {
-        f"{name}, learning rate {_learning_rate(record)}: BLEU {_test(record)['bleu']:.1f} at the end": [
-            *record["curve"],
-            *record["evaluations"],
-        ]
-        for name, record in records.items()
-    }
+    histories = {_legend(name, record): [*record["curve"], *record["evaluations"]] for name, record in records.items()}
     draw_comparison(histories, picture)
     print("\nPictures:")
     for path in (picture, *(folder / name for folder in folders for name in TRANSLATION.picture_names)):
@@ -88,6 +82,11 @@ def _check_same_test(records: Mapping[str, Mapping[str, Any]]) -> None:
     sources = {name: [sample["source"] for sample in record["samples"]] for name, record in records.items()}
     if any(each != next(iter(sources.values())) for each in sources.values()):
         raise UsageError(f"RUN: the runs were tested on different sentences: {', '.join(records)}")
+
+
+def _legend(name: str, record: Mapping[str, Any]) -> str:
+    rate = _learning_rate(record)
+    return f"{name.removesuffix(f' {rate}')}, learning rate {rate}: BLEU {_test(record)['bleu']:.1f} at the end"
 
 
 def _test(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -188,6 +188,14 @@ def test_runs_are_compared_and_described(workplace: Path) -> None:
     assert "12.34" in next(line for line in reversed(lines) if line.startswith("adamw_torch "))
     assert "  runs/comparison.png" in lines
     assert (workplace / "runs" / "comparison.png").stat().st_size > 5000
+    # As in a sweep, whose runs are told apart by the folders above: `make demo` compares those.
+    for name in ("momo_adam", "adamw_torch"):
+        shutil.copytree(workplace / "runs" / name, workplace / "rates" / name / "output")
+    done = run_script("compare_runs.py", "rates/momo_adam/output", "rates/adamw_torch/output", cwd=workplace)
+    assert sum(line.startswith("adamw_torch 0.003 ") for line in done.stdout.splitlines()) == 5 + 1
+    assert "  rates/comparison.png" in done.stdout.splitlines()
+    done = run_script("compare_runs.py", *["rates/momo_adam/output"] * 2, cwd=workplace, check=False)
+    assert done.returncode == 2 and "RUN: two runs have the same folder's name, optimizer" in done.stderr
     card = ["runs/momo_adam", "--compare", "runs/adamw_torch", "--output", "cards/de-en"]
     run_script("make_model_card.py", *card, cwd=workplace)
     folder = workplace / "cards" / "de-en"
