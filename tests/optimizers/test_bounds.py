@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from pages import PAGES
 from torch import nn
 
 from hf_momo import create_optimizer
@@ -125,6 +126,12 @@ def test_create_optimizer(tmp_path):
         "lower_bound": f"from={tmp_path}",
     }
     assert [names_pilot(value) for value in ("from=x", "0.9*from=x", "auto", 0.5, None)] == [True, True, *[False] * 3]
+
+
+@pytest.mark.parametrize("page", ["README.md", "hf_momo/trainer/README.md"])
+def test_the_pages_name_the_share(page):
+    text = " ".join(PAGES[page].split())
+    assert f"is {PILOT_SHARE:g} of its last training loss" in text or f"is {PILOT_SHARE:g} of the last" in text
 
 
 RANK = """
