@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from hf_momo.sharding import first_rank_value
 
@@ -49,7 +49,7 @@ class PilotBound:
         return f"{self.share:g} of {self.loss:.4g}, {losses} in {self.path}"
 
 
-def names_pilot(bound: Any) -> bool:
+def names_pilot(bound: Any) -> TypeGuard[str]:
     """Return whether ``bound`` is text of the form ``from=RUN`` or ``SHARE*from=RUN``."""
     return isinstance(bound, str) and (bound.startswith(_FROM) or f"*{_FROM}" in bound)
 
