@@ -47,8 +47,9 @@ class GroupTensors:
 
     def where(self, chosen: Sequence[bool]) -> GroupTensors:
         """Return the rows that are chosen."""
-        columns = (self.params, self.grads, self.states, self.owners)
-        return GroupTensors(*(list(compress(column, chosen)) for column in columns))
+        params, grads = list(compress(self.params, chosen)), list(compress(self.grads, chosen))
+        states, owners = list(compress(self.states, chosen)), list(compress(self.owners, chosen))
+        return GroupTensors(params, grads, states, owners)
 
 
 @dataclass
