@@ -146,7 +146,7 @@ def load_pretrained(arguments: ModelArguments, data: DataArguments) -> tuple[Pre
 
 
 def _freeze_unsaved(model: Any) -> None:
-    """Freeze what is not saved: Marian's sinusoidal positions, which transformers 5 trains, and computes on loading."""
+    """Freeze what is not saved: Marian's sinusoidal positions, which transformers 5 trains, and recomputes on load."""
     for name in getattr(model, "_keys_to_ignore_on_save", None) or ():
         model.get_parameter(name).requires_grad_(False)
 
