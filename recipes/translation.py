@@ -14,14 +14,14 @@ writes, give ``--moses_tokenized`` (recipes/configs/iwslt14_de_en.yaml): BLEU an
 text, and ``bleu_tokenized_lowercased`` on the tokens, as the literature does for IWSLT14. The two kinds of BLEU must
 not be compared with each other.
 
-Fine-tuning a checkpoint on a data set of the Hub:
+Fine-tuning a checkpoint, here on a data set of the Hub (recipes/configs/finetune_*.yaml has a file for each family):
 
-    python recipes/translation.py --model_name_or_path Helsinki-NLP/opus-mt-de-en --dataset_name bentrevett/multi30k \
-        --source_lang de --target_lang en --do_train --do_eval --do_predict --learning_rate 1e-4 --max_grad_norm 0 \
-        --num_train_epochs 1 --output_dir runs/opus
+    python recipes/translation.py --config recipes/configs/finetune_marian.yaml --dataset_name bentrevett/multi30k \
+        --output_dir runs/opus
 
 ``--source_lang`` and ``--target_lang`` name the languages in the data. A multilingual checkpoint has codes of its own
-for them: add, for NLLB, ``--source_lang_code deu_Latn --target_lang_code eng_Latn``.
+for them: for NLLB, ``--source_lang_code deu_Latn --target_lang_code eng_Latn``. ``--use_peft`` trains LoRA adapters
+instead of the whole checkpoint and saves them alone; ``--merge_adapters`` saves a whole model.
 
 On several GPUs, or in several processes on a CPU, each of which takes --per_device_train_batch_size sentences:
 
@@ -54,6 +54,7 @@ from common.publishing import publish_run
 from common.runs import save_training
 from hf_momo import MomoSeq2SeqTrainingArguments
 from hf_momo.utils.errors import UsageError, run_command
+from machine_translation.adapters import has_adapters, merge_adapters
 from machine_translation.arguments import DataArguments, ModelArguments
 from machine_translation.averaging import average_checkpoints
 from machine_translation.batching import TranslationCollator, tokenize
@@ -99,6 +100,8 @@ def main() -> None:
             results["datasets"] = []
         if averaged:
             results["averaged_checkpoints"] = averaged
+        if has_adapters(trainer.model):
+            results["library_name"] = "peft"
         publish_run(trainer, settings, TRANSLATION, results)
     leave_processes()
 
@@ -175,6 +178,8 @@ def train(trainer: TranslationTrainer, settings: Settings) -> list[int]:
     if (count := settings.model.average_checkpoints) is not None:
         averaged = average_checkpoints(trainer, count)
         print_once(f"averaged {len(averaged)} checkpoints, of the steps {', '.join(map(str, averaged))}")
+    if settings.model.merge_adapters:
+        merge_adapters(trainer)
     trainer.enable_pipeline(generation_config)
     predictions = (PREDICTIONS_NAME, TOKENIZED_PREDICTIONS_NAME)
     save_training(trainer, result.metrics, settings, TRANSLATION, other_results=predictions)

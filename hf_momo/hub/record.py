@@ -118,6 +118,9 @@ def run_record(
         processes: Number of processes.
         distributed: ``DistributedType`` of several processes.
     """
+    # Under ZeRO-3 a parameter is empty between its uses, and its size is in ds_numel.
+    sizes = [(int(getattr(each, "ds_numel", each.numel())), each.requires_grad) for each in model.parameters()]
+    everything, trained = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if is_trained)
     return {
         "command": command_line(processes),
         "optimizer": _optimizer_settings(optimizer),
@@ -125,8 +128,8 @@ def run_record(
         "step_size_is_bias_corrected": True,
         "model": {
             "type": getattr(getattr(model, "config", None), "model_type", None) or type(model).__name__,
-            # Under ZeRO-3 a parameter is empty between its uses, and its size is in ds_numel.
-            "parameters": sum(int(getattr(each, "ds_numel", each.numel())) for each in model.parameters()),
+            "parameters": everything,
+            **({"trained_parameters": trained} if trained != everything else {}),
         },
         "versions": _versions(),
         "hardware": _hardware(device, processes, distributed),

@@ -196,12 +196,9 @@ def _examples(trainer: Trainer) -> dict[str, int]:
 
 def _model(model: Any) -> dict[str, Any]:
     base = _base(model)
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    everything = sum(parameter.numel() for parameter in model.parameters())
     return {
         "architecture": type(base).__name__,
         "in_transformers": type(base).__module__.startswith("transformers."),
-        **({"trained_parameters": trained} if trained != everything else {}),
     }
 
 

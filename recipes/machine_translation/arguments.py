@@ -50,6 +50,24 @@ class ModelArguments:
         default=None,
         metadata={"help": "Save and score the mean of the last N checkpoints instead of the last weights."},
     )
+    use_peft: bool = field(
+        default=False,
+        metadata={"help": "Freeze the checkpoint and train LoRA adapters (PEFT), which alone are saved."},
+    )
+    lora_r: int = field(default=16, metadata={"help": "Rank of the adapters."})
+    lora_alpha: int = field(default=32, metadata={"help": "The adapters are scaled by lora_alpha / lora_r."})
+    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout on the input of the adapters."})
+    lora_target_modules: list[str] = field(
+        default_factory=lambda: ["all-linear"],
+        metadata={
+            "help": "Names of the layers with an adapter, e.g. q_proj v_proj (T5: q v), or all-linear for all but the "
+            "output layer."
+        },
+    )
+    merge_adapters: bool = field(
+        default=False,
+        metadata={"help": "Add the trained adapters to the weights of the checkpoint, and save and score that model."},
+    )
 
 
 @dataclass

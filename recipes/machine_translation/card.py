@@ -21,6 +21,20 @@ translate({example})
 `trust_remote_code` lets transformers load `translation_pipeline.py` from the repository: since version 5 it has no
 translation pipeline of its own. Without it, `AutoModelForSeq2SeqLM` and `AutoTokenizer` load the model as usual.
 """
+_ADAPTER_USAGE = """\
+The repository holds LoRA adapters, which PEFT adds to their base model:
+
+```python
+from peft import AutoPeftModelForSeq2SeqLM
+from transformers import AutoTokenizer, GenerationConfig
+
+model = AutoPeftModelForSeq2SeqLM.from_pretrained("{repository}")
+tokenizer = AutoTokenizer.from_pretrained("{repository}")
+settings = GenerationConfig.from_pretrained("{repository}")
+tokens = model.generate(**tokenizer({example}, return_tensors="pt"), generation_config=settings)
+print(tokenizer.decode(tokens[0], skip_special_tokens=True))
+```
+"""
 _SAMPLES = """
 Translations of evaluation sentences at even intervals, not selected:
 
@@ -64,8 +78,11 @@ class _Translation(Task):
 
     def usage(self, record: Record) -> str:
         samples = record.get("samples") or []
-        example = json.dumps(samples[0]["source"] if samples else "Ein Hund.", ensure_ascii=False)
-        text = _USAGE.replace("{example}", example)
+        is_adapter = record.get("library_name") == "peft"
+        # A pipeline puts the prefix in front by itself.
+        prefix = (record["settings"]["data"].get("source_prefix") or "") if is_adapter else ""
+        example = json.dumps(prefix + (samples[0]["source"] if samples else "Ein Hund."), ensure_ascii=False)
+        text = (_ADAPTER_USAGE if is_adapter else _USAGE).replace("{example}", example)
         if record["settings"]["data"].get("moses_tokenized"):
             text += "\nThe model reads and writes Moses tokens, like its training data, and not plain text.\n"
         rows = [[cell(sample[key]) for key in ("source", "reference", "translation")] for sample in samples]

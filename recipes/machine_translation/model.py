@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from hf_momo.utils.errors import UsageError
+from machine_translation.adapters import add_adapters, base_checkpoint, load_adapters
 from machine_translation.arguments import DataArguments, ModelArguments
 from machine_translation.languages import align_generation, set_languages
 
@@ -47,6 +48,7 @@ def create_model(
         bos_token_id=config.bos_token_id,
     )
     align_generation(model, tokenizer, data.forced_bos_token)
+    _freeze_unsaved(model)
     return model
 
 
@@ -107,30 +109,60 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def load_pretrained(arguments: ModelArguments, data: DataArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a checkpoint and its tokenizer, and set them up for the two languages.
+    """Load a checkpoint, or adapters with their checkpoint, and its tokenizer, and set them up for the two languages.
 
     Raises:
         UsageError: If the checkpoint cannot be loaded, is not an encoder-decoder, or does not know a language.
     """
     name = str(arguments.model_name_or_path)
     try:
-        config = AutoConfig.from_pretrained(name)
+        base = base_checkpoint(name)
+        config = AutoConfig.from_pretrained(base or name)
         for dropout in _DROPOUTS:
-            if (value := getattr(arguments, dropout)) is not None and hasattr(config, dropout):
-                setattr(config, dropout, value)
+            # T5 has one rate for all.
+            name_in_config = "dropout_rate" if dropout == "dropout" and hasattr(config, "dropout_rate") else dropout
+            if (value := getattr(arguments, dropout)) is not None and hasattr(config, name_in_config):
+                setattr(config, name_in_config, value)
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForSeq2SeqLM.from_pretrained(name, config=config)
+        model = AutoModelForSeq2SeqLM.from_pretrained(base or name, config=config)
+        if base is not None:
+            model = load_adapters(model, name)
     except Exception as error:  # transformers, safetensors and tokenizers raise a dozen kinds
         raise UsageError(
             f"--model_name_or_path {name} could not be loaded: {_reason(error)} Give the folder of an encoder-decoder "
             "model with its tokenizer, or a Hub id when there is a network"
         ) from error
-    if data.source_prefix is not None:
-        # A pipeline of the saved model puts it before every sentence.
-        model.config.prefix = data.source_prefix
+    if data.source_prefix is None:
+        data.source_prefix = getattr(model.config, "prefix", None)
+    # A pipeline of the saved model puts it before every sentence.
+    model.config.prefix = data.source_prefix
     set_languages(tokenizer, data, f"--model_name_or_path {name}")
+    _complete_generation(model.generation_config, data)
     align_generation(model, tokenizer, data.forced_bos_token)
+    _freeze_unsaved(model)
+    if arguments.use_peft and base is None:
+        model = add_adapters(model, arguments)
     return model, tokenizer
+
+
+def _freeze_unsaved(model: Any) -> None:
+    """Freeze what is not saved: Marian's sinusoidal positions, which transformers 5 trains, and recomputes on load."""
+    for name in getattr(model, "_keys_to_ignore_on_save", None) or ():
+        model.get_parameter(name).requires_grad_(False)
+
+
+def _complete_generation(generation: GenerationConfig, data: DataArguments) -> None:
+    """Save the settings with which the translations are scored, so that a pipeline translates with them."""
+    # T5 names no length, and transformers then stops after 20 tokens, which is the default of version 4.
+    if generation.max_new_tokens is None and generation.max_length in (None, 20):
+        generation.max_length = data.max_target_length
+    if data.num_beams is not None:
+        generation.num_beams = data.num_beams
+    if data.length_penalty is not None:
+        generation.length_penalty = data.length_penalty
+    if generation.num_beams in (None, 1):
+        # Settings of beam search alone; transformers refuses to save them without beams.
+        generation.early_stopping, generation.length_penalty = False, 1.0
 
 
 def _reason(error: Exception) -> str:

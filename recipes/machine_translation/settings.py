@@ -41,6 +41,7 @@ def check_settings(settings: Settings) -> None:
     if best in ("bleu", "chrf", TOKENIZED_BLEU) and not training.predict_with_generate:
         raise UsageError(f"--metric_for_best_model {best} needs translations; add --predict_with_generate")
     check_averaging(settings)
+    check_adapters(settings)
     if settings.data.early_stopping_patience is not None and not (best and training.load_best_model_at_end):
         raise UsageError(
             f"--early_stopping_patience {settings.data.early_stopping_patience} needs a score to watch; add "
@@ -52,6 +53,26 @@ def check_settings(settings: Settings) -> None:
         training.ddp_find_unused_parameters = False
     if training.generation_max_length is None:
         training.generation_max_length = settings.data.max_target_length
+
+
+def check_adapters(settings: Settings) -> None:
+    """Check that there is a checkpoint to adapt, and that what is asked of the adapters can be done."""
+    model = settings.model
+    if not model.use_peft:
+        if model.merge_adapters:
+            raise UsageError("--merge_adapters needs adapters; add --use_peft")
+        return
+    if model.model_name_or_path is None:
+        raise UsageError("--use_peft adapts a checkpoint; give --model_name_or_path")
+    if model.average_checkpoints is not None:
+        raise UsageError(
+            f"--average_checkpoints {model.average_checkpoints} reads whole models, and the checkpoints of --use_peft "
+            "hold adapters; leave one out"
+        )
+    if model.merge_adapters and is_deepspeed_zero3_enabled():
+        raise UsageError(
+            "--merge_adapters needs whole weights, which ZeRO-3 divides; launch with deepspeed_zero2.yaml"
+        )
 
 
 def check_averaging(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from transformers import GenerationConfig
 
 from hf_momo import MomoSeq2SeqTrainer
+from machine_translation.adapters import has_adapters, without_adapters
 from machine_translation.batching import TokenBatchSampler
 from machine_translation.saving import complete_for_pipeline, prepare_for_pipeline
 
@@ -54,15 +55,21 @@ class TranslationTrainer(MomoSeq2SeqTrainer):
         self._restore_generation_config()
         super()._save(output_dir, state_dict)
         model: Any = self.model
+        folder = Path(str(output_dir or self.args.output_dir))
         # transformers 5 calls this on all processes, but only one writes.
-        if self.is_world_process_zero() and getattr(model.config, "custom_pipelines", None):
-            complete_for_pipeline(Path(str(output_dir or self.args.output_dir)))
+        if not self.is_world_process_zero():
+            return
+        if has_adapters(model):
+            # PEFT saves no generation settings, and those of the base model may force another language.
+            if self._generation_config is not None:
+                self._generation_config.save_pretrained(folder)
+        elif getattr(model.config, "custom_pipelines", None):
+            complete_for_pipeline(folder)
 
     def _restore_generation_config(self) -> None:
         # On all processes, not only the one that saves: all generate, with the same settings.
         if self._generation_config is not None:
-            model: Any = self.model
-            model.generation_config = copy.deepcopy(self._generation_config)
+            without_adapters(self.model).generation_config = copy.deepcopy(self._generation_config)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return a data loader with batches by tokens if ``max_tokens_per_batch`` is set."""
