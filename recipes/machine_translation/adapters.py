@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import GenerationConfig, Trainer
-from transformers.utils import find_adapter_config_file
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from hf_momo.utils.errors import UsageError
 from machine_translation.arguments import ModelArguments
