@@ -11,7 +11,7 @@ import torch
 from oracle import Oracle, OracleGroup, OracleParameter
 from torch import Tensor, nn
 
-from hf_momo import Momo, MomoAdam, MomoSignum, get_optimizer_info
+from hf_momo import Momo, MomoAdam, get_optimizer_info
 from hf_momo.optimizers import MomoOptimizer
 
 SHAPES = ((3, 4), (5,), (), (2, 1, 3))
@@ -68,15 +68,6 @@ METHODS = {
             "decay": group["weight_decay_form"],
         },
         {"eps": 1e-2},
-    ),
-    "momo_signum": Method(
-        MomoSignum,
-        {"signum": {"lr": 0.05}, "signum-momentum-0": {"lr": 0.05, "momentum": 0.0}},
-        lambda group: {
-            "update": lambda oracle, p, group: p.d.sign(),
-            "beta": group["momentum"],
-            "decay": "decoupled",
-        },
     ),
 }
 OPTION_SETS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ At step k, with batch loss f, gradient g, parameters x before the step, and the 
     f-bar       average of c*f                gamma   average of <g, x>            w-bar   average of c
     h(y)      = f-bar + <d, y> - gamma        stands for w-bar times the loss
     rho       = 1 - beta^k  (start at zero)   or 1    (start at the first sample)
-    u         = d / rho  (SGD),  d / (sqrt(v / (1 - beta2^k)) + eps) / rho  (Adam),  sign(d)  (Signum)
+    u         = d / rho  (SGD),  d / (sqrt(v / (1 - beta2^k)) + eps) / rho  (Adam)
     s_i       = 1 / (1 + lr_i * wd_i)  (proximal),  or  1 - lr_i * wd_i  (decoupled)
     t         = clip((f-bar - gamma - w-bar*bound + sum s_i <d,x>) / sum lr_i s_i <d, u>, 0, 1)
     x        <- s_i * (x - t * lr_i * u)  (proximal),  or  s_i * x - t * lr_i * u  (decoupled)
