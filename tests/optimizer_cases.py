@@ -177,7 +177,7 @@ def assert_tensors_match(optimizer: MomoOptimizer, oracle: Oracle, tolerance: fl
             assert_near(param, p.x, tolerance, "parameter")
             state = optimizer.state.get(param, {})
             assert bool(state) == p.seen
-            expected = {"step": p.steps, "exp_avg": p.d, "exp_avg_sq": p.v}
+            expected = {"step": p.steps, "exp_avg": p.m, "exp_avg_sq": p.v}
             for name, tensor in state.items():
                 assert_near(tensor, expected[name], tolerance, name)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from hf_momo.optimizers.base import MomoOptimizer
+from hf_momo.optimizers.checks import reason_without
 from hf_momo.optimizers.momo import Momo
 from hf_momo.optimizers.momo_adam import MomoAdam
 
@@ -136,7 +137,8 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
         if key in info.defaults and key in TRAINER_ARGUMENTS:
             raise ValueError(f"optim_args: {key} is set by {TRAINER_ARGUMENTS[key][0]}, not by optim_args")
         if key not in info.optim_args:
-            raise ValueError(f"optim_args: {name} has no option {key!r}; it has {', '.join(info.optim_args)}")
+            why = reason_without(key)
+            raise ValueError(f"optim_args: {name} has no option {key!r}{why}; it has {', '.join(info.optim_args)}")
         options[key] = _typed(key, value, info.defaults[key])
     return options
 
