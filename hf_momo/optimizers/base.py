@@ -101,7 +101,6 @@ class MomoOptimizer(torch.optim.Optimizer):
 
         Raises:
             ValueError: If an option is out of range, or one that all groups share differs from the others'.
-            TypeError: If the bound is to be estimated, and the method cannot.
         """
         check_has_estimate(type(self), param_group)
         if not self.option_keys.keys().isdisjoint(param_group):
