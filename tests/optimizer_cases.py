@@ -11,7 +11,7 @@ import torch
 from oracle import Oracle, OracleGroup, OracleParameter
 from torch import Tensor, nn
 
-from hf_momo import Momo, MomoAdam, get_optimizer_info
+from hf_momo import Momo, MomoAdam, MomoLion, get_optimizer_info
 from hf_momo.optimizers import MomoOptimizer
 
 SHAPES = ((3, 4), (5,), (), (2, 1, 3))
@@ -68,6 +68,20 @@ METHODS = {
             "decay": group["weight_decay_form"],
         },
         {"eps": 1e-2},
+    ),
+    "momo_lion": Method(
+        MomoLion,
+        {
+            "lion": {"lr": 0.05, "betas": (0.9, 0.98)},
+            "lion-signum": {"lr": 0.05, "betas": (0.9, 0.9)},
+            "lion-beta-0": {"lr": 0.05, "betas": (0.0, 0.9)},
+        },
+        lambda group: {
+            "update": lambda oracle, p, group: p.d.sign(),
+            "beta": group["betas"][1],
+            "model_beta": group["betas"][0],
+            "decay": "decoupled",
+        },
     ),
 }
 OPTION_SETS: dict[str, dict[str, Any]] = {
