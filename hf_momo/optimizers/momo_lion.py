@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from hf_momo.kernels import Kernel, eager
+from hf_momo.kernels import Kernel
 from hf_momo.kernels.slices import batches_of, piece_size
+from hf_momo.kernels.tables import pick
 from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.direction import Direction, Group, Measured
 from hf_momo.optimizers.fused import apply_fused
@@ -27,7 +28,6 @@ class LionDirection(Direction):
     """
 
     options: ClassVar = {"betas": betas((0.9, 0.99))}
-    kernels = ("auto", "eager")
 
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg",) if group["betas"][0] > 0.0 else ()
@@ -45,17 +45,22 @@ class LionDirection(Direction):
         return True
 
     def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
-        scratch = eager.Scratch(tensors.params, averaging.bias_correction.dtype)
-
-        def direction(row: int, param: Tensor, grad: Tensor, *exp_avg: Tensor) -> tuple[Tensor, Tensor]:
-            averaged = torch.lerp(exp_avg[0], grad, averaging.grad_weight) if exp_avg else grad
-            return averaged, torch.sign(averaged, out=scratch.first(grad.numel()))
-
-        return Measured(eager.measure_direction(tensors.columns(self.state_names(group)), direction, scratch))
+        sums = kernel.measure_sign(
+            *tensors.columns(self.state_names(group)),
+            grad_weight=averaging.grad_weight,
+            dtype=averaging.bias_correction.dtype,
+        )
+        return Measured(sums, made=kernel)
 
     def commit(
         self, group: Group, tensors: GroupTensors, averaging: Averaging, made: Any, lr: Tensor, skip: Tensor
     ) -> None:
+        columns = tensors.columns(self.state_names(group))
+        if not columns[0]:
+            return
+        kernel: Kernel = made
+        weight, beta = 1.0 - averaging.model_beta, averaging.beta
+        left = kernel.update_sign(*columns, grad_weight=weight, beta=beta, lr=lr, skip=skip)
         # torch's fused SGD reads the rate on the device and writes nothing in a skipped step.
         sgd = partial(
             torch._fused_sgd_,
@@ -65,18 +70,17 @@ class LionDirection(Direction):
             is_first_step=False,
             found_inf=skip.float(),
         )
-        beta = averaging.beta
 
         def lion(*columns: list[Tensor]) -> None:
             for params, grads, *exp_avg in batches_of(columns, piece_size(columns[0][0].device)):
-                averaged = torch._foreach_lerp(exp_avg[0], grads, 1.0 - averaging.model_beta) if exp_avg else grads
+                averaged = torch._foreach_lerp(exp_avg[0], grads, weight) if exp_avg else grads
                 signs = torch._foreach_sign(averaged)
                 sgd(params, signs, [], momentum=0.0, lr=lr, dampening=0.0)
                 if exp_avg:
                     # At rate 0 it updates the average alone. The signs stand in for parameters, which it would read.
                     sgd(signs, grads, exp_avg[0], momentum=beta, lr=0.0, dampening=beta)
 
-        apply_fused(lion, tensors.columns(self.state_names(group)), read_only=(1,), widen_on_cpu=True)
+        apply_fused(lion, [pick(column, left) for column in columns], read_only=(1,), widen_on_cpu=True)
 
 
 class MomoLion(MomoOptimizer):
@@ -103,7 +107,9 @@ class MomoLion(MomoOptimizer):
             the decay of AdamW it is to be as many times larger as ``lr`` is smaller.
         lower_bound: Lower bound of the loss, in units of the loss. 0 is right for a cross-entropy without label
             smoothing.
-        kernel: ``"auto"`` or ``"eager"`` (torch operations), which are the same here.
+        kernel: How the inner products are computed: ``"eager"`` (torch operations), ``"compiled"`` (CPU, needs a C
+            compiler; it takes the step too), ``"triton"`` (GPU, needs triton), or ``"auto"``, which takes the fastest
+            at the first step.
         process_group: The ranks that train the model together: ``None`` for all ranks of the job, a
             ``torch.distributed.ProcessGroup``, or ``"self"`` for an optimizer on one rank that is not data-parallel.
         sharded: Whether plain parameters are pieces of a partition, held by one rank each (FSDP1's flat parameters,
