@@ -72,6 +72,16 @@ class OptimizerInfo:
                 options[name] = values if len(values) > 1 else values[0]
         return options
 
+    @property
+    def trainer_defaults(self) -> dict[str, Any]:
+        """The defaults of these constructor arguments, by the names of the Trainer's arguments."""
+        found: dict[str, Any] = {}
+        for name, (_, attributes) in TRAINER_ARGUMENTS.items():
+            if name in self.defaults and attributes and name != "weight_decay":
+                value = self.defaults[name]
+                found |= zip(attributes, value if isinstance(value, tuple) else (value,), strict=True)
+        return found
+
     def create(self, params: Any, **options: Any) -> MomoOptimizer:
         """Return an optimizer of this row for ``params``."""
         make: Any = self.optimizer_cls
