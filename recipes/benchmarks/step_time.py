@@ -157,11 +157,12 @@ def foreach_lion(parameters: list[nn.Parameter], lr: float) -> Step:
 
     @torch.no_grad()
     def step() -> None:
-        grads = [parameter.grad for parameter in parameters]
+        params: list[Any] = parameters
+        grads: list[Any] = [parameter.grad for parameter in parameters]
         updates = torch._foreach_mul(averages, 0.9)
         torch._foreach_add_(updates, grads, alpha=1 - 0.9)
         torch._foreach_sign_(updates)
-        torch._foreach_add_(parameters, updates, alpha=-lr)
+        torch._foreach_add_(params, updates, alpha=-lr)
         torch._foreach_mul_(averages, 0.99)
         torch._foreach_add_(averages, grads, alpha=1 - 0.99)
 
