@@ -11,7 +11,7 @@ import torch
 from oracle import Oracle, OracleGroup, OracleParameter
 from torch import Tensor, nn
 
-from hf_momo import Momo, MomoAdam, MomoSignum, get_optimizer_info
+from hf_momo import Momo, MomoAdam, MomoLion, get_optimizer_info
 from hf_momo.optimizers import MomoOptimizer
 
 SHAPES = ((3, 4), (5,), (), (2, 1, 3))
@@ -69,12 +69,17 @@ METHODS = {
         },
         {"eps": 1e-2},
     ),
-    "momo_signum": Method(
-        MomoSignum,
-        {"signum": {"lr": 0.05}, "signum-momentum-0": {"lr": 0.05, "momentum": 0.0}},
+    "momo_lion": Method(
+        MomoLion,
+        {
+            "lion": {"lr": 0.05, "betas": (0.9, 0.98)},
+            "lion-signum": {"lr": 0.05, "betas": (0.9, 0.9)},
+            "lion-beta-0": {"lr": 0.05, "betas": (0.0, 0.9)},
+        },
         lambda group: {
             "update": lambda oracle, p, group: p.d.sign(),
-            "beta": group["momentum"],
+            "beta": group["betas"][1],
+            "model_beta": group["betas"][0],
             "decay": "decoupled",
         },
     ),
@@ -186,7 +191,7 @@ def assert_tensors_match(optimizer: MomoOptimizer, oracle: Oracle, tolerance: fl
             assert_near(param, p.x, tolerance, "parameter")
             state = optimizer.state.get(param, {})
             assert bool(state) == p.seen
-            expected = {"step": p.steps, "exp_avg": p.d, "exp_avg_sq": p.v}
+            expected = {"step": p.steps, "exp_avg": p.m, "exp_avg_sq": p.v}
             for name, tensor in state.items():
                 assert_near(tensor, expected[name], tolerance, name)
 

@@ -15,12 +15,13 @@ import torch
 
 from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.bounds import names_pilot, read_pilot_bound
+from hf_momo.optimizers.checks import reason_without
 from hf_momo.optimizers.momo import Momo
 from hf_momo.optimizers.momo_adam import MomoAdam
-from hf_momo.optimizers.momo_signum import MomoSignum
+from hf_momo.optimizers.momo_lion import MomoLion
 
 # Exported by ``hf_momo``.
-__all__ = ["Momo", "MomoAdam", "MomoSignum", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
+__all__ = ["Momo", "MomoAdam", "MomoLion", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
 
 # Options that the Trainer has arguments of its own for: how a user sets them, and the attributes of TrainingArguments.
 TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -72,6 +73,16 @@ class OptimizerInfo:
                 options[name] = values if len(values) > 1 else values[0]
         return options
 
+    @property
+    def trainer_defaults(self) -> dict[str, Any]:
+        """The defaults of these constructor arguments, by the names of the Trainer's arguments."""
+        found: dict[str, Any] = {}
+        for name, (_, attributes) in TRAINER_ARGUMENTS.items():
+            if name in self.defaults and attributes and name != "weight_decay":
+                value = self.defaults[name]
+                found |= zip(attributes, value if isinstance(value, tuple) else (value,), strict=True)
+        return found
+
     def create(self, params: Any, **options: Any) -> MomoOptimizer:
         """Return an optimizer of this row for ``params``."""
         make: Any = self.optimizer_cls
@@ -83,7 +94,7 @@ _OPTIMIZERS = {
     for info in (
         OptimizerInfo("momo", Momo, "SGD with momentum and MoMo's adaptive step size"),
         OptimizerInfo("momo_adam", MomoAdam, "Adam with MoMo's adaptive step size"),
-        OptimizerInfo("momo_signum", MomoSignum, "Signum, the sign of momentum, with MoMo's adaptive step size"),
+        OptimizerInfo("momo_lion", MomoLion, "Lion (Signum with equal betas) with MoMo's adaptive step size"),
     )
 }
 
@@ -140,7 +151,8 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
         if key in info.defaults and key in TRAINER_ARGUMENTS:
             raise ValueError(f"optim_args: {key} is set by {TRAINER_ARGUMENTS[key][0]}, not by optim_args")
         if key not in info.optim_args:
-            raise ValueError(f"optim_args: {name} has no option {key!r}; it has {', '.join(info.optim_args)}")
+            why = reason_without(key)
+            raise ValueError(f"optim_args: {name} has no option {key!r}{why}; it has {', '.join(info.optim_args)}")
         options[key] = _typed(key, value, info.defaults[key])
     return options
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.bounds import agreed_pilot_bound, names_pilot
+from hf_momo.optimizers.checks import reason_without
 from hf_momo.optimizers.registry import get_optimizer_info
 from hf_momo.tap.accelerator import connect
 from hf_momo.tap.backends import backend_of
@@ -59,7 +60,8 @@ def create_optimizer(
     info = get_optimizer_info(name)
     unknown = [option for option in options if option not in info.defaults]
     if unknown:
-        raise TypeError(f"{unknown[0]}: {name} has no such option; it has {', '.join(info.defaults)}")
+        why = reason_without(unknown[0])
+        raise TypeError(f"{unknown[0]}: {name} has no such option{why}; it has {', '.join(info.defaults)}")
     if names_pilot(options.get("lower_bound")):
         options["lower_bound"] = agreed_pilot_bound(options["lower_bound"]).value
     one_group = accelerator is not None and backend_of(accelerator).needs_one_group

@@ -23,7 +23,7 @@ from hf_momo import create_optimizer
 from hf_momo.optimizers.registry import unwrap_optimizer
 
 # A loss that is linear in the weights has no lower bound, so the steps are small and always capped.
-EULER = {"lr": 1e-3, "lower_bound": -1e6, "adapt_lower_bound": False}
+EULER = {"lr": 1e-3, "lower_bound": -1e6}
 
 
 def make_accelerator(row: Row) -> Accelerator:
@@ -55,10 +55,16 @@ def make_accelerator(row: Row) -> Accelerator:
     return accelerator
 
 
+def options_of(setting: Setting, *, euler: bool) -> dict[str, Any]:
+    """Return the options of the optimizer, for the linear model those that cap every step."""
+    kept = {name: value for name, value in setting.options.items() if not euler or name != "adapt_lower_bound"}
+    return {**kept, **(EULER if euler else {})}
+
+
 def make_optimizer(row: Row, model: nn.Module, accelerator: Accelerator, *, euler: bool) -> Any:
     """Return the optimizer of a row, by the one line that a user writes."""
     setting = row.setting
-    options = {**setting.options, **(EULER if euler else {})}
+    options = options_of(setting, euler=euler)
     what: Any = model
     if setting.groups == "one" or row.one_group:
         what = list(model.parameters())

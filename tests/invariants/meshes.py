@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from invariants.batches import windows
 from invariants.configurations import Row
-from invariants.loops import EULER
+from invariants.loops import options_of
 from invariants.models import Scores, build, examples, item_losses
 from invariants.recording import Recorder, whole
 from invariants.reference import parameter_groups
@@ -75,7 +75,7 @@ def train_with_torch(row: Row, *, euler: bool) -> dict[str, Any]:
     model: Any = build("loop", setting, euler=euler, dtype=row.dtype)
     data = examples("loop", setting, euler=euler, dtype=row.dtype)
     LAYOUTS[setting.name](model)
-    options = {**setting.options, **(EULER if euler else {})}
+    options = options_of(setting, euler=euler)
     optimizer = {"momo": Momo, "momo_adam": MomoAdam}[setting.optim](
         parameter_groups(model, setting, one_group=False), process_group=process_group(setting.name), **options
     )
