@@ -15,11 +15,12 @@ import torch
 
 from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.momo import Momo
+from hf_momo.optimizers.momo_adafactor import MomoAdafactor
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.momo_signum import MomoSignum
 
 # Exported by ``hf_momo``.
-__all__ = ["Momo", "MomoAdam", "MomoSignum", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
+__all__ = ["Momo", "MomoAdafactor", "MomoAdam", "MomoSignum", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
 
 # Options that the Trainer has arguments of its own for: how a user sets them, and the attributes of TrainingArguments.
 TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -82,6 +83,7 @@ _OPTIMIZERS = {
     for info in (
         OptimizerInfo("momo", Momo, "SGD with momentum and MoMo's adaptive step size"),
         OptimizerInfo("momo_adam", MomoAdam, "Adam with MoMo's adaptive step size"),
+        OptimizerInfo("momo_adafactor", MomoAdafactor, "Adam with Adafactor's factored second moment"),
         OptimizerInfo("momo_signum", MomoSignum, "Signum, the sign of momentum, with MoMo's adaptive step size"),
     )
 }
