@@ -219,6 +219,8 @@ def _placement_without(placement: Any, dim: int) -> Any:
         return placement
     if sharded == dim:
         return Replicate()
+    if hasattr(placement, "split_factor"):  # FSDP2 over tensor parallelism of the same dimension
+        return type(placement)(sharded - 1, split_factor=placement.split_factor)
     return Shard(sharded - 1)
 
 

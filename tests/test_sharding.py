@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mesh_worker
 import pytest
 import torch
 import torch.distributed as dist
 from ddp_worker import CASES, STEPS, train
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+from torch.distributed.tensor.placement_types import _StridedShard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from hf_momo import Momo, MomoAdafactor, sharding
@@ -75,6 +77,29 @@ def test_two_ranks_equal_one_process(ranks, case, dtype):
         )
     assert float(actual["group0.skipped_steps"]) == 1.0
     assert float(actual["group0.num_steps"]) == STEPS - 1
+
+
+@pytest.fixture(scope="module")
+def mesh_ranks(tmp_path_factory):
+    """What four gloo processes end with, by layout."""
+    folder = tmp_path_factory.mktemp("mesh")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[1])}
+    command = [sys.executable, mesh_worker.__file__, str(folder)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150, check=False)
+    assert result.returncode == 0, result.stderr[-6000:]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(mesh_worker.RANKS)]
+
+
+@pytest.mark.parametrize("layout", mesh_worker.LAYOUTS)
+def test_matrices_cut_by_a_mesh_equal_whole_ones(mesh_ranks, layout):
+    """Row and column averages and their means are those of whole matrices, also where shards are uneven or empty."""
+    expected = mesh_worker.train(torch.clone)
+    for result in mesh_ranks:
+        assert result[layout].keys() == expected.keys()
+        for name, tensor in expected.items():
+            torch.testing.assert_close(
+                result[layout][name], tensor, rtol=1e-12, atol=1e-13, msg=lambda text, name=name: f"{name}: {text}"
+            )
 
 
 def test_one_process_reduces_nothing(monkeypatch):
@@ -148,6 +173,12 @@ REDUCED = {
     "columns in pieces": ((8,), [Shard(1)], [Replicate()], [Shard(0)]),
     "rows on some ranks": ((2, 4), [Replicate(), Shard(0)], [Replicate(), Shard(0)], [Replicate(), Replicate()]),
     "both in pieces": ((2, 4), [Shard(0), Shard(1)], [Shard(0), Replicate()], [Replicate(), Shard(0)]),
+    "columns in pieces of pieces": (
+        (2, 4),
+        [_StridedShard(1, split_factor=4), Shard(1)],
+        [Replicate(), Replicate()],
+        [_StridedShard(0, split_factor=4), Shard(0)],
+    ),
 }
 
 
