@@ -49,7 +49,7 @@ class GroupTensors:
 
     def where(self, chosen: Sequence[bool]) -> GroupTensors:
         """Return the rows that are chosen."""
-        columns = (self.params, self.grads, self.states, self.owners)
+        columns: tuple[list[Any], ...] = (self.params, self.grads, self.states, self.owners)
         return GroupTensors(*(list(compress(column, chosen)) for column in columns))
 
 
