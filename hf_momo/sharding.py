@@ -157,6 +157,83 @@ def first_rank_value(value: _Value) -> _Value:
     return values[0]
 
 
+def zeros_without(param: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    """Return zeros of the shape of ``param`` without dimension ``dim``, a DTensor laid out alike where it is one.
+
+    Args:
+        param: A plain tensor or a DTensor.
+        dim: The dimension that is left out, counted from the end (negative).
+        dtype: Dtype of the zeros.
+    """
+    local = local_tensor(param.detach())
+    zeros = torch.zeros(_without(local.shape, dim), dtype=dtype, device=local.device)
+    if not _is_dtensor(param):
+        return zeros
+    from torch.distributed.tensor import DTensor
+
+    shape = _without(param.shape, dim)
+    mesh: Any = param.device_mesh  # type: ignore[attr-defined]
+    return DTensor.from_local(
+        zeros,
+        mesh,
+        [_placement_without(each, param.ndim + dim) for each in param.placements],  # type: ignore[attr-defined]
+        run_check=False,
+        shape=shape,
+        stride=torch.empty(shape, device="meta").stride(),
+    ).to(local.device)  # parameters that FSDP2 keeps on the CPU are on another device than their mesh
+
+
+def sum_over_shards(partial_sums: Sequence[tuple[Tensor, Tensor, int]]) -> None:
+    """Complete sums over a dimension that ranks hold pieces of, by one all-reduce for each group of such ranks.
+
+    Every rank must call this with the sums of the same parameters in the same order, those of empty pieces included.
+
+    Args:
+        partial_sums: Sums over this rank's piece, all of one dtype, written in place; the parameter, as the model
+            holds it; and the dimension that was summed over, counted from the end (negative).
+    """
+    by_group: dict[str, tuple[Any, list[Tensor]]] = {}
+    for tensor, param, dim in partial_sums:
+        for group in _groups_of_pieces(param, dim):
+            by_group.setdefault(group.group_name, (group, []))[1].append(tensor)
+    for group, tensors in by_group.values():
+        message = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(message, group=group)
+        for tensor, total in zip(tensors, message.split([each.numel() for each in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+
+def _groups_of_pieces(param: Tensor, dim: int) -> list[Any]:
+    """Return the groups of ranks that hold the pieces of a parameter along one dimension."""
+    if not _is_dtensor(param):
+        return []
+    mesh: Any = param.device_mesh  # type: ignore[attr-defined]
+    placements: Any = param.placements  # type: ignore[attr-defined]
+    return [
+        mesh.get_group(axis)
+        for axis, placement in enumerate(placements)
+        if getattr(placement, "dim", None) == param.ndim + dim and mesh.size(axis) > 1
+    ]
+
+
+def _without(shape: Sequence[int], dim: int) -> torch.Size:
+    return torch.Size([size for index, size in enumerate(shape) if index != len(shape) + dim])
+
+
+def _placement_without(placement: Any, dim: int) -> Any:
+    """Return the placement of a tensor that lacks dimension ``dim`` of the one that ``placement`` is of."""
+    from torch.distributed.tensor import Replicate, Shard
+
+    sharded = getattr(placement, "dim", None)
+    if sharded is None or sharded < dim:
+        return placement
+    if sharded == dim:
+        return Replicate()
+    if hasattr(placement, "split_factor"):  # FSDP2 over tensor parallelism of the same dimension
+        return type(placement)(sharded - 1, split_factor=placement.split_factor)
+    return Shard(sharded - 1)
+
+
 def _is_dtensor(tensor: Tensor) -> bool:
     # By its method: importing torch.distributed.tensor would load it for everybody.
     return hasattr(tensor, "to_local")

@@ -11,7 +11,7 @@ import torch
 from oracle import Oracle, OracleGroup, OracleParameter
 from torch import Tensor, nn
 
-from hf_momo import Momo, MomoAdam, MomoLion, get_optimizer_info
+from hf_momo import Momo, MomoAdafactor, MomoAdam, MomoLion, get_optimizer_info
 from hf_momo.optimizers import MomoOptimizer
 
 SHAPES = ((3, 4), (5,), (), (2, 1, 3))
@@ -44,6 +44,16 @@ def _adam_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tens
     return p.d / metric / (1 - oracle.beta**p.steps)
 
 
+def _adafactor_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tensor:
+    # Both averages of rows and columns are linear, so they are those of the average of the squares.
+    v = p.v
+    if v.ndim > 1:
+        row, col = v.mean(-1, keepdim=True), v.mean(-2, keepdim=True)
+        v = row * col / row.mean(-2, keepdim=True).clamp(min=1e-300)
+    metric = (v / (1 - oracle.beta2**p.steps)).sqrt() + group.eps
+    return p.d / metric / (1 - oracle.beta**p.steps)
+
+
 METHODS = {
     "momo": Method(
         Momo,
@@ -63,6 +73,17 @@ METHODS = {
         {"adam-proximal": {"lr": 0.3}, "adam-adamw": {"lr": 0.3, "weight_decay_form": "adamw"}},
         lambda group: {
             "update": _adam_update,
+            "beta": group["betas"][0],
+            "beta2": group["betas"][1],
+            "decay": group["weight_decay_form"],
+        },
+        {"eps": 1e-2},
+    ),
+    "momo_adafactor": Method(
+        MomoAdafactor,
+        {"adafactor": {"lr": 0.2}, "adafactor-adamw": {"lr": 0.2, "weight_decay_form": "adamw"}},
+        lambda group: {
+            "update": _adafactor_update,
             "beta": group["betas"][0],
             "beta2": group["betas"][1],
             "decay": group["weight_decay_form"],
@@ -192,6 +213,8 @@ def assert_tensors_match(optimizer: MomoOptimizer, oracle: Oracle, tolerance: fl
             state = optimizer.state.get(param, {})
             assert bool(state) == p.seen
             expected = {"step": p.steps, "exp_avg": p.m, "exp_avg_sq": p.v}
+            if p.v.ndim > 1:
+                expected |= {"exp_avg_sq_row": p.v.mean(-1), "exp_avg_sq_col": p.v.mean(-2)}
             for name, tensor in state.items():
                 assert_near(tensor, expected[name], tolerance, name)
 

@@ -8,15 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mesh_worker
 import pytest
 import torch
 import torch.distributed as dist
 from ddp_worker import CASES, STEPS, train
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+from torch.distributed.tensor.placement_types import _StridedShard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from hf_momo import Momo, sharding
+from hf_momo import Momo, MomoAdafactor, sharding
 from hf_momo.optimizers.scalars import SCALARS
 
 WORKER = Path(__file__).with_name("ddp_worker.py")
@@ -75,6 +77,29 @@ def test_two_ranks_equal_one_process(ranks, case, dtype):
         )
     assert float(actual["group0.skipped_steps"]) == 1.0
     assert float(actual["group0.num_steps"]) == STEPS - 1
+
+
+@pytest.fixture(scope="module")
+def mesh_ranks(tmp_path_factory):
+    """What four gloo processes end with, by layout."""
+    folder = tmp_path_factory.mktemp("mesh")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[1])}
+    command = [sys.executable, mesh_worker.__file__, str(folder)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150, check=False)
+    assert result.returncode == 0, result.stderr[-6000:]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(mesh_worker.RANKS)]
+
+
+@pytest.mark.parametrize("layout", mesh_worker.LAYOUTS)
+def test_matrices_cut_by_a_mesh_equal_whole_ones(mesh_ranks, layout):
+    """Row and column averages and their means are those of whole matrices, also where shards are uneven or empty."""
+    expected = mesh_worker.train(torch.clone)
+    for result in mesh_ranks:
+        assert result[layout].keys() == expected.keys()
+        for name, tensor in expected.items():
+            torch.testing.assert_close(
+                result[layout][name], tensor, rtol=1e-12, atol=1e-13, msg=lambda text, name=name: f"{name}: {text}"
+            )
 
 
 def test_one_process_reduces_nothing(monkeypatch):
@@ -140,6 +165,60 @@ def test_replicas_of_a_dtensor(fake_ranks, mesh, placements, replicas):
     param = DTensor.from_local(torch.ones(4, 4), whole[tuple(names[1:])], placements, run_check=False)
     for sharded in (False, True):
         assert sharding.num_replicas([param, param], None, sharded=sharded) == [replicas, replicas]
+
+
+REDUCED = {
+    # mesh, placements of the parameter, without its last dimension, without the one before
+    "rows in pieces": ((8,), [Shard(0)], [Shard(0)], [Replicate()]),
+    "columns in pieces": ((8,), [Shard(1)], [Replicate()], [Shard(0)]),
+    "rows on some ranks": ((2, 4), [Replicate(), Shard(0)], [Replicate(), Shard(0)], [Replicate(), Replicate()]),
+    "both in pieces": ((2, 4), [Shard(0), Shard(1)], [Shard(0), Replicate()], [Replicate(), Shard(0)]),
+    "columns in pieces of pieces": (
+        (2, 4),
+        [_StridedShard(1, split_factor=4), Shard(1)],
+        [Replicate(), Replicate()],
+        [_StridedShard(0, split_factor=4), Shard(0)],
+    ),
+}
+
+
+@pytest.mark.parametrize(("mesh", "placements", "of_rows", "of_columns"), REDUCED.values(), ids=REDUCED)
+def test_layout_of_what_lacks_a_dimension(fake_ranks, mesh, placements, of_rows, of_columns):
+    """Row and column averages of a DTensor lie where its rows and columns do, so checkpoints can be laid out anew."""
+    device_mesh = init_device_mesh("cpu", mesh)
+    param = DTensor.from_local(torch.ones(3, 5), device_mesh, placements, run_check=False)
+    for dim, expected in ((-1, of_rows), (-2, of_columns)):
+        zeros = sharding.zeros_without(param, dim, torch.float64)
+        assert (list(zeros.placements), zeros.dtype) == (expected, torch.float64)
+        assert zeros.to_local().shape == ((3,) if dim == -1 else (5,))
+        assert zeros.shape == (param.shape[0] if dim == -1 else param.shape[1],)
+
+
+def test_layout_of_a_stack_of_matrices(fake_ranks):
+    """FSDP2 cuts the first dimension, of which neither average lacks any; the last two are whole."""
+    device_mesh = init_device_mesh("cpu", (8,))
+    param = DTensor.from_local(torch.ones(2, 3, 5), device_mesh, [Shard(0)], run_check=False)
+    shapes = [(16, 3), (16, 5)]
+    for dim, shape in zip((-1, -2), shapes, strict=True):
+        zeros = sharding.zeros_without(param, dim, torch.float32)
+        assert (tuple(zeros.shape), list(zeros.placements)) == (shape, [Shard(0)])
+
+
+def test_one_all_reduce_of_columns_for_all_matrices_of_a_group(fake_ranks, monkeypatch):
+    """Under FSDP2 the sums over the rows of all matrices are one message; empty shards add to it."""
+    mesh, sizes = init_device_mesh("cpu", (8,)), []
+    monkeypatch.setattr(dist, "all_reduce", lambda message, group=None: sizes.append(message.numel()))
+    params = []
+    for rows, columns in ((3, 5), (0, 4)):
+        local = torch.ones(rows, columns)
+        shape = (8 * rows or 1, columns)
+        laid_out = {"run_check": False, "shape": torch.Size(shape), "stride": (columns, 1)}
+        params.append(torch.nn.Parameter(DTensor.from_local(local, mesh, [Shard(0)], **laid_out)))
+        params[-1].grad = DTensor.from_local(local.clone(), mesh, [Shard(0)], **laid_out)
+    params.append(torch.nn.Parameter(torch.ones(7)))
+    params[-1].grad = torch.ones(7)
+    MomoAdafactor(params).step(loss=1.0)
+    assert sizes == [5 + 4, 1 + 3]
 
 
 def test_replicas_of_a_plain_tensor(fake_ranks):

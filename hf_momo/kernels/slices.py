@@ -6,6 +6,7 @@ the model, and so that strided, expanded and differently laid out tensors need n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -135,6 +136,25 @@ def blocks_of(tensors: Sequence[Tensor], max_elements: int) -> Iterator[tuple[Te
             yield from blocks_of([block.squeeze(longest) for block in blocks], max_elements)
         else:
             yield tuple(blocks)
+
+
+def rectangles(shape: Sequence[int], max_elements: int) -> Iterator[tuple[slice, ...]]:
+    """Yield indices of rectangles of at most ``max_elements`` elements, cut along the first dimensions of ``shape``.
+
+    Args:
+        shape: Shape of a tensor.
+        max_elements: Upper bound of a rectangle, at least 1.
+
+    Yields:
+        One slice per dimension.
+    """
+    if math.prod(shape) <= max_elements:
+        yield (slice(None),) * len(shape)
+        return
+    size = max(1, max_elements // math.prod(shape[1:]))
+    for start in range(0, shape[0], size):
+        for rest in rectangles(shape[1:], max_elements):
+            yield (slice(start, start + size), *rest)
 
 
 def _is_dense(tensor: Tensor) -> bool:

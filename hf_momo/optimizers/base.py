@@ -7,6 +7,7 @@ device, nothing of the model or the optimizer has changed, so a bad batch leaves
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +17,13 @@ from torch.optim.optimizer import ParamsT
 
 from hf_momo.kernels import Kernel, KernelChoice
 from hf_momo.optimizers import checkpoints, scalars
-from hf_momo.optimizers.checks import check_has_estimate, check_params, check_sample_weight, resolve_loss
+from hf_momo.optimizers.checks import (
+    check_has_estimate,
+    check_params,
+    check_sample_weight,
+    check_sharded,
+    resolve_loss,
+)
 from hf_momo.optimizers.direction import COMMON_OPTIONS, Direction
 from hf_momo.optimizers.group_tensors import Block, GroupTensors, collect
 from hf_momo.optimizers.options import Option, check_options, check_shared, choice
@@ -63,8 +70,7 @@ class MomoOptimizer(torch.optim.Optimizer):
 
     @sharded.setter
     def sharded(self, value: bool) -> None:
-        if not isinstance(value, bool):
-            raise TypeError(f"sharded: got {value!r}, must be True or False")
+        check_sharded(value, type(self).__name__, self.direction.whole_tensors)
         self._ranks.sharded = value
 
     @property
@@ -92,6 +98,11 @@ class MomoOptimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Return the state as ``torch.optim.Optimizer`` does; tensors in the groups are copies."""
         return checkpoints.with_copied_entries(self.param_groups, super().state_dict())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state dict as ``torch.optim.Optimizer`` does; every running average keeps its precision."""
+        with checkpoints.keeping_precision(self):
+            super().load_state_dict(state_dict)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, also during training: it joins the model of the loss as it stands.
@@ -201,7 +212,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         blocks = []
         for group in self.param_groups:
             direction = self.direction_of(group)
-            trained, frozen = collect(group, self.state, direction.state_names(group), self._ranks)
+            trained, frozen = collect(group, self.state, partial(direction.new_state, group), self._ranks)
             decoupled = direction.decays_in_model(group)
             lr, weight_decay = scalars.zero_dim(group["lr"]), group["weight_decay"]
             blocks.append(Block(group, GroupSettings(lr, weight_decay, decoupled), trained, []))
@@ -228,7 +239,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         """Return this rank's share of the sums of a block: each piece's over the number of ranks that hold it."""
         direction, shares = self.direction_of(block.group), []
         for replicas, tensors in block.parts:
-            filled = tensors.not_empty
+            filled = direction.filled(tensors)
             if filled.params:
                 sums, made = direction.measure(block.group, filled, weights, self._kernel)
                 shares.append(sums / replicas)
@@ -276,7 +287,7 @@ class MomoOptimizer(torch.optim.Optimizer):
                     _shrink(tensors, keep, step.finite)
                 # Without alpha the 0-d tensor would be taken for a Python number: a read that waits for the device.
                 torch._foreach_add_([state["step"] for state in tensors.states], 1.0 - skip, alpha=1)
-                direction.commit(block.group, tensors.not_empty, weights, made, scale * lr, skip)
+                direction.commit(block.group, direction.filled(tensors), weights, made, scale * lr, skip)
                 if decays and not decays_first:
                     _shrink(tensors, keep, step.finite)
         scalars.write(self.param_groups, step)

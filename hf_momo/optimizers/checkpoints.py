@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,26 +52,51 @@ def check(optimizer: MomoOptimizer, loaded: dict[str, Any]) -> None:
             " (fsdp_version: 2), or start anew from the saved weights"
         )
     for group in groups:
-        names = optimizer.direction_of(group).state_names(group)
         for param in group["params"]:
             if entry := state.get(param):
-                _check_entry(optimizer, group, param, entry, names)
+                _check_entry(optimizer, group, param, entry)
 
 
-def _check_entry(
-    optimizer: MomoOptimizer, group: Mapping[str, Any], param: Tensor, entry: dict[str, Any], names: tuple[str, ...]
-) -> None:
-    if missing := [name for name in ("step", *names) if name not in entry]:
+@contextlib.contextmanager
+def keeping_precision(optimizer: MomoOptimizer) -> Iterator[None]:
+    """Keep the precision of running averages during ``load_state_dict``.
+
+    torch casts all of them to the dtype of their parameter. Those of another dtype are set anew afterwards.
+    """
+    loaded: list[dict[str, Any]] = []
+    # The last hook sees the state dict as the others have arranged it.
+    hook = optimizer.register_load_state_dict_pre_hook(lambda _, final: loaded.append(final))
+    try:
+        yield
+    finally:
+        hook.remove()
+    for own, group in zip(optimizer.param_groups, loaded[0]["param_groups"], strict=True):
+        for param, index in zip(own["params"], group["params"], strict=True):
+            for name, average in optimizer.state.get(param, {}).items():
+                dtype = _new_state(optimizer, own, param).get(name, average).dtype
+                if average.dtype != dtype:
+                    optimizer.state[param][name] = loaded[0]["state"][index][name].to(param.device, dtype)
+
+
+def _new_state(optimizer: MomoOptimizer, group: Mapping[str, Any], param: Tensor) -> dict[str, Tensor]:
+    like = torch.empty(param.shape, dtype=param.dtype, device="meta")
+    return optimizer.direction_of(group).new_state(group, like)
+
+
+def _check_entry(optimizer: MomoOptimizer, group: Mapping[str, Any], param: Tensor, entry: dict[str, Any]) -> None:
+    expected = _new_state(optimizer, group, param)
+    if missing := [name for name in ("step", *expected) if name not in entry]:
         _refuse(optimizer, group, f"no {', '.join(missing)} in the state of a parameter")
     if not isinstance(entry["step"], Tensor):
         entry["step"] = torch.tensor(float(entry["step"]), dtype=torch.float32)
-    for name in names:
-        if entry[name].shape != param.shape:
+    for name, like in expected.items():
+        if entry[name].shape != like.shape:
+            wanted = "" if like.shape == param.shape else f" (so {name} must have {tuple(like.shape)})"
             raise ValueError(
                 f"state_dict: {name} has shape {tuple(entry[name].shape)}, but the parameter has shape"
-                f" {tuple(param.shape)}; the checkpoint is of a model of other sizes, or with parameters in another"
-                " order. Resize the model (resize_token_embeddings and the like) before the optimizer is made and the"
-                " checkpoint loaded, or go on from the saved weights alone with a new optimizer"
+                f" {tuple(param.shape)}{wanted}; the checkpoint is of a model of other sizes, or with parameters in"
+                " another order. Resize the model (resize_token_embeddings and the like) before the optimizer is"
+                " made and the checkpoint loaded, or go on from the saved weights alone with a new optimizer"
             )
 
 

@@ -43,6 +43,22 @@ def check_has_estimate(cls: type, options: Mapping[str, Any]) -> None:
         raise TypeError(f"{name}: {cls.__name__} has no such option{reason_without(name)}; pass lower_bound")
 
 
+def check_sharded(value: Any, name: str, whole_tensors: bool) -> None:
+    """Check whether an optimizer called ``name`` can train pieces of flattened parameters.
+
+    Raises:
+        TypeError: If ``value`` is not a bool.
+        ValueError: If it is ``True`` and the method depends on the shapes of the parameters.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"sharded: got {value!r}, must be True or False")
+    if value and whole_tensors:
+        raise ValueError(
+            f"sharded: got True, but {name} works on whole tensors, and FSDP version 1 and DeepSpeed ZeRO flatten the"
+            " parameters; use FSDP2 (fsdp_version: 2) or DistributedDataParallel, or another optimizer"
+        )
+
+
 def check_gradient(grad: Tensor, group: Mapping[str, Any]) -> None:
     """Refuse gradients that the kernels cannot read.
 

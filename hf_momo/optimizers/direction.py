@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hf_momo.kernels import Kernel
@@ -40,9 +41,24 @@ class Direction(ABC):
     kernels: ClassVar[tuple[str, ...]] = ("auto", "eager", "compiled", "triton")
     """Legal values of ``kernel=``."""
 
+    whole_tensors: ClassVar[bool] = False
+    """Whether the method depends on the shape of a tensor, so that flat pieces of it (FSDP1, ZeRO) are no use.
+
+    Every rank then measures and commits every tensor, its empty shards included, in the same order, so that ranks can
+    exchange what they need.
+    """
+
     @abstractmethod
     def state_names(self, group: Group) -> tuple[str, ...]:
-        """Return the names of the running averages of each parameter."""
+        """Return the names of the running averages that have the shape of their parameter."""
+
+    def new_state(self, group: Group, param: Tensor) -> dict[str, Tensor]:
+        """Return the running averages of a parameter at zero; on the meta device where only shapes are wanted."""
+        return {name: torch.zeros_like(param, memory_format=torch.preserve_format) for name in self.state_names(group)}
+
+    def filled(self, tensors: GroupTensors) -> GroupTensors:
+        """Return the tensors that are measured and committed on this rank."""
+        return tensors if self.whole_tensors else tensors.not_empty
 
     @abstractmethod
     def beta(self, group: Group) -> float:
@@ -66,7 +82,7 @@ class Direction(ABC):
 
     @abstractmethod
     def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
-        """Measure the inner products over some tensors of a group, at least one, none empty. Writes nothing."""
+        """Measure the inner products over tensors of a group, at least one, see ``filled``. Writes nothing."""
 
     @abstractmethod
     def commit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -16,6 +16,8 @@ from hf_momo import sharding
 from hf_momo.optimizers.checks import check_gradient
 from hf_momo.sharding import Ranks
 from hf_momo.step_size import GroupSettings
+
+NewState = Callable[[Tensor], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Block:
 
 
 def collect(
-    group: Mapping[str, Any], state: Any, names: Sequence[str], ranks: Ranks
+    group: Mapping[str, Any], state: Any, new_state: NewState, ranks: Ranks
 ) -> tuple[list[tuple[int, GroupTensors]], list[tuple[int, GroupTensors]]]:
     """Return the trained and the frozen tensors of a group, each by the number of replicas.
 
@@ -79,7 +81,7 @@ def collect(
     Args:
         group: The parameter group.
         state: ``optimizer.state``; entries are made where they are missing, alike on every rank.
-        names: Names of the running averages.
+        new_state: Takes a parameter; returns its running averages at zero.
         ranks: The ranks that train together.
 
     Raises:
@@ -87,7 +89,7 @@ def collect(
     """
     params = [param for param in group["params"] if param.grad is not None or state.get(param)]
     local, grads = _local_tensors(params, group)
-    tensors = GroupTensors(local, grads, [make_state(state[param], param, names) for param in params], params)
+    tensors = GroupTensors(local, grads, [make_state(state[param], param, new_state) for param in params], params)
     replicas = ranks.num_replicas(params)
     trained = [param.requires_grad for param in params]
     if all(trained):
@@ -126,12 +128,11 @@ def _local_tensors(params: Iterable[Tensor], group: Mapping[str, Any]) -> tuple[
     return local, grads
 
 
-def make_state(state: dict[str, Tensor], param: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return ``state`` of ``param`` with its counter and averages called ``names``, made where it is empty."""
+def make_state(state: dict[str, Tensor], param: Tensor, new_state: NewState) -> dict[str, Tensor]:
+    """Return ``state`` of ``param`` with its counter and running averages, which are made where it is empty."""
     if "step" not in state:
         state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
-        for name in names:
-            state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
+        state.update(new_state(param))
     elif state["step"].device != param.device:
         # load_state_dict leaves `step` where the checkpoint had it, which torch's fused kernels refuse.
         state["step"] = state["step"].to(param.device, torch.float32)

@@ -17,11 +17,12 @@ from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.bounds import names_pilot, read_pilot_bound
 from hf_momo.optimizers.checks import reason_without
 from hf_momo.optimizers.momo import Momo
+from hf_momo.optimizers.momo_adafactor import MomoAdafactor
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.momo_lion import MomoLion
 
 # Exported by ``hf_momo``.
-__all__ = ["Momo", "MomoAdam", "MomoLion", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
+__all__ = ["Momo", "MomoAdafactor", "MomoAdam", "MomoLion", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
 
 # Options that the Trainer has arguments of its own for: how a user sets them, and the attributes of TrainingArguments.
 TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -95,6 +96,7 @@ _OPTIMIZERS = {
         OptimizerInfo("momo", Momo, "SGD with momentum and MoMo's adaptive step size"),
         OptimizerInfo("momo_adam", MomoAdam, "Adam with MoMo's adaptive step size"),
         OptimizerInfo("momo_lion", MomoLion, "Lion (Signum with equal betas) with MoMo's adaptive step size"),
+        OptimizerInfo("momo_adafactor", MomoAdafactor, "Adam with Adafactor's factored second moment"),
     )
 }
 

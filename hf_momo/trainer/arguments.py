@@ -198,8 +198,8 @@ class MomoTrainingArguments(MomoArgumentsMixin, TrainingArguments):
 
     They differ from the stock class in three points: ``optim`` defaults to ``"momo_adam"``; ``learning_rate``,
     ``adam_beta1``, ``adam_beta2`` and ``adam_epsilon`` default to the chosen optimizer's own defaults; ``optim_args``
-    is checked at construction (``"lower_bound=auto"``, ``"lower_bound=from=runs/pilot"``, ``"adapt_lower_bound=true"``,
-    ...). ``optim_args`` sets ``beta``; ``adam_beta1`` and ``adam_beta2`` set ``betas``.
+    is checked at construction (``"lower_bound=auto"``, ``"lower_bound=from=runs/pilot"``, ...).
+    ``optim_args`` sets ``beta``; ``adam_beta1`` and ``adam_beta2`` set ``betas``.
     """
 
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from hf_momo import get_optimizer_info
+
 STEPS, BATCH = 8, 8
 
 
@@ -37,7 +39,7 @@ class Setting:
 
     Attributes:
         name: The second part of a row's name.
-        optim: ``"momo"`` or ``"momo_adam"``.
+        optim: A name of the registry.
         options: Arguments of the optimizer.
         layout: How the batch of eight is split, see ``batches.py``.
         examples: Their number; fewer than ``STEPS * BATCH`` leave an uneven last batch and a short last window.
@@ -186,6 +188,8 @@ LOOPS = (
         max_norm=0.5,
         groups="decay",
     ),
+    Setting("momo_adafactor", "momo_adafactor", {"lr": 0.3, "lower_bound": 1.2}, layout="unequal"),
+    Setting("clipped momo_adafactor", "momo_adafactor", {"lr": 0.1, **_ADAPT}, layout="pairs", max_norm=0.1),
 )
 # accelerate makes a gradient scaler on a GPU only; on a CPU the loop sets one.
 SCALER = Setting(
@@ -216,10 +220,17 @@ TRAINERS = (
     Setting(
         "last batch", "momo_adam", {**_EPS, "lr": 0.1, "lower_bound": 2.0}, layout="pairs", examples=STEPS * BATCH - 5
     ),
+    Setting(
+        "momo_adafactor",
+        "momo_adafactor",
+        {**_EPS, "lr": 0.1, "weight_decay": 0.1, **_ADAPT},
+        groups="decay",
+        layout="accumulated",
+    ),
 )
 
 
-# Without accelerate; meshes.py lays out the parameters by the name of the setting.
+# Without accelerate; meshes.py lays out the parameters by the end of the setting's name.
 MESHES = (
     Setting("replicas 2x1", "momo_adam", {"lr": 0.1, "weight_decay": 0.1, **_ADAPT}),
     Setting("replicas 1x2", "momo", {"lr": 1.0}),
@@ -228,6 +239,9 @@ MESHES = (
     Setting("tensor parallel", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}),
     Setting("process group", "momo", {"lr": 1.0}),
     Setting("self", "momo_adam", {"lr": 0.1, **_ADAPT}, alone=True),
+    Setting("momo_adafactor replicas 2x1", "momo_adafactor", {"lr": 0.1, "weight_decay": 0.1, **_ADAPT}),
+    Setting("momo_adafactor two meshes", "momo_adafactor", {"lr": 0.3, "lower_bound": 1.2}),
+    Setting("momo_adafactor tensor parallel", "momo_adafactor", {"lr": 0.3, "lower_bound": 1.2}),
 )
 
 
@@ -247,6 +261,8 @@ def _rows(backend: Backend) -> list[Row]:
 
 
 def _exists(row: Row) -> bool:
+    if row.backend.kind == "shards" and get_optimizer_info(row.setting.optim).optimizer_cls.direction.whole_tensors:
+        return False
     if row.setting.precision == "bfloat16":
         return not row.one_group  # ZeRO keeps float32 master weights of bfloat16 ones: its "autocast"
     if row.way == "trainer" and row.setting.precision == "autocast":

@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import get_optimizer_info
 
 Inputs = Callable[[Tensor], Tensor]
 
@@ -74,14 +74,14 @@ def train_with_torch(row: Row, *, euler: bool) -> dict[str, Any]:
     setting, ranks, rank = row.setting, row.backend.ranks, dist.get_rank()
     model: Any = build("loop", setting, euler=euler, dtype=row.dtype)
     data = examples("loop", setting, euler=euler, dtype=row.dtype)
-    LAYOUTS[setting.name](model)
+    next(lay_out for name, lay_out in LAYOUTS.items() if setting.name.endswith(name))(model)
     options = options_of(setting, euler=euler)
-    optimizer = {"momo": Momo, "momo_adam": MomoAdam}[setting.optim](
+    optimizer = get_optimizer_info(setting.optim).create(
         parameter_groups(model, setting, one_group=False), process_group=process_group(setting.name), **options
     )
     recorder = Recorder("dtensor")
     recorder.attach(optimizer)
-    parallel = setting.name == "tensor parallel"  # both ranks have the same batch
+    parallel = setting.name.endswith("tensor parallel")  # both ranks have the same batch
     for window in windows(setting.layout, setting.examples, ranks):
         mine = [index for batch in (window if parallel else window[rank::ranks]) for index in batch]
         counted = mine if setting.alone else [index for batch in window for index in batch]

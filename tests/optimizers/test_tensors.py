@@ -39,6 +39,12 @@ def resynchronize(optimizer, oracle):
             p.x = param.detach().double().clone()
             p.m = state["exp_avg"].double().clone() if "exp_avg" in state else p.m
             p.v = state["exp_avg_sq"].double().clone() if "exp_avg_sq" in state else p.v
+            if "exp_avg_sq_row" in state:
+                row, col = (
+                    state["exp_avg_sq_row"].double().unsqueeze(-1),
+                    state["exp_avg_sq_col"].double().unsqueeze(-2),
+                )
+                p.v = row * col / col.mean(-1, keepdim=True)
 
 
 def largest_error(optimizer, oracle, before):
@@ -135,7 +141,10 @@ def test_low_precision_tolerance_sees_a_wrong_formula(spoil, dtype):
 @by_method
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
 def test_dtypes_of_the_state(cls, dtype):
-    """Averages have the parameter's dtype, counters float32, scalars float32 or, with float64, float64."""
+    """Averages have the parameter's dtype, counters float32, scalars float32 or, with float64, float64.
+
+    Averages of rows and columns are as precise as the scalars.
+    """
     params = make_params(dtype)
     optimizer = cls(params, **estimating(cls), weight_decay=0.1)
     for _ in range(2):
@@ -143,7 +152,11 @@ def test_dtypes_of_the_state(cls, dtype):
     for p in params:
         state = optimizer.state[p]
         assert state["step"].dtype == torch.float32
-        assert all(tensor.dtype == dtype and tensor.shape == p.shape for n, tensor in state.items() if n != "step")
+        shapes = {"exp_avg_sq_row": p.shape[:-1], "exp_avg_sq_col": p.shape[:-2] + p.shape[-1:]}
+        for name, tensor in state.items():
+            if name != "step":
+                wanted = dtype if name not in shapes else torch.promote_types(dtype, torch.float32)
+                assert (tensor.dtype, tensor.shape) == (wanted, shapes.get(name, p.shape))
     scalars = [v for v in optimizer.param_groups[0].values() if isinstance(v, torch.Tensor)]
     assert len(scalars) == len(group_scalars.SCALARS)
     assert {(s.dtype, s.dim()) for s in scalars} == {(torch.promote_types(dtype, torch.float32), 0)}

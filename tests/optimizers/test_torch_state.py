@@ -89,18 +89,22 @@ class TestStateDict:
     @by_input
     @pytest.mark.parametrize("target", [torch.bfloat16, torch.float64], ids=str)
     def test_into_a_model_of_another_dtype(self, cls, options, target):
-        """Averages take the dtype of the parameters; counters and the model of the loss keep their precision."""
+        """Averages take the dtype of the parameters; counters and the model of the loss keep their precision.
+
+        Averages of rows and columns are never below float32.
+        """
         first, second = Problem(cls, options), Problem(cls, options, dtype=target)
         first.run(3)
         saved = copy.deepcopy(first.optimizer.state_dict())
         second.optimizer.load_state_dict(saved)
         assert_same(saved, first.optimizer.state_dict())
+        wide = torch.promote_types(target, torch.float32)
         for param in second.params:
             for name, value in second.optimizer.state[param].items():
-                assert value.dtype == (torch.float32 if name == "step" else target)
+                kept = {"step": torch.float32, "exp_avg_sq_row": wide, "exp_avg_sq_col": wide}
+                assert value.dtype == kept.get(name, target)
         assert second.optimizer.last_step == first.optimizer.last_step
         second.run(1)
-        wide = torch.promote_types(target, torch.float32)
         assert {second.optimizer.param_groups[0][name].dtype for name in ("loss_avg", "lower_bound")} == {wide}
         assert second.optimizer.last_step.num_steps == 4
 

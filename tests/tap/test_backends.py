@@ -13,7 +13,7 @@ import torch.distributed as dist
 from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from hf_momo import MomoAdam
+from hf_momo import MomoAdafactor, MomoAdam
 from hf_momo.tap.backends import backend_of
 from hf_momo.tap.backends.deepspeed import keep_one_group, padding
 from hf_momo.utils.versions import OLDEST
@@ -100,6 +100,14 @@ def test_whether_plain_tensors_are_shards(make: Any, sharded: bool) -> None:
     optimizer = MomoAdam(params(1))
     backend.adapt(optimizer)
     assert optimizer.sharded is sharded
+
+
+@pytest.mark.parametrize("make", cases({name: (make,) for name, (make, sharded) in SUPPORTED.items() if sharded}))
+def test_flat_parameters_are_refused_where_shapes_matter(make: Any) -> None:
+    """Flat parameters have no rows and columns, and the message names the backends that keep them."""
+    message = "MomoAdafactor works on whole tensors.* flatten.*FSDP2.*DistributedDataParallel"
+    with pytest.raises(ValueError, match=message):
+        backend_of(make()).adapt(MomoAdafactor(params(1)))
 
 
 @needs_deepspeed

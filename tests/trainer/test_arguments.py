@@ -11,11 +11,20 @@ from typing import Any
 
 import pytest
 import torch
-from trainer.tiny import Classifier, arguments, class_examples, quiet, seq2seq_arguments
+from trainer.tiny import (
+    Classifier,
+    arguments,
+    class_examples,
+    quiet,
+    seq2seq_arguments,
+    t5,
+    text_examples,
+    training_logs,
+)
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.training_args import OptimizerNames
 
-from hf_momo import MomoSeq2SeqTrainer, MomoSeq2SeqTrainingArguments, MomoTrainer, MomoTrainingArguments
+from hf_momo import MomoAdafactor, MomoSeq2SeqTrainer, MomoSeq2SeqTrainingArguments, MomoTrainer, MomoTrainingArguments
 from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, unwrap_optimizer
 
 CLASSES = [MomoTrainingArguments, MomoSeq2SeqTrainingArguments]
@@ -131,6 +140,24 @@ def test_optim_args_reach_the_optimizer_typed(
     assert [group["weight_decay"] for group in groups] == [0.25, 0.0]
     if optim == "momo_adam":
         assert (groups[0]["betas"], groups[0]["eps"]) == ((0.9, 0.95), 1e-6)
+
+
+def test_t5_trains_with_momo_adafactor(tmp_path: Path) -> None:
+    """The Trainer's arguments for Adam reach it, and the matrices of a T5 have factored second moments."""
+    options = {"adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-6, "weight_decay": 0.1, "max_steps": 12}
+    args = seq2seq_arguments(tmp_path, optim="momo_adafactor", optim_args="adapt_lower_bound=true", **options)
+    assert args.learning_rate == 1e-2
+    trainer = MomoSeq2SeqTrainer(model=t5(), args=args, train_dataset=text_examples())
+    trainer.train()
+    optimizer = unwrap_optimizer(trainer.optimizer)
+    assert type(optimizer) is MomoAdafactor
+    assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.8, 0.95), 1e-6)}
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+    for param, state in optimizer.state.items():
+        factored = {"exp_avg_sq_row", "exp_avg_sq_col"} if param.ndim > 1 else {"exp_avg_sq"}
+        assert state.keys() == {"step", "exp_avg"} | factored
+    losses = [log["loss"] for log in training_logs(trainer)]
+    assert losses[-1] < losses[0] - 0.1
 
 
 def test_set_optimizer(make: Any) -> None:
