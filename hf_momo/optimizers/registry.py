@@ -17,9 +17,10 @@ from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.momo import Momo
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.momo_signum import MomoSignum
+from hf_momo.optimizers.momo_wrapper import MomoWrapper, wrapper_cls
 
 # Exported by ``hf_momo``.
-__all__ = ["Momo", "MomoAdam", "MomoSignum", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
+__all__ = ["Momo", "MomoAdam", "MomoSignum", "MomoWrapper", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
 
 # Options that the Trainer has arguments of its own for: how a user sets them, and the attributes of TrainingArguments.
 TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -53,6 +54,17 @@ class OptimizerInfo:
         return MappingProxyType({parameter.name: parameter.default for parameter in parameters})
 
     @property
+    def default_lr(self) -> float | None:
+        """The default of ``lr``; ``None`` for the wrapper, whose base has it."""
+        lr: float | None = self.defaults.get("lr")
+        return lr
+
+    @property
+    def takes_base(self) -> bool:
+        """Whether the optimizer is put on another one, whose options it passes on."""
+        return False
+
+    @property
     def optim_args(self) -> tuple[str, ...]:
         """Names that the Trainer's ``optim_args`` may hold."""
         return tuple(name for name in self.defaults if name not in TRAINER_ARGUMENTS)
@@ -77,12 +89,46 @@ class OptimizerInfo:
         return make(params, **options)  # type: ignore[no-any-return]
 
 
+class WrapperInfo(OptimizerInfo):
+    """The row of ``MomoWrapper``, which is made from parameters as the others are, with its base beside them."""
+
+    @property
+    def takes_base(self) -> bool:
+        return True
+
+    @property
+    def optim_args(self) -> tuple[str, ...]:
+        return ("base", *super().optim_args)
+
+    def create(self, params: Any, *, base: Any = None, **options: Any) -> MomoOptimizer:
+        """Return the wrapper around ``base(params, ...)``.
+
+        Args:
+            params: Parameters or parameter groups.
+            base: A class of optimizers, or another callable that makes one.
+            **options: Options of the wrapper, and all others of the base.
+
+        Raises:
+            TypeError: If ``base`` is missing, or is an optimizer already or a name.
+        """
+        if isinstance(base, torch.optim.Optimizer) or not callable(base):
+            raise TypeError(
+                f"base: got {base!r}, must be a class of optimizers, such as torch.optim.AdamW. Around an optimizer"
+                " that you have made: hf_momo.connect(accelerator, MomoWrapper(optimizer))"
+            )
+        own = {name: options.pop(name) for name in self.defaults if name in options}
+        if options.get("weight_decay") == 0.0 and "weight_decay" not in inspect.signature(base).parameters:
+            del options["weight_decay"]
+        return wrapper_cls(base)(params, momo=own, **options)
+
+
 _OPTIMIZERS = {
     info.name: info
     for info in (
         OptimizerInfo("momo", Momo, "SGD with momentum and MoMo's adaptive step size"),
         OptimizerInfo("momo_adam", MomoAdam, "Adam with MoMo's adaptive step size"),
         OptimizerInfo("momo_signum", MomoSignum, "Signum, the sign of momentum, with MoMo's adaptive step size"),
+        WrapperInfo("momo_wrapper", MomoWrapper, "any torch optimizer (base=...) with MoMo's adaptive step size"),
     )
 }
 
@@ -120,10 +166,11 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
 
     Args:
         name: The optimizer.
-        text: ``"key=value,key=value"``, or ``None``. ``lower_bound=auto`` is passed on as ``"auto"``.
+        text: ``"key=value,key=value"``, or ``None``. ``lower_bound=auto`` is passed on as ``"auto"``, and what
+            ``momo_wrapper`` does not know as it stands: ``base``, and the base's own options.
 
     Raises:
-        ValueError: If a key is unknown or a value is not of the key's type.
+        ValueError: If a key is unknown or a value is not of the key's type, or ``momo_wrapper`` has no ``base``.
 
     Example:
         >>> parse_optim_args("momo_adam", "adapt_lower_bound=true, lower_bound=0.5")
@@ -137,9 +184,14 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
             raise ValueError(f"optim_args: got {part!r}, must be key=value pairs separated by commas")
         if key in info.defaults and key in TRAINER_ARGUMENTS:
             raise ValueError(f"optim_args: {key} is set by {TRAINER_ARGUMENTS[key][0]}, not by optim_args")
+        if info.takes_base and key not in info.defaults:
+            options[key] = value
+            continue
         if key not in info.optim_args:
             raise ValueError(f"optim_args: {name} has no option {key!r}; it has {', '.join(info.optim_args)}")
         options[key] = _typed(key, value, info.defaults[key])
+    if info.takes_base and "base" not in options:
+        raise ValueError(f"optim_args: {name} needs base=NAME, such as base=adamw_torch")
     return options
 
 
@@ -148,7 +200,7 @@ def _typed(key: str, value: str, default: Any) -> Any:
         return value
     if isinstance(default, str):
         return value
-    if isinstance(default, bool):
+    if isinstance(default, bool) or key == "bias_correction":
         choices = {"true": True, "1": True, "false": False, "0": False}
         if value.lower() not in choices:
             raise ValueError(f"optim_args: got {key}={value}, must be true or false")

@@ -43,7 +43,8 @@ def create_optimizer(
         model_or_params: A module, parameters, or parameter groups.
         accelerator: The ``accelerate.Accelerator`` whose ``backward`` the loop calls.
         weight_decay: Weight decay coefficient, in [0, inf).
-        **options: Other arguments of the optimizer's constructor.
+        **options: Other arguments of the optimizer's constructor. For ``"momo_wrapper"``: ``base``, a class of
+            optimizers such as ``torch.optim.AdamW``, and the arguments of that class.
 
     Raises:
         ValueError: If no optimizer has this name, or an option is out of range.
@@ -56,7 +57,7 @@ def create_optimizer(
     """
     info = get_optimizer_info(name)
     unknown = [option for option in options if option not in info.defaults]
-    if unknown:
+    if unknown and not info.takes_base:
         raise TypeError(f"{unknown[0]}: {name} has no such option; it has {', '.join(info.defaults)}")
     one_group = accelerator is not None and backend_of(accelerator).needs_one_group
     optimizer = info.create(

@@ -10,7 +10,8 @@ from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, parse_optim_args
+from hf_momo.optimizers.registry import OptimizerInfo, get_optimizer_info, list_optimizers, parse_optim_args
+from hf_momo.trainer.base_optimizer import check_base_name, wrapped_cls_and_kwargs
 from hf_momo.trainer.losses import automatic_lower_bound
 
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ logger = logging.getLogger(__name__)
 _STOCK_LEARNING_RATE = 5e-5
 _STOCK_OPTIMIZERS = [member.value for member in OptimizerNames]
 _NAMES = ", ".join(list_optimizers())
-_DEFAULT_RATES = ", ".join(f"{get_optimizer_info(name).defaults['lr']:g} for {name}" for name in list_optimizers())
+_RATES = {name: get_optimizer_info(name).default_lr for name in list_optimizers()}
+_DEFAULT_RATES = ", ".join(f"{rate:g} for {name}" for name, rate in _RATES.items() if rate is not None)
 _OPTIM_HELP = f"The optimizer: {_NAMES}, or any of the Trainer's own."
 _LEARNING_RATE_HELP = (
     f"Cap on the step size ({_NAMES}) or the learning rate (other optimizers). Default: the optimizer's own"
-    f" ({_DEFAULT_RATES}); the Trainer's ({_STOCK_LEARNING_RATE:g}) for other optimizers."
+    f" ({_DEFAULT_RATES}); the Trainer's ({_STOCK_LEARNING_RATE:g}) for momo_wrapper and other optimizers."
 )
 
 
@@ -49,18 +51,39 @@ def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[typ
         model: The model. Needed for ``lower_bound=auto`` with label smoothing.
     """
     info = get_optimizer_info(optimizer_name_of(args.optim))
-    options = {**info.options_from(args), **parse_optim_args(info.name, args.optim_args)}
+    options = {**info.options_from(args), **parsed_optim_args(info.name, args.optim_args)}
     if options.get("lower_bound") == "auto":
         options["lower_bound"] = automatic_lower_bound(args.label_smoothing_factor, model)
         logger.info("lower_bound=auto: %.4f", options["lower_bound"])
     if args.learning_rate == _STOCK_LEARNING_RATE and not isinstance(args, MomoArgumentsMixin):
-        logger.warning(
-            "learning_rate is the Trainer's default 5e-5, which caps the steps of %s far below what it would choose."
-            " Pass --learning_rate %g (the optimizer's default), or use MomoTrainingArguments",
-            info.name,
-            info.defaults["lr"],
-        )
+        _warn_of_stock_rate(info)
+    if info.takes_base:
+        return wrapped_cls_and_kwargs(args, model, options)
     return info.optimizer_cls, options
+
+
+def _warn_of_stock_rate(info: OptimizerInfo) -> None:
+    advice = "the largest one at which the base trains, or more"
+    if info.default_lr is not None:
+        advice = f"{info.default_lr:g} (the optimizer's default), or use MomoTrainingArguments"
+    logger.warning(
+        "learning_rate is the Trainer's default 5e-5, which caps the steps of %s far below what it would choose."
+        " Pass --learning_rate %s",
+        info.name,
+        advice,
+    )
+
+
+def parsed_optim_args(name: str, text: str | None) -> dict[str, Any]:
+    """Return ``parse_optim_args``, and check the name of a base, which is one of the Trainer's.
+
+    Raises:
+        ValueError: If a key, a value or the base is none that ``name`` takes.
+    """
+    options = parse_optim_args(name, text)
+    if "base" in options:
+        check_base_name(options["base"])
+    return options
 
 
 @dataclass(init=False)
@@ -104,12 +127,12 @@ class MomoArgumentsMixin(_ArgumentsBase):
         ours = name in list_optimizers()
         given: float | None = self.learning_rate
         if given is None:
-            default = get_optimizer_info(name).defaults["lr"] if ours else _extended_learning_rate(type(self))
-            self.learning_rate = default
+            default = get_optimizer_info(name).default_lr if ours else None
+            self.learning_rate = _extended_learning_rate(type(self)) if default is None else default
         if not ours:
             super().__post_init__()
             return
-        parse_optim_args(name, self.optim_args)
+        parsed_optim_args(name, self.optim_args)
         # The stock class accepts only its own names.
         self.optim = OptimizerNames.ADAMW_TORCH
         super().__post_init__()
@@ -123,10 +146,11 @@ class MomoArgumentsMixin(_ArgumentsBase):
         name = _checked_name(name)
         if name not in list_optimizers():
             return super().set_optimizer(name, *args, **kwargs)
-        if not args:
-            kwargs.setdefault("learning_rate", get_optimizer_info(name).defaults["lr"])
+        rate = get_optimizer_info(name).default_lr
+        if not args and rate is not None:
+            kwargs.setdefault("learning_rate", rate)
         super().set_optimizer(OptimizerNames.ADAMW_TORCH, *args, **kwargs)
-        parse_optim_args(name, self.optim_args)
+        parsed_optim_args(name, self.optim_args)
         self.optim = name
         return self
 

@@ -11,6 +11,13 @@ from hf_momo.optimizers import LastStep, MomoOptimizer
 logger = logging.getLogger(__name__)
 
 
+_UPHILL = (
+    "zero_steps: all {} step(s) since the last log had step size 0, because the update of the base optimizer leads up"
+    " in the model of the loss. The model averages gradients with the weight beta: set beta to the base's momentum,"
+    " use a smaller weight_decay if the base adds it to its gradients, or use the base without MoMo"
+)
+
+
 class _Counts(NamedTuple):
     taken: int = 0
     capped: int = 0
@@ -68,7 +75,9 @@ def _standstill(optimizer: MomoOptimizer, last: LastStep, since: _Counts) -> str
             " weights"
         )
     if since.taken > 0 and since.zero == since.taken:
-        averaged_loss = last.loss_avg / float(optimizer.param_groups[0]["weight_avg"])
+        if last.uphill_steps >= since.zero:
+            return _UPHILL.format(since.taken)
+        averaged_loss = last.loss_avg / float(optimizer.entries[0]["weight_avg"])
         return (
             f"zero_steps: all {since.taken} step(s) since the last log had step size 0, because the averaged loss is"
             f" at or below its lower bound: loss {averaged_loss:.4g}, lower_bound {last.lower_bound:.4g}. Only the"

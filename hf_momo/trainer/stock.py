@@ -145,8 +145,9 @@ def _mark_unset_learning_rates() -> Callable[[], None]:
         if isinstance(self.learning_rate, _UnsetLearningRate):
             self.learning_rate = float(self.learning_rate)
             name = optimizer_name_of(self.optim)
-            if is_momo(name):
-                self.learning_rate = get_optimizer_info(name).defaults["lr"]
+            default = get_optimizer_info(name).default_lr if is_momo(name) else None
+            if default is not None:
+                self.learning_rate = default
                 logger.warning(
                     "learning_rate was not given: %s caps its step at its own default %g", name, self.learning_rate
                 )
