@@ -73,6 +73,14 @@ def _refusal(base: torch.optim.Optimizer) -> str | None:
     return None
 
 
+def beta_of(base: torch.optim.Optimizer) -> float:
+    """Return the weight of the past in the averages of ``base``, 0.9 if it does not say."""
+    group = base.param_groups[0]
+    if "betas" in group:
+        return float(group["betas"][0])
+    return float(group.get("momentum", 0.9))
+
+
 def weight_decay_form(base: torch.optim.Optimizer, group: Mapping[str, Any]) -> str:
     """Return how ``base`` decays the weights of ``group``: ``"adamw"``, ``"decoupled"`` or ``"coupled"``."""
     if "d_coef" in group or "d0" in group:

@@ -6,7 +6,7 @@ A row and its import are all that the package needs to know of a new method; ``h
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +17,7 @@ from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.momo import Momo
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.momo_signum import MomoSignum
-from hf_momo.optimizers.momo_wrapper import MomoWrapper, wrapper_cls
+from hf_momo.optimizers.momo_wrapper import MomoWrapper
 
 # Exported by ``hf_momo``.
 __all__ = ["Momo", "MomoAdam", "MomoSignum", "MomoWrapper", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
@@ -89,6 +89,25 @@ class OptimizerInfo:
         return make(params, **options)  # type: ignore[no-any-return]
 
 
+def wrapper_cls(base_cls: Callable[..., torch.optim.Optimizer]) -> Any:
+    """Return a class of ``MomoWrapper`` that is made from parameters: ``cls(params, momo={...}, **options)``.
+
+    Args:
+        base_cls: A class of optimizers, or another callable that makes one. ``momo`` are the wrapper's options, all
+            others those of the base.
+    """
+
+    class Wrapper(MomoWrapper):
+        def __init__(self, params: Any, *, momo: Mapping[str, Any] = MappingProxyType({}), **options: Any) -> None:
+            super().__init__(base_cls(params, **options), **momo)
+
+    Wrapper.__name__ = MomoWrapper.__name__
+    # The Trainer looks for "bitsandbytes" in str(cls), and keeps embeddings in 32 bits there.
+    base = f"{base_cls.__module__}.{getattr(base_cls, '__qualname__', type(base_cls).__name__)}"
+    Wrapper.__qualname__ = f"{MomoWrapper.__name__}[{base}]"
+    return Wrapper
+
+
 class WrapperInfo(OptimizerInfo):
     """The row of ``MomoWrapper``, which is made from parameters as the others are, with its base beside them."""
 
@@ -119,7 +138,7 @@ class WrapperInfo(OptimizerInfo):
         own = {name: options.pop(name) for name in self.defaults if name in options}
         if options.get("weight_decay") == 0.0 and "weight_decay" not in inspect.signature(base).parameters:
             del options["weight_decay"]
-        return wrapper_cls(base)(params, momo=own, **options)
+        return wrapper_cls(base)(params, momo=own, **options)  # type: ignore[no-any-return]
 
 
 _OPTIMIZERS = {

@@ -11,8 +11,8 @@ from typing import Any
 from transformers import Trainer, TrainingArguments
 from transformers.training_args import OptimizerNames
 
-from hf_momo.optimizers.momo_wrapper import MomoWrapper, wrapper_cls
-from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers
+from hf_momo.optimizers.momo_wrapper import MomoWrapper
+from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, wrapper_cls
 
 _IN_BACKWARD = ("updates the weights during backward, layer by layer, before the loss is known to the optimizer", "")
 _REFUSED = {

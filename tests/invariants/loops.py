@@ -59,6 +59,8 @@ def make_optimizer(row: Row, model: nn.Module, accelerator: Accelerator, *, eule
     """Return the optimizer of a row, by the one line that a user writes."""
     setting = row.setting
     options = {**setting.options, **(EULER if euler else {})}
+    if setting.optim == "momo_wrapper":
+        options.pop("adapt_lower_bound", None)
     what: Any = model
     if setting.groups == "one" or row.one_group:
         what = list(model.parameters())
