@@ -68,16 +68,16 @@ def measured(block: Block, before: Copies, like: Tensor) -> Tensor:
         before: The parameters before.
         like: 0-d, of the dtype and device of the result.
     """
-    total = like.new_zeros(2)
+    total, (keep, shrinks) = like.new_zeros(2), _shrinkage(block)
     for (replicas, tensors), starts in zip(block.parts, before, strict=True):
-        sums = []
+        sums: list[Tensor] = []
         for row in zip(starts, _local(tensors), tensors.state("exp_avg"), strict=True):
             for pieces in flat_pieces(row, piece_size(row[0].device)):
                 start, end, averaged = (piece.to(like.dtype) for piece in pieces)
-                update = start * (1.0 - block.settings.weight_decay) - end
-                sums.append(torch.stack([torch.dot(averaged, update), torch.dot(update, update)]))
+                update = start * keep - end if shrinks else start - end
+                sums += [torch.dot(averaged, update), torch.dot(update, update)]
         if sums:
-            total += torch.stack(sums).sum(dim=0) / replicas
+            total += torch.stack(sums).view(-1, 2).sum(dim=0) / replicas
     return total
 
 
@@ -94,13 +94,18 @@ def _local(tensors: GroupTensors) -> list[Tensor]:
     ]
 
 
+def _shrinkage(block: Block) -> tuple[float | Tensor, bool]:
+    """Return the factor of the decoupled weight decay, and whether there is one."""
+    keep = 1.0 - block.settings.weight_decay
+    return keep, isinstance(keep, Tensor) or keep != 1.0
+
+
 def go_back(block: Block, before: Copies, step: Step) -> None:
     """Move the parameters to the share ``step.scale`` of the step of the base; in a step not finite, back."""
     on_cpu = step.scale.device.type == "cpu"
     if on_cpu and bool(step.finite & (step.scale >= 1.0)):
         return
-    keep = 1.0 - block.settings.weight_decay
-    shrinks = isinstance(keep, Tensor) or keep != 1.0
+    keep, shrinks = _shrinkage(block)
     for (_, tensors), starts in zip(block.parts, before, strict=True):
         for start, end in zip(starts, _local(tensors), strict=True):
             dtype = torch.promote_types(start.dtype, torch.float32)
