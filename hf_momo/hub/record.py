@@ -249,7 +249,7 @@ def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
     moved = {name for name, value in in_use.items() if name == "lr" or torch.is_tensor(value)}
     argument_of = {key: name for name, key in getattr(optimizer, "option_keys", {}).items()}
     settings = {
-        argument_of.get(key, key): group.get(f"initial_{key}", optimizer.defaults[key]) if key in moved else value
+        argument_of.get(key, key): group.get(f"initial_{key}", optimizer.defaults.get(key)) if key in moved else value
         for key, value in in_use.items()
     }
     settings["weight_decay"] = [group.get("weight_decay") for group in optimizer.param_groups]
