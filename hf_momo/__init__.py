@@ -6,7 +6,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hf_momo.optimizers import LastStep, adamw_state_dict, load_adamw_state_dict, registry
+from hf_momo.optimizers import (
+    LastStep,
+    adamw_state_dict,
+    base_state_dict,
+    load_adamw_state_dict,
+    load_base_state_dict,
+    registry,
+)
 from hf_momo.optimizers.registry import *  # noqa: F403 (the optimizers, and the functions that list them)
 from hf_momo.tap.accelerator import connect
 from hf_momo.tap.factory import create_optimizer
@@ -47,11 +54,13 @@ __all__ = [
     "MomoTrainerMixin",
     "MomoTrainingArguments",
     "adamw_state_dict",
+    "base_state_dict",
     "connect",
     "create_optimizer",
     "integrate",
     "last_complete_checkpoint",
     "load_adamw_state_dict",
+    "load_base_state_dict",
 ]
 __all__ += registry.__all__
 

@@ -244,18 +244,20 @@ def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
     optimizer = unwrap_optimizer(optimizer)
     if optimizer is None:
         return {}
-    group = optimizer.param_groups[0]
-    in_use = {name: group.get(name, default) for name, default in optimizer.defaults.items()}
+    group: Mapping[str, Any] = getattr(optimizer, "entries", optimizer.param_groups)[0]
+    names = getattr(optimizer, "setting_names", optimizer.defaults)
+    in_use = {name: group.get(name, optimizer.defaults.get(name)) for name in names}
     # Schedules change lr, and MoMo its bound, a tensor like all that the optimizer itself changes. Their first values
     # stand beside them. Where a resumed checkpoint has replaced the arguments, these are the ones in use.
     moved = {name for name, value in in_use.items() if name == "lr" or torch.is_tensor(value)}
     argument_of = {key: name for name, key in getattr(optimizer, "option_keys", {}).items()}
     settings = {
-        argument_of.get(key, key): group.get(f"initial_{key}", optimizer.defaults[key]) if key in moved else value
+        argument_of.get(key, key): group.get(f"initial_{key}", optimizer.defaults.get(key)) if key in moved else value
         for key, value in in_use.items()
     }
     settings["weight_decay"] = [group.get("weight_decay") for group in optimizer.param_groups]
-    return {"name": type(optimizer).__name__, **json.loads(json.dumps(settings, default=_as_number))}
+    base = {"base": type(optimizer.base).__name__} if hasattr(optimizer, "base") else {}
+    return {"name": type(optimizer).__name__, **base, **json.loads(json.dumps(settings, default=_as_number))}
 
 
 def _as_number(value: Any) -> Any:

@@ -6,7 +6,7 @@ device, nothing of the model or the optimizer has changed, so a bad batch leaves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ from hf_momo.optimizers.checks import (
     check_params,
     check_sample_weight,
     check_sharded,
+    given_loss,
     resolve_loss,
 )
 from hf_momo.optimizers.direction import COMMON_OPTIONS, Direction
@@ -81,6 +82,16 @@ class MomoOptimizer(torch.optim.Optimizer):
     def direction_of(self, group: Mapping[str, Any]) -> Direction:
         """Return the base method of a parameter group."""
         return self.direction
+
+    @property
+    def entries(self) -> Sequence[MutableMapping[str, Any]]:
+        """Entries of each parameter group, with those of the model of the loss."""
+        return self.param_groups
+
+    @property
+    def setting_names(self) -> tuple[str, ...]:
+        """Keys in ``entries`` that the constructor set."""
+        return tuple(self.defaults)
 
     @property
     def _options(self) -> Mapping[str, Option]:
@@ -169,20 +180,14 @@ class MomoOptimizer(torch.optim.Optimizer):
             TypeError: If the loss or the sample weight is not a real number.
             RuntimeError: If a gradient is sparse or complex.
         """
-        if closure is not None:
-            with torch.enable_grad():
-                returned = closure()
-            # Lightning passes a closure that returns nothing beside the loss.
-            if loss is not None and returned is not None:
-                raise ValueError("loss: got a loss and a closure that returns one; give one of them")
-            loss = returned if loss is None else loss
+        loss = given_loss(closure, loss)
         check_shared(self.param_groups, self._options)
         blocks = self._blocks()
         if loss is None and all(float(group["lr"]) == 0.0 for group in self.param_groups):
             # torch's distributed checkpoint calls a bare step() at lr 0 to have the state made before it loads into
             # it.
             return None
-        scalars.place(self.param_groups)
+        scalars.place(self.entries)
 
         # loss -> measure -> reduce -> rule -> commit
         value = resolve_loss(loss, like=self._scalar("loss_avg"))
@@ -196,9 +201,10 @@ class MomoOptimizer(torch.optim.Optimizer):
     @property
     def last_step(self) -> LastStep:
         """Results of the last committed step (waits for the device)."""
-        group = self.param_groups[0]
+        entries = self.entries
+        group = entries[0]
         return LastStep(
-            step_size=tuple(float(each["step_size"]) for each in self.param_groups),
+            step_size=tuple(float(each["step_size"]) for each in entries),
             capped=float(group["step_scale"]) >= 1.0,
             loss_avg=float(group["loss_avg"]),
             lower_bound=float(group["lower_bound"]),
@@ -206,6 +212,7 @@ class MomoOptimizer(torch.optim.Optimizer):
             capped_steps=int(group["capped_steps"]),
             skipped_steps=int(group["skipped_steps"]),
             zero_steps=int(group["zero_steps"]),
+            uphill_steps=int(group.get("uphill_steps", 0)),
         )
 
     def _blocks(self) -> list[Block]:
@@ -221,7 +228,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         return blocks
 
     def _averaging(self) -> Averaging:
-        group = self.param_groups[0]
+        group = self.entries[0]
         direction = self.direction_of(group)
         return averaging(
             self._scalar("num_steps"),
@@ -256,7 +263,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         weights: Averaging,
         sample_weight: Tensor | float,
     ) -> Step:
-        first = self.param_groups[0]
+        first = self.entries[0]
         if isinstance(sample_weight, Tensor):
             sample_weight = sample_weight.detach().reshape(()).to(loss)
         else:
@@ -290,10 +297,10 @@ class MomoOptimizer(torch.optim.Optimizer):
                 direction.commit(block.group, direction.filled(tensors), weights, made, scale * lr, skip)
                 if decays and not decays_first:
                     _shrink(tensors, keep, step.finite)
-        scalars.write(self.param_groups, step)
+        scalars.write(self.entries, step)
 
     def _scalar(self, name: str) -> Tensor:
-        value: Tensor = self.param_groups[0][name]
+        value: Tensor = self.entries[0][name]
         return value
 
 

@@ -90,14 +90,23 @@ def _check_entry(optimizer: MomoOptimizer, group: Mapping[str, Any], param: Tens
     if not isinstance(entry["step"], Tensor):
         entry["step"] = torch.tensor(float(entry["step"]), dtype=torch.float32)
     for name, like in expected.items():
-        if entry[name].shape != like.shape:
-            wanted = "" if like.shape == param.shape else f" (so {name} must have {tuple(like.shape)})"
-            raise ValueError(
-                f"state_dict: {name} has shape {tuple(entry[name].shape)}, but the parameter has shape"
-                f" {tuple(param.shape)}{wanted}; the checkpoint is of a model of other sizes, or with parameters in"
-                " another order. Resize the model (resize_token_embeddings and the like) before the optimizer is"
-                " made and the checkpoint loaded, or go on from the saved weights alone with a new optimizer"
-            )
+        check_shape(name, entry[name], param, like)
+
+
+def check_shape(name: str, value: Tensor, param: Tensor, like: Tensor) -> None:
+    """Check that a loaded average has the shape of ``like``, which follows from that of its parameter.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if value.shape != like.shape:
+        wanted = "" if like.shape == param.shape else f" (so {name} must have {tuple(like.shape)})"
+        raise ValueError(
+            f"state_dict: {name} has shape {tuple(value.shape)}, but the parameter has shape {tuple(param.shape)}{wanted};"
+            " the checkpoint is of a model of other sizes, or with parameters in another order. Resize the model"
+            " (resize_token_embeddings and the like) before the optimizer is made and the checkpoint loaded, or go on"
+            " from the saved weights alone with a new optimizer"
+        )
 
 
 def _refuse(optimizer: MomoOptimizer, group: Mapping[str, Any], what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -88,6 +88,22 @@ def check_sample_weight(weight: Any) -> None:
         raise TypeError(f"sample_weight: got {weight!r}, must be a 0-d tensor or a number in (0, 1]")
     if not 0.0 < float(weight) <= 1.0:
         raise ValueError(f"sample_weight: got {weight!r}, must be in (0, 1]: min(1, max_norm / norm) of the clipping")
+
+
+def given_loss(closure: Callable[[], Any] | None, loss: Any) -> Any:
+    """Return the loss of a step as it was given, by the argument or the closure.
+
+    Raises:
+        ValueError: If both give one.
+    """
+    if closure is None:
+        return loss
+    with torch.enable_grad():
+        returned = closure()
+    # Lightning passes a closure that returns nothing beside the loss.
+    if loss is not None and returned is not None:
+        raise ValueError("loss: got a loss and a closure that returns one; give one of them")
+    return returned if loss is None else loss
 
 
 def resolve_loss(loss: Any, like: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""Between AdamW and MomoAdam, which keep the same running averages: a checkpoint of one as the start of the other."""
+"""Between an optimizer and the one of torch that keeps the same averages: a checkpoint of one starts the other.
+
+Which one that is, and how it names its averages, is told by the direction: ``base_cls``, ``base_state`` and
+``base_options``.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +14,27 @@ import torch
 from torch import Tensor
 
 from hf_momo import sharding
+from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.checks import resolve_loss
+from hf_momo.optimizers.foreign_state import StateDicts, check_groups, joined_state, matched_params, placed
 from hf_momo.optimizers.group_tensors import GroupTensors, by_replicas
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.scalars import SCALARS
 
-_AVERAGES = ("exp_avg", "exp_avg_sq")
-
 
 @torch.no_grad()
-def load_adamw_state_dict(
-    optimizer: MomoAdam,
-    state_dict: Mapping[str, Any],
+def load_base_state_dict(
+    optimizer: MomoOptimizer,
+    state_dict: StateDicts,
     *,
     loss: Tensor | float,
     params: Iterable[Tensor] | None = None,
+    num_steps: int | None = None,
 ) -> None:
-    """Start ``optimizer`` from the state of a ``torch.optim.AdamW`` (or ``Adam``).
+    """Start ``optimizer`` from the state of the torch optimizer that keeps the same averages.
 
-    It gets AdamW's averages and step counts. What AdamW does not know is the loss: the model of the loss is set as if
+    That is ``torch.optim.AdamW`` (or ``Adam``) for ``MomoAdam`` and ``torch.optim.SGD`` for ``Momo``. The optimizer
+    gets the averages and step counts. What the other one does not know is the loss: the model of the loss is set as if
     every averaged sample had been seen at the present weights, so that its value there is ``loss``. Everything else
     (``lr``, weight decay, ``eps``, the lower bound) stays as the optimizer was made, and the counters of capped and
     skipped steps are zero. The model must hold the weights of that checkpoint. With several processes all must call
@@ -38,42 +44,53 @@ def load_adamw_state_dict(
 
         trainer = MomoTrainer(model=Model.from_pretrained("run/checkpoint-500"), args=args, ...)
         state_dict = torch.load("run/checkpoint-500/optimizer.pt", weights_only=True)
-        load_adamw_state_dict(trainer.create_optimizer(), state_dict, loss=2.31)
+        load_base_state_dict(trainer.create_optimizer(), state_dict, loss=2.31)
         trainer.train()
 
     Args:
         optimizer: The optimizer to start. Its state so far is replaced.
-        state_dict: ``state_dict()`` of the other optimizer; tensors are copied. From any other format, load it into a
-            ``torch.optim.AdamW`` on the same parameters first.
+        state_dict: ``state_dict()`` of the other optimizer, or a list of them where several shared the parameters
+            (Muon and AdamW); tensors are copied. From any other format, load it into that optimizer on the same
+            parameters first.
         loss: Training loss at the present weights, a finite real number not below the optimizer's lower bound: such as
             the last one logged, or the mean over a few batches.
         params: Parameters in the order in which the other optimizer had them, needed where it split them into other
             groups than ``optimizer`` does: ``model.parameters()`` for ``AdamW(model.parameters())``.
+        num_steps: Number of steps that the averages have seen, where the other optimizer does not count them (SGD and
+            Muon). Averages that start at the first sample do not need it.
 
     Raises:
-        TypeError: If ``optimizer`` is not a ``MomoAdam``.
-        ValueError: If betas differ, the state is not that of plain Adam or AdamW (``amsgrad``, ``maximize``, Adam's
-            coupled weight decay), groups, numbers or shapes of parameters do not fit, or anything is not finite. All
-            this is checked before anything is changed.
+        TypeError: If no torch optimizer keeps the averages of ``optimizer``.
+        ValueError: If betas or momentum differ, the averages are not those of plain gradients (``amsgrad``,
+            ``maximize``, coupled weight decay), groups, numbers or shapes of parameters do not fit, or anything is not
+            finite. All this is checked before anything is changed.
     """
     _check_optimizer(optimizer)
-    _check_groups(optimizer, state_dict)
+    joined = joined_state(state_dict)
+    matched = matched_params(optimizer, joined, params)
+    check_groups(optimizer, joined, matched)
+    if num_steps is None:
+        num_steps = max((int(entry["step"]) for entry in joined["state"].values() if "step" in entry), default=None)
+    theirs = {key: group for group in joined["param_groups"] for key in group["params"]}
     state = {
-        param: _placed(param, entry)
-        for param, key in _matched(optimizer, state_dict, params)
-        if (entry := state_dict["state"].get(key))
+        param: placed(param, entry, optimizer.direction_of(group), group, theirs[key], num_steps)
+        for param, group, key in matched
+        if (entry := joined["state"].get(key)) and any(value is not None for value in entry.values())
     }
     if not state:
         raise ValueError("state_dict: holds no running averages, so there is nothing to start from")
-    num_steps = max(float(entry["step"]) for entry in state.values())
-    weight = -math.expm1(num_steps * math.log(beta)) if (beta := optimizer.param_groups[0]["betas"][0]) else 1.0
+    first = optimizer.param_groups[0]
+    steps = max(float(entry["step"]) for entry in state.values())
+    beta, weight = optimizer.direction_of(first).beta(first), 1.0
+    if beta and not optimizer.direction_of(first).starts_at_first_sample(first):
+        weight = -math.expm1(steps * math.log(beta))
     present, product = _reduced(optimizer, state, loss)
     values = dict.fromkeys(SCALARS, 0.0) | {
-        "num_steps": num_steps,
+        "num_steps": steps,
         "weight_avg": weight,
         "loss_avg": weight * present,
         "grad_dot_param_avg": product,
-        "lower_bound": optimizer.param_groups[0]["initial_lower_bound"],
+        "lower_bound": first["initial_lower_bound"],
     }
 
     new = optimizer.state_dict()
@@ -84,14 +101,12 @@ def load_adamw_state_dict(
     optimizer.load_state_dict(new)
 
 
-def adamw_state_dict(optimizer: MomoAdam) -> dict[str, Any]:
-    """Return the state of ``optimizer`` as ``torch.optim.AdamW`` loads it.
+def base_state_dict(optimizer: MomoOptimizer) -> dict[str, Any]:
+    """Return the state of ``optimizer`` as the torch optimizer that keeps the same averages loads it.
 
-    Use it as ``adamw.load_state_dict(adamw_state_dict(ours))``.
-
-    Averages, step counts, ``lr``, ``betas``, ``eps`` and ``weight_decay`` are those of ``optimizer``; AdamW shrinks
-    weights by ``1 - lr * weight_decay``, which is ``weight_decay_form="adamw"`` here. It is told to use its fused
-    kernel, which is ours too. The model of the loss is left out.
+    Use it as ``adamw.load_state_dict(base_state_dict(ours))``. Averages, step counts, and the options that both have
+    are those of ``optimizer``. AdamW shrinks weights by ``1 - lr * weight_decay``, which is
+    ``weight_decay_form="adamw"`` here. The model of the loss is left out.
 
     Args:
         optimizer: The optimizer to read. As in ``state_dict()``, its tensors are not copied.
@@ -100,20 +115,44 @@ def adamw_state_dict(optimizer: MomoAdam) -> dict[str, Any]:
         ``{"state": ..., "param_groups": ...}`` with the parameter groups of ``optimizer``.
 
     Raises:
-        TypeError: If ``optimizer`` is not a ``MomoAdam``.
+        TypeError: If no torch optimizer keeps the averages of ``optimizer``.
     """
     _check_optimizer(optimizer)
     own = optimizer.state_dict()
-    defaults = torch.optim.AdamW([torch.nn.Parameter(torch.empty(0))]).defaults | {"fused": True}
-    foreign = {*SCALARS, *optimizer.defaults, "initial_lower_bound"} - defaults.keys()
-    groups = [
-        defaults | {name: value for name, value in group.items() if name not in foreign}
-        for group in own["param_groups"]
-    ]
-    return {"state": own["state"], "param_groups": groups}
+    state, groups = {}, []
+    for group in own["param_groups"]:
+        direction = optimizer.direction_of(group)
+        base_cls: Any = getattr(torch.optim, str(direction.base_cls))
+        defaults = base_cls([torch.nn.Parameter(torch.empty(0, 0))]).defaults
+        foreign = {*SCALARS, *optimizer.defaults, "initial_lower_bound"} - defaults.keys()
+        kept = {name: value for name, value in group.items() if name not in foreign}
+        groups.append(defaults | kept | dict(direction.base_options(group)))
+        for key in group["params"]:
+            if entry := own["state"].get(key):
+                names = (*(["step"] if not direction.base_state else []), *direction.state_names(group))
+                state[key] = {direction.base_state.get(name, name): entry[name] for name in names}
+    return {"state": state, "param_groups": groups}
 
 
-def _check_optimizer(optimizer: Any) -> None:
+def load_adamw_state_dict(
+    optimizer: MomoAdam,
+    state_dict: Mapping[str, Any],
+    *,
+    loss: Tensor | float,
+    params: Iterable[Tensor] | None = None,
+) -> None:
+    """Start a ``MomoAdam`` from the state of a ``torch.optim.AdamW`` (or ``Adam``); see ``load_base_state_dict``."""
+    _check_is_adam(optimizer)
+    load_base_state_dict(optimizer, state_dict, loss=loss, params=params)
+
+
+def adamw_state_dict(optimizer: MomoAdam) -> dict[str, Any]:
+    """Return the state of a ``MomoAdam`` as ``torch.optim.AdamW`` loads it; see ``base_state_dict``."""
+    _check_is_adam(optimizer)
+    return base_state_dict(optimizer)
+
+
+def _check_is_adam(optimizer: Any) -> None:
     if not isinstance(optimizer, MomoAdam):
         raise TypeError(
             f"optimizer: got {type(optimizer).__name__}, must be MomoAdam, whose averages are AdamW's; of an optimizer"
@@ -121,94 +160,20 @@ def _check_optimizer(optimizer: Any) -> None:
         )
 
 
-def _check_groups(optimizer: MomoAdam, state_dict: Mapping[str, Any]) -> None:
-    betas = tuple(optimizer.param_groups[0]["betas"])
-    for group in state_dict["param_groups"]:
-        if "loss_avg" in group:
-            raise ValueError("state_dict: is one of MoMo itself; load it with optimizer.load_state_dict(state_dict)")
-        for name in ("amsgrad", "maximize"):
-            if group.get(name):
-                raise ValueError(f"state_dict: was made with {name}=True, which MomoAdam does not have")
-        if group.get("weight_decay") and group.get("decoupled_weight_decay") is False:
-            raise ValueError(
-                f"state_dict: was made by Adam with weight_decay={group['weight_decay']}, whose averages contain the"
-                " decay; only those of AdamW, or of Adam without decay, are averages of gradients"
-            )
-        theirs = tuple(map(float, group.get("betas", ())))
-        if theirs != betas:
-            raise ValueError(
-                f"state_dict: its averages have betas={theirs}, those of the optimizer are {betas}; make the optimizer"
-                f" with betas={theirs}"
-            )
-
-
-def _matched(
-    optimizer: MomoAdam, state_dict: Mapping[str, Any], params: Iterable[Tensor] | None
-) -> list[tuple[Tensor, Any]]:
-    """Our parameters, each with its key in the state of the other optimizer."""
-    ours, theirs = optimizer.param_groups, state_dict["param_groups"]
-    own = [param for group in ours for param in group["params"]]
-    keys = [key for group in theirs for key in group["params"]]
-    if len(keys) != len(own):
-        raise ValueError(
-            f"state_dict: is of {len(keys)} parameters, the optimizer has {len(own)}; make the optimizer on the same"
-            " parameters (those with requires_grad in both runs)"
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, MomoOptimizer):
+        raise TypeError(
+            f"optimizer: got {type(optimizer).__name__}, must be an optimizer of hf_momo; of one wrapped by accelerate"
+            " give the inner one (optimizer.optimizer)"
         )
-    if params is not None:
-        given = list(params)
-        if len(given) != len(own) or {id(param) for param in given} != {id(param) for param in own}:
-            raise ValueError(f"params: got {len(given)} tensors, must be the {len(own)} parameters of the optimizer")
-        return list(zip(given, keys, strict=True))
-    if all("param_names" in group for group in (*ours, *theirs)):
-        by_name = {
-            name: key for group in theirs for name, key in zip(group["param_names"], group["params"], strict=True)
-        }
-        names = [name for group in ours for name in group["param_names"]]
-        if missing := [name for name in names if name not in by_name]:
-            raise ValueError(f"state_dict: has no parameter called {missing[0]!r}, which the optimizer has")
-        return [(param, by_name[name]) for param, name in zip(own, names, strict=True)]
-    sizes = [[len(group["params"]) for group in groups] for groups in (theirs, ours)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(
-            f"state_dict: has parameter groups of {sizes[0]} parameters, the optimizer of {sizes[1]}, so their order"
-            " differs; pass params= with the parameters in the order of the other optimizer (model.parameters() for"
-            " AdamW(model.parameters())), or make the optimizer with the same groups"
+    if not all(optimizer.direction_of(group).base_cls for group in optimizer.param_groups):
+        raise TypeError(
+            f"optimizer: got {type(optimizer).__name__}, and no optimizer of torch keeps its averages. A MomoWrapper"
+            " goes on from the state of its base by wrapper.base.load_state_dict(state_dict)"
         )
-    return list(zip(own, keys, strict=True))
 
 
-def _placed(param: Any, entry: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A copy of a parameter's state, laid out as the parameter is."""
-    if missing := {"step", *_AVERAGES} - entry.keys():
-        raise ValueError(
-            f"state_dict: the state of a parameter has {', '.join(entry) or 'nothing'}, but no"
-            f" {', '.join(sorted(missing))}; it must be of torch.optim.AdamW or Adam"
-        )
-    placed = {"step": torch.as_tensor(entry["step"], dtype=torch.float32).clone()}
-    for name in _AVERAGES:
-        value = entry[name].detach()
-        if value.shape != param.shape:
-            raise ValueError(
-                f"state_dict: {name} has shape {tuple(value.shape)} where the optimizer's parameter has"
-                f" {tuple(param.shape)}; the order of parameters differs, or the model does"
-            )
-        value = value.to(param.device, param.dtype, copy=True)
-        if hasattr(param, "placements") and not hasattr(value, "placements"):
-            from torch.distributed.tensor import distribute_tensor
-
-            value = distribute_tensor(value, param.device_mesh, param.placements)
-        elif hasattr(value, "placements") and getattr(param, "placements", None) != value.placements:
-            raise ValueError(
-                f"state_dict: {name} is a DTensor that is not sharded as its parameter; give full tensors"
-                " (value.full_tensor())"
-            )
-        if not bool(torch.isfinite(sharding.local_tensor(value)).all()):
-            raise ValueError(f"state_dict: {name} of a parameter of shape {tuple(param.shape)} is not finite")
-        placed[name] = value
-    return placed
-
-
-def _reduced(optimizer: MomoAdam, state: Mapping[Tensor, dict[str, Tensor]], loss: Any) -> tuple[float, float]:
+def _reduced(optimizer: MomoOptimizer, state: Mapping[Tensor, dict[str, Tensor]], loss: Any) -> tuple[float, float]:
     """Return the loss, mean over ranks, and ``<exp_avg, param>`` over all parameters and ranks."""
     like: Tensor = optimizer.param_groups[0]["loss_avg"]
     tensors = GroupTensors(

@@ -48,6 +48,12 @@ class Direction(ABC):
     exchange what they need.
     """
 
+    base_cls: ClassVar[str | None] = None
+    """The optimizer of ``torch.optim`` that keeps the same averages, so that each can start from the other's state."""
+
+    base_state: ClassVar[Mapping[str, str]] = {}
+    """The names that it gives the averages, where they are others."""
+
     @abstractmethod
     def state_names(self, group: Group) -> tuple[str, ...]:
         """Return the names of the running averages that have the shape of their parameter."""
@@ -79,6 +85,10 @@ class Direction(ABC):
     def decays_in_model(self, group: Group) -> bool:
         """Return whether the model is taken at the decayed parameters, as it must be without a quadratic metric."""
         return False
+
+    def base_options(self, group: Group) -> Mapping[str, Any]:
+        """Return the options, beside those in ``group``, with which a group of ``base_cls`` goes on as this one."""
+        return {}
 
     @abstractmethod
     def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,6 +26,12 @@ class MomentumDirection(Direction):
         "momentum": number(at_least=0.0, below=1.0, shared=True, shown="beta"),
         "bias_correction": flag(shared=True),
     }
+
+    base_cls = "SGD"
+    base_state: ClassVar = {"exp_avg": "momentum_buffer"}
+
+    def base_options(self, group: Group) -> Mapping[str, Any]:
+        return {"dampening": group["momentum"]}
 
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg",) if group["momentum"] > 0.0 else ()

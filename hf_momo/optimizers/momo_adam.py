@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -29,6 +30,12 @@ class AdamDirection(Direction):
         "eps": number(at_least=0.0),
         "weight_decay_form": choice("proximal", "adamw", shared=True),
     }
+
+    base_cls = "AdamW"
+
+    def base_options(self, group: Group) -> Mapping[str, Any]:
+        # torch's fused kernel is ours too.
+        return {"fused": True}
 
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")

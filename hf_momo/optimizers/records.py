@@ -18,7 +18,10 @@ class LastStep:
         num_steps: Steps committed so far.
         capped_steps: Number of these steps that were capped.
         skipped_steps: Number of steps not taken because the loss or a gradient was not finite.
-        zero_steps: Number of committed steps of size 0, because the model of the loss was at or below the bound.
+        zero_steps: Number of committed steps of size 0, because the model of the loss was at or below the bound, or
+            because the update led uphill.
+        uphill_steps: Number of these steps whose update would have raised the model of the loss; only the updates of
+            an optimizer in ``MomoWrapper`` can.
     """
 
     step_size: tuple[float, ...]
@@ -29,3 +32,4 @@ class LastStep:
     capped_steps: int
     skipped_steps: int
     zero_steps: int
+    uphill_steps: int = 0

@@ -6,7 +6,7 @@ A row and its import are all that the package needs to know of a new method; ``h
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -20,9 +20,19 @@ from hf_momo.optimizers.momo import Momo
 from hf_momo.optimizers.momo_adafactor import MomoAdafactor
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.momo_lion import MomoLion
+from hf_momo.optimizers.momo_wrapper import MomoWrapper
 
 # Exported by ``hf_momo``.
-__all__ = ["Momo", "MomoAdafactor", "MomoAdam", "MomoLion", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
+__all__ = [
+    "Momo",
+    "MomoAdafactor",
+    "MomoAdam",
+    "MomoLion",
+    "MomoWrapper",
+    "OptimizerInfo",
+    "get_optimizer_info",
+    "list_optimizers",
+]
 
 # Options that the Trainer has arguments of its own for: how a user sets them, and the attributes of TrainingArguments.
 TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -54,6 +64,17 @@ class OptimizerInfo:
         """Every constructor argument but the parameters, with its default."""
         parameters = list(inspect.signature(self.optimizer_cls).parameters.values())[1:]
         return MappingProxyType({parameter.name: parameter.default for parameter in parameters})
+
+    @property
+    def default_lr(self) -> float | None:
+        """The default of ``lr``; ``None`` for the wrapper, whose base has it."""
+        lr: float | None = self.defaults.get("lr")
+        return lr
+
+    @property
+    def takes_base(self) -> bool:
+        """Whether the optimizer is put on another one, whose options it passes on."""
+        return False
 
     @property
     def optim_args(self) -> tuple[str, ...]:
@@ -90,6 +111,58 @@ class OptimizerInfo:
         return make(params, **options)  # type: ignore[no-any-return]
 
 
+def wrapper_cls(base_cls: Callable[..., torch.optim.Optimizer]) -> Any:
+    """Return a class of ``MomoWrapper`` that is made from parameters: ``cls(params, momo={...}, **options)``.
+
+    Args:
+        base_cls: A class of optimizers, or another callable that makes one. ``momo`` are the wrapper's options, all
+            others those of the base.
+    """
+
+    class Wrapper(MomoWrapper):
+        def __init__(self, params: Any, *, momo: Mapping[str, Any] = MappingProxyType({}), **options: Any) -> None:
+            super().__init__(base_cls(params, **options), **momo)
+
+    Wrapper.__name__ = MomoWrapper.__name__
+    # The Trainer looks for "bitsandbytes" in str(cls), and keeps embeddings in 32 bits there.
+    base = f"{base_cls.__module__}.{getattr(base_cls, '__qualname__', type(base_cls).__name__)}"
+    Wrapper.__qualname__ = f"{MomoWrapper.__name__}[{base}]"
+    return Wrapper
+
+
+class WrapperInfo(OptimizerInfo):
+    """The row of ``MomoWrapper``, which is made from parameters as the others are, with its base beside them."""
+
+    @property
+    def takes_base(self) -> bool:
+        return True
+
+    @property
+    def optim_args(self) -> tuple[str, ...]:
+        return ("base", *super().optim_args)
+
+    def create(self, params: Any, *, base: Any = None, **options: Any) -> MomoOptimizer:
+        """Return the wrapper around ``base(params, ...)``.
+
+        Args:
+            params: Parameters or parameter groups.
+            base: A class of optimizers, or another callable that makes one.
+            **options: Options of the wrapper, and all others of the base.
+
+        Raises:
+            TypeError: If ``base`` is missing, or is an optimizer already or a name.
+        """
+        if isinstance(base, torch.optim.Optimizer) or not callable(base):
+            raise TypeError(
+                f"base: got {base!r}, must be a class of optimizers, such as torch.optim.AdamW. Around an optimizer"
+                " that you have made: hf_momo.connect(accelerator, MomoWrapper(optimizer))"
+            )
+        own = {name: options.pop(name) for name in self.defaults if name in options}
+        if options.get("weight_decay") == 0.0 and "weight_decay" not in inspect.signature(base).parameters:
+            del options["weight_decay"]
+        return wrapper_cls(base)(params, momo=own, **options)  # type: ignore[no-any-return]
+
+
 _OPTIMIZERS = {
     info.name: info
     for info in (
@@ -97,6 +170,7 @@ _OPTIMIZERS = {
         OptimizerInfo("momo_adam", MomoAdam, "Adam with MoMo's adaptive step size"),
         OptimizerInfo("momo_lion", MomoLion, "Lion (Signum with equal betas) with MoMo's adaptive step size"),
         OptimizerInfo("momo_adafactor", MomoAdafactor, "Adam with Adafactor's factored second moment"),
+        WrapperInfo("momo_wrapper", MomoWrapper, "any torch optimizer (base=...) with MoMo's adaptive step size"),
     )
 }
 
@@ -135,10 +209,11 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
     Args:
         name: The optimizer.
         text: ``"key=value,key=value"``, or ``None``. ``lower_bound=auto`` and ``lower_bound=from=RUN`` are passed on
-            as text.
+            as text, and what ``momo_wrapper`` does not know too: ``base``, and the base's own options.
 
     Raises:
-        ValueError: If a key is unknown, a value is not of the key's type, or ``from=RUN`` gives no bound.
+        ValueError: If a key is unknown, a value is not of the key's type, ``from=RUN`` gives no bound, or
+            ``momo_wrapper`` has no ``base``.
 
     Example:
         >>> parse_optim_args("momo_adam", "adapt_lower_bound=true, lower_bound=0.5")
@@ -152,10 +227,15 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
             raise ValueError(f"optim_args: got {part!r}, must be key=value pairs separated by commas")
         if key in info.defaults and key in TRAINER_ARGUMENTS:
             raise ValueError(f"optim_args: {key} is set by {TRAINER_ARGUMENTS[key][0]}, not by optim_args")
+        if info.takes_base and key not in info.defaults:
+            options[key] = value
+            continue
         if key not in info.optim_args:
             why = reason_without(key)
             raise ValueError(f"optim_args: {name} has no option {key!r}{why}; it has {', '.join(info.optim_args)}")
         options[key] = _typed(key, value, info.defaults[key])
+    if info.takes_base and "base" not in options:
+        raise ValueError(f"optim_args: {name} needs base=NAME, such as base=adamw_torch")
     return options
 
 
@@ -171,7 +251,7 @@ def _typed(key: str, value: str, default: Any) -> Any:
         return value
     if isinstance(default, str):
         return value
-    if isinstance(default, bool):
+    if isinstance(default, bool) or key == "bias_correction":
         choices = {"true": True, "1": True, "false": False, "0": False}
         if value.lower() not in choices:
             raise ValueError(f"optim_args: got {key}={value}, must be true or false")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from hf_momo.step_size import LossModel, Step
 # these ways, and per-parameter state is cast to the parameter's dtype on load.
 SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "zero_steps", "skipped_steps")
 
-Groups = Sequence[dict[str, Any]]
+Groups = Sequence[MutableMapping[str, Any]]
 
 
 def place(groups: Groups) -> None:
@@ -67,6 +67,12 @@ def write(groups: Groups, step: Step) -> None:
         sources += [updates[name] for name in SCALARS]
     # In place, so that a captured CUDA graph keeps reading and writing the same memory.
     torch._foreach_copy_(targets, sources)
+
+
+def count_skipped(groups: Groups) -> None:
+    """Count a step that was not taken."""
+    for group in groups:
+        group["skipped_steps"] += 1
 
 
 def zero_dim(value: float | Tensor) -> float | Tensor:

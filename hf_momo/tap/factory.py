@@ -47,6 +47,8 @@ def create_optimizer(
         weight_decay: Weight decay coefficient, in [0, inf).
         **options: Other arguments of the optimizer's constructor. ``lower_bound`` may also be ``"from=RUN"``, a share
             of the last training loss of another run, as in the Trainer's ``optim_args``.
+        **options: Other arguments of the optimizer's constructor. For ``"momo_wrapper"``: ``base``, a class of
+            optimizers such as ``torch.optim.AdamW``, and the arguments of that class.
 
     Raises:
         ValueError: If no optimizer has this name, an option is out of range, or ``RUN`` gives no bound.
@@ -59,7 +61,7 @@ def create_optimizer(
     """
     info = get_optimizer_info(name)
     unknown = [option for option in options if option not in info.defaults]
-    if unknown:
+    if unknown and not info.takes_base:
         why = reason_without(unknown[0])
         raise TypeError(f"{unknown[0]}: {name} has no such option{why}; it has {', '.join(info.defaults)}")
     if names_pilot(options.get("lower_bound")):

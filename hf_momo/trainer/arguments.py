@@ -11,7 +11,8 @@ from transformers.training_args import OptimizerNames
 
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.bounds import PilotBound, agreed_pilot_bound, names_pilot
-from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, parse_optim_args
+from hf_momo.optimizers.registry import OptimizerInfo, get_optimizer_info, list_optimizers, parse_optim_args
+from hf_momo.trainer.base_optimizer import check_base_name, wrapped_cls_and_kwargs
 from hf_momo.trainer.losses import automatic_lower_bound
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ _STOCK_LEARNING_RATE = 5e-5
 OPTIMIZER_ARGUMENTS = ("learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon")
 _STOCK_OPTIMIZERS = [member.value for member in OptimizerNames]
 _NAMES = ", ".join(list_optimizers())
-_DEFAULT_RATES = ", ".join(f"{get_optimizer_info(name).defaults['lr']:g} for {name}" for name in list_optimizers())
+_RATES = {name: get_optimizer_info(name).default_lr for name in list_optimizers()}
+_DEFAULT_RATES = ", ".join(f"{rate:g} for {name}" for name, rate in _RATES.items() if rate is not None)
 _OPTIM_HELP = f"The optimizer: {_NAMES}, or any of the Trainer's own."
 _LEARNING_RATE_HELP = (
     f"Cap on the step size ({_NAMES}) or the learning rate (other optimizers). Default: the optimizer's own"
-    f" ({_DEFAULT_RATES}); the Trainer's ({_STOCK_LEARNING_RATE:g}) for other optimizers."
+    f" ({_DEFAULT_RATES}); the Trainer's ({_STOCK_LEARNING_RATE:g}) for momo_wrapper and other optimizers."
 )
 
 
@@ -58,19 +60,16 @@ def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[typ
         model: The model. Needed for ``lower_bound=auto`` with label smoothing.
     """
     info = get_optimizer_info(optimizer_name_of(args.optim))
-    options = {**info.options_from(args), **parse_optim_args(info.name, args.optim_args)}
+    options = {**info.options_from(args), **parsed_optim_args(info.name, args.optim_args)}
     if options.get("lower_bound") == "auto":
         options["lower_bound"] = automatic_lower_bound(args.label_smoothing_factor, model)
         logger.info("lower_bound=auto: %.4f", options["lower_bound"])
     elif names_pilot(options.get("lower_bound")):
         options["lower_bound"] = agreed_pilot_bound(options["lower_bound"]).value
     if args.learning_rate == _STOCK_LEARNING_RATE and not isinstance(args, MomoArgumentsMixin):
-        logger.warning(
-            "learning_rate is the Trainer's default 5e-5, which caps the steps of %s far below what it would choose."
-            " Pass --learning_rate %g (the optimizer's default), or use MomoTrainingArguments",
-            info.name,
-            info.defaults["lr"],
-        )
+        _warn_of_stock_rate(info)
+    if info.takes_base:
+        return wrapped_cls_and_kwargs(args, model, options)
     return info.optimizer_cls, options
 
 
@@ -81,6 +80,30 @@ def pilot_bound_of(args: TrainingArguments) -> PilotBound | None:
     """
     given = parse_optim_args(optimizer_name_of(args.optim), args.optim_args).get("lower_bound")
     return agreed_pilot_bound(given) if names_pilot(given) else None
+
+
+def _warn_of_stock_rate(info: OptimizerInfo) -> None:
+    advice = "the largest one at which the base trains, or more"
+    if info.default_lr is not None:
+        advice = f"{info.default_lr:g} (the optimizer's default), or use MomoTrainingArguments"
+    logger.warning(
+        "learning_rate is the Trainer's default 5e-5, which caps the steps of %s far below what it would choose."
+        " Pass --learning_rate %s",
+        info.name,
+        advice,
+    )
+
+
+def parsed_optim_args(name: str, text: str | None) -> dict[str, Any]:
+    """Return ``parse_optim_args``, and check the name of a base, which is one of the Trainer's.
+
+    Raises:
+        ValueError: If a key, a value or the base is none that ``name`` takes.
+    """
+    options = parse_optim_args(name, text)
+    if "base" in options:
+        check_base_name(options["base"])
+    return options
 
 
 @dataclass(init=False)
@@ -139,7 +162,7 @@ class MomoArgumentsMixin(_ArgumentsBase):
         if not ours:
             super().__post_init__()
             return
-        parse_optim_args(name, self.optim_args)
+        parsed_optim_args(name, self.optim_args)
         # The stock class accepts only its own names.
         self.optim = OptimizerNames.ADAMW_TORCH
         super().__post_init__()
@@ -158,7 +181,7 @@ class MomoArgumentsMixin(_ArgumentsBase):
             if (argument := attribute.removeprefix("adam_")) not in given:
                 kwargs.setdefault(argument, value)
         super().set_optimizer(OptimizerNames.ADAMW_TORCH, *args, **kwargs)
-        parse_optim_args(name, self.optim_args)
+        parsed_optim_args(name, self.optim_args)
         self.optim = name
         return self
 

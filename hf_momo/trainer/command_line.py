@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from transformers.training_args import OptimizerNames
 
-from hf_momo.optimizers.registry import list_optimizers, parse_optim_args
+from hf_momo.optimizers.registry import list_optimizers
+from hf_momo.trainer.arguments import parsed_optim_args
 from hf_momo.utils.errors import UsageError
 
 
@@ -31,7 +32,7 @@ def check_optim(words: Sequence[str]) -> None:
             raise UsageError(f"--optim: got {name!r}; did you mean {near[0]}? The names of hf_momo are {ours}")
     if name in list_optimizers():
         try:
-            parse_optim_args(str(name), _value_of("--optim_args", words))
+            parsed_optim_args(str(name), _value_of("--optim_args", words))
         except ValueError as error:
             raise UsageError(f"--optim_args: {str(error).removeprefix('optim_args: ')}") from None
 

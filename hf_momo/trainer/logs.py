@@ -17,6 +17,13 @@ _NEAR = 0.05
 _NEARLY_ALL = 0.99
 
 
+_UPHILL = (
+    "zero_steps: all {} step(s) since the last log had step size 0, because the update of the base optimizer leads up"
+    " in the model of the loss. The model averages gradients with the weight beta: set beta to the base's momentum,"
+    " use a smaller weight_decay if the base adds it to its gradients, or use the base without MoMo"
+)
+
+
 class _Counts(NamedTuple):
     taken: int = 0
     capped: int = 0
@@ -86,12 +93,12 @@ class StepLog:
 
 def _is_informed(optimizer: MomoOptimizer) -> bool:
     """Return whether the user gave a bound above 0; relative distances to other bounds say nothing."""
-    group = optimizer.param_groups[0]
+    group = optimizer.entries[0]
     return bool(group["initial_lower_bound"] > 0 and not group.get("adapt_lower_bound"))
 
 
 def _averaged_loss(optimizer: MomoOptimizer, last: LastStep) -> float:
-    return last.loss_avg / float(optimizer.param_groups[0]["weight_avg"])
+    return last.loss_avg / float(optimizer.entries[0]["weight_avg"])
 
 
 def _is_near(optimizer: MomoOptimizer, last: LastStep) -> bool:
@@ -117,6 +124,8 @@ def _standstill(optimizer: MomoOptimizer, last: LastStep, since: _Counts) -> str
             " weights"
         )
     if since.taken > 0 and since.zero == since.taken:
+        if last.uphill_steps >= since.zero:
+            return _UPHILL.format(since.taken)
         averaged_loss = _averaged_loss(optimizer, last)
         return (
             f"zero_steps: all {since.taken} step(s) since the last log had step size 0, because the model of the loss"

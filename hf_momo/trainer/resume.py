@@ -25,8 +25,8 @@ def settings_of(optimizer: MomoOptimizer) -> Settings:
     the present ones.
     """
     return [
-        {name: group.get(f"initial_{name}", group[name]) for name in optimizer.defaults if name in group}
-        for group in optimizer.param_groups
+        {name: group.get(f"initial_{name}", group[name]) for name in optimizer.setting_names if name in group}
+        for group in optimizer.entries
     ]
 
 
@@ -59,7 +59,7 @@ def _changes(given: Settings, optimizer: MomoOptimizer) -> dict[str, _Change]:
     """Return the options that differ, by the constructor's names, each from the first group in which it differs."""
     constructor_names = {key: name for name, key in optimizer.option_keys.items()}
     found: dict[str, _Change] = {}
-    for before, group, after in zip(given, optimizer.param_groups, settings_of(optimizer), strict=False):
+    for before, group, after in zip(given, optimizer.entries, settings_of(optimizer), strict=False):
         for name in before:
             # Without a schedule that keeps it, the learning rate that training began with is not known.
             is_known = name != "lr" or "initial_lr" in group

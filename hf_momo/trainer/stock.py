@@ -22,7 +22,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.optimizers.registry import list_optimizers, unwrap_optimizer
+from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, unwrap_optimizer
 from hf_momo.trainer.arguments import OPTIMIZER_ARGUMENTS, is_momo, optimizer_name_of, own_default
 from hf_momo.trainer.mixin import MomoTrainerMixin, resolve_names
 
@@ -148,7 +148,8 @@ def _mark_unset_arguments() -> Callable[[], None]:
         for attribute, value in unset.items():
             if isinstance(value, _Unset):
                 setattr(self, attribute, own_default(name, attribute, float(value)) if is_momo(name) else float(value))
-        if isinstance(unset["learning_rate"], _Unset) and is_momo(name):
+        has_own = is_momo(name) and get_optimizer_info(name).default_lr is not None
+        if isinstance(unset["learning_rate"], _Unset) and has_own:
             logger.warning(
                 "learning_rate was not given: %s caps its step at its own default %g", name, self.learning_rate
             )

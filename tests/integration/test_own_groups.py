@@ -61,13 +61,15 @@ def test_the_groups_of_the_trainer_are_trained(make: Any, kind: Any, optim: str,
     Its instance method was not called at all, and for stock optimizers called on the class: an AttributeError.
     """
     options = quiet(tmp_path) | {"optim": optim, "learning_rate": LEARNING_RATE}
+    if optim in list_optimizers() and get_optimizer_info(optim).takes_base:
+        options["optim_args"] = "base=adamw_torch"
     trainer = make(kind, options)
     context = integrated() if make is with_integrate else contextmanager(lambda: iter([None]))()
     with context:
         check(train(trainer))
     made = unwrap_optimizer(trainer.optimizer)
     if optim in list_optimizers():
-        assert type(made) is get_optimizer_info(optim).optimizer_cls
+        assert isinstance(made, get_optimizer_info(optim).optimizer_cls)
         logs = [entry for entry in trainer.state.log_history if "loss" in entry]
         assert len(logs) == 4 and all(entry["step_size"] >= 0.0 and "lower_bound" in entry for entry in logs)
     else:

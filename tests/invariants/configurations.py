@@ -9,7 +9,7 @@ weights>`` (Euler's identity).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -68,6 +68,14 @@ class Setting:
     precision: str = "float64"
     init_scale: float | None = None
     alone: bool = False
+
+    @property
+    def plain(self) -> Setting:
+        """The setting of the plain loop: AdamW in the wrapper is ``momo_adam`` there."""
+        if self.optim != "momo_wrapper":
+            return self
+        options = {name: value for name, value in self.options.items() if name != "base"}
+        return replace(self, optim="momo_adam", options={**options, "weight_decay_form": "adamw"})
 
     @property
     def weight_decay(self) -> float:
@@ -155,6 +163,7 @@ class Row(NamedTuple):
 
 
 _ADAPT = {"adapt_lower_bound": True}
+_ADAMW = {"base": torch.optim.AdamW, "weight_decay": 0.1}
 
 LOOPS = (
     Setting("momo", "momo", {"lr": 1.0}),
@@ -190,6 +199,10 @@ LOOPS = (
     ),
     Setting("momo_adafactor", "momo_adafactor", {"lr": 0.3, "lower_bound": 1.2}, layout="unequal"),
     Setting("clipped momo_adafactor", "momo_adafactor", {"lr": 0.1, **_ADAPT}, layout="pairs", max_norm=0.1),
+    Setting("wrapped", "momo_wrapper", {**_ADAMW, "lr": 1.0, "lower_bound": 0.8}, groups="decay"),
+    Setting(
+        "wrapped clipped", "momo_wrapper", {**_ADAMW, "lr": 0.1, "lower_bound": 1.2}, layout="pairs", max_norm=0.1
+    ),
 )
 # accelerate makes a gradient scaler on a GPU only; on a CPU the loop sets one.
 SCALER = Setting(
@@ -263,6 +276,8 @@ def _rows(backend: Backend) -> list[Row]:
 def _exists(row: Row) -> bool:
     if row.backend.kind == "shards" and get_optimizer_info(row.setting.optim).optimizer_cls.direction.whole_tensors:
         return False
+    if row.setting.optim == "momo_wrapper" and row.backend.kind == "shards":
+        return False  # refused
     if row.setting.precision == "bfloat16":
         return not row.one_group  # ZeRO keeps float32 master weights of bfloat16 ones: its "autocast"
     if row.way == "trainer" and row.setting.precision == "autocast":

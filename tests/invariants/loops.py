@@ -65,6 +65,8 @@ def make_optimizer(row: Row, model: nn.Module, accelerator: Accelerator, *, eule
     """Return the optimizer of a row, by the one line that a user writes."""
     setting = row.setting
     options = options_of(setting, euler=euler)
+    if setting.optim == "momo_wrapper":
+        options.pop("adapt_lower_bound", None)
     what: Any = model
     if setting.groups == "one" or row.one_group:
         what = list(model.parameters())

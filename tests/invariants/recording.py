@@ -60,4 +60,4 @@ def whole(tensor: Tensor) -> Tensor:
 
 def scalars_of(optimizer: Any) -> list[dict[str, float]]:
     """Return the scalars of every group; JSON keeps a float to the bit."""
-    return [{name: float(group[name]) for name in SCALARS} for group in optimizer.param_groups]
+    return [{name: float(group[name]) for name in SCALARS} for group in optimizer.entries]

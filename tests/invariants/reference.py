@@ -89,6 +89,7 @@ def plain_loop(
         skipped: Windows whose step is not taken.
         rank: Train on the micro-batches of this one alone.
     """
+    setting = setting.plain
     # What trains in float32 is compared with float64; half precision, with a loop that rounds alike.
     dtype = {"autocast": torch.float32, "bfloat16": torch.bfloat16}.get(setting.precision, torch.float64)
     model = build(way, setting, euler=False, dtype=dtype)

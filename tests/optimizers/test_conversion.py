@@ -20,9 +20,17 @@ from optimizer_cases import (
 )
 from oracle import Oracle
 from torch import Tensor, nn
-from torch.optim import Adam, AdamW
+from torch.optim import SGD, Adam, AdamW
 
-from hf_momo import Momo, MomoAdam, adamw_state_dict, load_adamw_state_dict
+from hf_momo import (
+    Momo,
+    MomoAdam,
+    MomoSignum,
+    adamw_state_dict,
+    base_state_dict,
+    load_adamw_state_dict,
+    load_base_state_dict,
+)
 
 NO_BOUND = -1e12
 BETAS = (0.8, 0.95)
@@ -360,3 +368,74 @@ def test_only_momo_adam_has_these_averages() -> None:
         load_adamw_state_dict(Momo(params), adamw.state_dict(), loss=loss)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"optimizer: got AdamW, must be MomoAdam"):
         adamw_state_dict(adamw)
+
+
+def sgd_run(steps: int = 6, **options: Any) -> Any:
+    torch.manual_seed(0)
+    params = make_params()
+    optimizer = SGD(params, **({"lr": 0.02, "momentum": 0.9, "dampening": 0.9} | options))
+    return params, optimizer, run(optimizer, params, 0, steps)
+
+
+def test_momo_goes_on_from_sgd_and_back() -> None:
+    """Capped, all of them are one unbroken run of SGD."""
+    unbroken, _, _ = sgd_run(12)
+    params, sgd, loss = sgd_run(4)
+    ours = Momo(params, lr=0.02, lower_bound=NO_BOUND)
+    load_base_state_dict(ours, sgd.state_dict(), loss=loss)
+    assert_bit_equal(
+        {str(i): ours.state[p]["exp_avg"] for i, p in enumerate(params) if p in ours.state},
+        {str(i): sgd.state[p]["momentum_buffer"] for i, p in enumerate(params) if p in sgd.state},
+    )
+    for step in range(4, 8):
+        ours.step(loss=backward(params, torch.Generator().manual_seed(step), active(step)))
+    assert ours.last_step.capped_steps == 4
+    back = SGD(params, lr=1.0)
+    back.load_state_dict(base_state_dict(ours))
+    group = back.param_groups[0]
+    assert (group["momentum"], group["dampening"], group["lr"]) == (0.9, 0.9, 0.02)
+    run(back, params, 8, 4)
+    for actual, expected in zip(params, unbroken, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-14, atol=1e-14)
+
+
+def test_sums_of_gradients_become_averages() -> None:
+    """Torch's SGD without dampening keeps ``1 / (1 - momentum)`` times the average."""
+    params, sgd, loss = sgd_run(dampening=0.0)
+    ours = Momo(params)
+    load_base_state_dict(ours, sgd.state_dict(), loss=loss)
+    for param in (param for param in params if param in ours.state):
+        expected = 0.1 * sgd.state[param]["momentum_buffer"]
+        torch.testing.assert_close(ours.state[param]["exp_avg"], expected, rtol=1e-14, atol=0.0)
+    from_zero = Momo(params, bias_correction=True)
+    with pytest.raises(ValueError, match=r"num_steps: needed, because torch.optim.SGD does not count"):
+        load_base_state_dict(from_zero, sgd.state_dict(), loss=loss)
+    load_base_state_dict(from_zero, sgd.state_dict(), loss=loss, num_steps=6)
+    assert from_zero.last_step.num_steps == 6
+    assert float(from_zero.param_groups[0]["weight_avg"]) == pytest.approx(1 - 0.9**6)
+
+
+def test_sgd_that_does_not_fit() -> None:
+    params, sgd, loss = sgd_run()
+    with pytest.raises(ValueError, match=r"momentum=0.9, those of the optimizer are 0.5; make .* momentum=0.9"):
+        load_base_state_dict(Momo(params, beta=0.5), sgd.state_dict(), loss=loss)
+    with pytest.raises(ValueError, match=r"made by SGD with weight_decay=0.1"):
+        load_base_state_dict(Momo(params), sgd_run(weight_decay=0.1)[1].state_dict(), loss=loss)
+    with pytest.raises(TypeError, match="got MomoSignum, and no optimizer of torch keeps its averages"):
+        base_state_dict(MomoSignum(params))
+    with pytest.raises(TypeError, match="got SGD, must be an optimizer of hf_momo"):
+        base_state_dict(sgd)
+
+
+def test_two_optimizers_that_share_the_parameters() -> None:
+    """Each numbers its parameters from 0, as Muon and AdamW do."""
+    torch.manual_seed(0)
+    params = make_params()
+    parts = [AdamW(params[:2], betas=BETAS), AdamW(params[2:], betas=BETAS)]
+    for part in parts:
+        loss = run(part, params, 0, 4)
+    ours = MomoAdam([{"params": params[:2]}, {"params": params[2:]}], betas=BETAS)
+    load_base_state_dict(ours, [part.state_dict() for part in parts], loss=loss)
+    for part in parts:
+        for param, state in part.state.items():
+            assert torch.equal(ours.state[param]["exp_avg"], state["exp_avg"])

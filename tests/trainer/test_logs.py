@@ -22,7 +22,7 @@ from trainer.tiny import (
 )
 from transformers import TrainerCallback
 
-from hf_momo import MomoAdam, MomoTrainer, list_optimizers
+from hf_momo import MomoAdam, MomoTrainer, get_optimizer_info, list_optimizers
 
 OURS = {"step_size", "lower_bound", "step_capped", "skipped_steps", "zero_steps"}
 
@@ -65,6 +65,10 @@ def test_step_capped_is_the_share_since_the_last_log(tmp_path: Path) -> None:
     assert [entry["step_size"] for entry in logs] == [sizes.sizes[at] for at in (3, 7, 11)]
 
 
+def base_for(optim: str) -> str:
+    return ",base=adamw_torch" if get_optimizer_info(optim).takes_base else ""
+
+
 @pytest.mark.parametrize("optim", list_optimizers())
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
 def test_at_the_cap_the_step_size_is_the_learning_rate(tmp_path: Path, optim: str, schedule: str) -> None:
@@ -73,7 +77,7 @@ def test_at_the_cap_the_step_size_is_the_learning_rate(tmp_path: Path, optim: st
         model=Classifier(),
         args=arguments(
             tmp_path, optim=optim, learning_rate=1e-3, max_steps=6, lr_scheduler_type=schedule,
-            optim_args="lower_bound=-1e6",
+            optim_args="lower_bound=-1e6" + base_for(optim),
         ),
         train_dataset=class_examples(),
     )  # fmt: skip
@@ -232,7 +236,7 @@ def test_a_loss_below_its_bound_says_so_once(tmp_path: Path, caplog: pytest.LogC
     """With policy gradients, densities and cosine losses every step was 0, and nothing said so."""
     before = weights_of(Classifier())
     with caplog.at_level("WARNING", logger="hf_momo"):
-        trainer = shifted_run(tmp_path, optim=optim)
+        trainer = shifted_run(tmp_path, optim=optim, optim_args=base_for(optim))
     assert [entry["zero_steps"] for entry in training_logs(trainer)] == [2, 4, 6, 8]
     assert all(torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
     (said,) = [record.getMessage() for record in caplog.records if record.name == "hf_momo.trainer.logs"]
