@@ -102,10 +102,10 @@ def check_shape(name: str, value: Tensor, param: Tensor, like: Tensor) -> None:
     if value.shape != like.shape:
         wanted = "" if like.shape == param.shape else f" (so {name} must have {tuple(like.shape)})"
         raise ValueError(
-            f"state_dict: {name} has shape {tuple(value.shape)}, but the parameter has shape {tuple(param.shape)}{wanted};"
-            " the checkpoint is of a model of other sizes, or with parameters in another order. Resize the model"
-            " (resize_token_embeddings and the like) before the optimizer is made and the checkpoint loaded, or go on"
-            " from the saved weights alone with a new optimizer"
+            f"state_dict: {name} has shape {tuple(value.shape)}, but the parameter has"
+            f" shape {tuple(param.shape)}{wanted}; the checkpoint is of a model of other sizes, or with parameters in"
+            " another order. Resize the model (resize_token_embeddings and the like) before the optimizer is made and"
+            " the checkpoint loaded, or go on from the saved weights alone with a new optimizer"
         )
 
 

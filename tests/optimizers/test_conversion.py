@@ -25,7 +25,7 @@ from torch.optim import SGD, Adam, AdamW
 from hf_momo import (
     Momo,
     MomoAdam,
-    MomoSignum,
+    MomoLion,
     adamw_state_dict,
     base_state_dict,
     load_adamw_state_dict,
@@ -421,8 +421,8 @@ def test_sgd_that_does_not_fit() -> None:
         load_base_state_dict(Momo(params, beta=0.5), sgd.state_dict(), loss=loss)
     with pytest.raises(ValueError, match=r"made by SGD with weight_decay=0.1"):
         load_base_state_dict(Momo(params), sgd_run(weight_decay=0.1)[1].state_dict(), loss=loss)
-    with pytest.raises(TypeError, match="got MomoSignum, and no optimizer of torch keeps its averages"):
-        base_state_dict(MomoSignum(params))
+    with pytest.raises(TypeError, match="got MomoLion, and no optimizer of torch keeps its averages"):
+        base_state_dict(MomoLion(params))
     with pytest.raises(TypeError, match="got SGD, must be an optimizer of hf_momo"):
         base_state_dict(sgd)
 
