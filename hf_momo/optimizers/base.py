@@ -60,6 +60,7 @@ class MomoOptimizer(torch.optim.Optimizer):
     def sharded(self, value: bool) -> None:
         if not isinstance(value, bool):
             raise TypeError(f"sharded: got {value!r}, must be True or False")
+        self.direction.check_sharded(value)
         self._ranks.sharded = value
 
     @property
@@ -223,7 +224,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         """Return this rank's share of the sums of a block: each piece's over the number of ranks that hold it."""
         direction, shares = self.direction_of(block.group), []
         for replicas, tensors in block.parts:
-            filled = tensors.not_empty
+            filled = direction.filled(tensors)
             if filled.params:
                 sums, made = direction.measure(block.group, filled, weights, self._kernel)
                 shares.append(sums / replicas)
@@ -271,7 +272,7 @@ class MomoOptimizer(torch.optim.Optimizer):
                     _shrink(tensors, keep, step.finite)
                 # Without alpha the 0-d tensor would be taken for a Python number: a read that waits for the device.
                 torch._foreach_add_([state["step"] for state in tensors.states], 1.0 - skip, alpha=1)
-                direction.commit(block.group, tensors.not_empty, weights, made, scale * lr, skip)
+                direction.commit(block.group, direction.filled(tensors), weights, made, scale * lr, skip)
                 if decays and not decays_first:
                     _shrink(tensors, keep, step.finite)
         scalars.write(self.param_groups, step)

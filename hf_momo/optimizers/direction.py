@@ -40,9 +40,36 @@ class Direction(ABC):
     kernels: ClassVar[tuple[str, ...]] = ("auto", "eager", "compiled", "triton")
     """Legal values of ``kernel=``."""
 
+    whole_tensors: ClassVar[bool] = False
+    """Whether the method needs whole tensors, so that flat pieces of them (FSDP1, ZeRO) are no use.
+
+    Every rank then measures and commits every tensor, its empty shards included, in the same order, so that ranks can
+    exchange what they need.
+    """
+
+    def check_sharded(self, sharded: bool) -> None:
+        """Refuse flat pieces of parameters where the method needs whole tensors.
+
+        Args:
+            sharded: Whether plain parameters are pieces of a partition (FSDP1, ZeRO).
+
+        Raises:
+            NotImplementedError: If the method cannot work on them.
+        """
+        if sharded and self.whole_tensors:
+            raise NotImplementedError(
+                f"sharded: {type(self).__name__} needs whole tensors, but FSDP version 1 and DeepSpeed ZeRO give the"
+                " optimizer flat pieces of the parameters; use FSDP2 (fsdp_version: 2), whose DTensors can be"
+                " gathered, or DistributedDataParallel"
+            )
+
     @abstractmethod
     def state_names(self, group: Group) -> tuple[str, ...]:
         """Return the names of the running averages of each parameter."""
+
+    def filled(self, tensors: GroupTensors) -> GroupTensors:
+        """Return the tensors that are measured and committed on this rank."""
+        return tensors if self.whole_tensors else tensors.not_empty
 
     @abstractmethod
     def beta(self, group: Group) -> float:
@@ -66,7 +93,7 @@ class Direction(ABC):
 
     @abstractmethod
     def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
-        """Measure the inner products over some tensors of a group, at least one, none empty. Writes nothing."""
+        """Measure the inner products over tensors of a group, at least one, see ``filled``. Writes nothing."""
 
     @abstractmethod
     def commit(

@@ -16,10 +16,11 @@ import torch
 from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.momo import Momo
 from hf_momo.optimizers.momo_adam import MomoAdam
+from hf_momo.optimizers.momo_muon import MomoMuon
 from hf_momo.optimizers.momo_signum import MomoSignum
 
 # Exported by ``hf_momo``.
-__all__ = ["Momo", "MomoAdam", "MomoSignum", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
+__all__ = ["Momo", "MomoAdam", "MomoMuon", "MomoSignum", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
 
 # Options that the Trainer has arguments of its own for: how a user sets them, and the attributes of TrainingArguments.
 TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -27,6 +28,7 @@ TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "betas": ("--adam_beta1 and --adam_beta2", ("adam_beta1", "adam_beta2")),
     "eps": ("--adam_epsilon", ("adam_epsilon",)),
     "weight_decay": ("--weight_decay", ("weight_decay",)),
+    "module": ("the model", ()),
     "process_group": ("the way the job is launched", ()),
     "sharded": ("the way the job is launched", ()),
 }
@@ -82,6 +84,7 @@ _OPTIMIZERS = {
     for info in (
         OptimizerInfo("momo", Momo, "SGD with momentum and MoMo's adaptive step size"),
         OptimizerInfo("momo_adam", MomoAdam, "Adam with MoMo's adaptive step size"),
+        OptimizerInfo("momo_muon", MomoMuon, "Muon on matrices, Adam on the rest, with MoMo's adaptive step size"),
         OptimizerInfo("momo_signum", MomoSignum, "Signum, the sign of momentum, with MoMo's adaptive step size"),
     )
 }
