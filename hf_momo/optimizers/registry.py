@@ -62,6 +62,8 @@ class OptimizerInfo:
     def options_from(self, args: Any) -> dict[str, Any]:
         """Return the constructor arguments that the Trainer's own arguments set.
 
+        Where the default is ``None`` the optimizer works the value out, unless the user changed the Trainer's.
+
         Args:
             args: ``transformers.TrainingArguments``.
         """
@@ -70,7 +72,8 @@ class OptimizerInfo:
             # The Trainer sets the weight decay of each parameter group.
             if name in self.defaults and attributes and name != "weight_decay":
                 values = tuple(getattr(args, attribute) for attribute in attributes)
-                options[name] = values if len(values) > 1 else values[0]
+                if self.defaults[name] is not None or values != _defaults_of(args, attributes):
+                    options[name] = values if len(values) > 1 else values[0]
         return options
 
     def create(self, params: Any, **options: Any) -> MomoOptimizer:
@@ -144,6 +147,10 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
             raise ValueError(f"optim_args: {name} has no option {key!r}; it has {', '.join(info.optim_args)}")
         options[key] = _typed(key, value, info.defaults[key])
     return options
+
+
+def _defaults_of(args: Any, attributes: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(type(args).__dataclass_fields__[attribute].default for attribute in attributes)
 
 
 def _typed(key: str, value: str, default: Any) -> Any:

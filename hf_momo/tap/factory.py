@@ -58,9 +58,14 @@ def create_optimizer(
     unknown = [option for option in options if option not in info.defaults]
     if unknown:
         raise TypeError(f"{unknown[0]}: {name} has no such option; it has {', '.join(info.defaults)}")
-    one_group = accelerator is not None and backend_of(accelerator).needs_one_group
+    backend = None if accelerator is None else backend_of(accelerator)
+    if backend is not None:
+        # Before the optimizer is made, which would not find the parameters that it needs.
+        info.optimizer_cls.direction.check_sharded(backend.shards_plain_tensors)
+    if "module" in info.defaults and isinstance(model_or_params, nn.Module):
+        options.setdefault("module", model_or_params)
     optimizer = info.create(
-        _groups(model_or_params, weight_decay, one_group=one_group),
+        _groups(model_or_params, weight_decay, one_group=backend is not None and backend.needs_one_group),
         weight_decay=weight_decay,
         **options,
     )

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from transformers.training_args import OptimizerNames
 
@@ -46,13 +47,16 @@ def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[typ
 
     Args:
         args: Training arguments whose ``optim`` is one of ``list_optimizers()``.
-        model: The model. Needed for ``lower_bound=auto`` with label smoothing.
+        model: The model. Needed for ``lower_bound=auto`` with label smoothing, and by optimizers that treat parameters
+            by what they are in the model.
     """
     info = get_optimizer_info(optimizer_name_of(args.optim))
     options = {**info.options_from(args), **parse_optim_args(info.name, args.optim_args)}
     if options.get("lower_bound") == "auto":
         options["lower_bound"] = automatic_lower_bound(args.label_smoothing_factor, model)
         logger.info("lower_bound=auto: %.4f", options["lower_bound"])
+    if "module" in info.defaults:
+        options["module"] = model if isinstance(model, nn.Module) else None
     if args.learning_rate == _STOCK_LEARNING_RATE and not isinstance(args, MomoArgumentsMixin):
         logger.warning(
             "learning_rate is the Trainer's default 5e-5, which caps the steps of %s far below what it would choose."
