@@ -150,7 +150,7 @@ def bias_correction(beta: float, num_steps: Tensor) -> Tensor:
 
     Args:
         beta: Weight of the past in a running average that starts at zero, in [0, 1).
-        num_steps: Number of samples averaged; any shape.
+        num_steps: Number of samples averaged, also 0; any shape.
 
     Returns:
         Tensor of the shape and dtype of ``num_steps``.
@@ -160,7 +160,7 @@ def bias_correction(beta: float, num_steps: Tensor) -> Tensor:
         tensor(0.1000)
     """
     if beta == 0.0:
-        return torch.ones_like(num_steps)
+        return (num_steps > 0).to(num_steps.dtype)
     # The plain difference loses four digits of float32 at beta = 0.999 in the first steps.
     return -torch.expm1(num_steps * math.log(beta))
 

@@ -11,7 +11,7 @@ import torch
 from oracle import Oracle, OracleGroup, OracleParameter
 from torch import Tensor, nn
 
-from hf_momo import Momo, MomoAdam, MomoMuon, MomoSignum, get_optimizer_info
+from hf_momo import Momo, MomoAdam, MomoLion, MomoMuon, get_optimizer_info
 from hf_momo.optimizers import MomoOptimizer
 
 SHAPES = ((3, 4), (5,), (), (2, 1, 3))
@@ -43,7 +43,7 @@ def _momentum_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> 
 def _adam_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tensor:
     # Every parameter corrects for the steps since its own first gradient.
     metric = (p.v / (1 - oracle.beta2**p.steps)).sqrt() + group.eps
-    return p.d / metric / (1 - oracle.beta**p.steps)
+    return p.d / metric / (1 - oracle.model_beta * oracle.beta ** (p.steps - 1))
 
 
 def _muon_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tensor:
@@ -88,22 +88,29 @@ METHODS = {
         {
             "muon": {"lr": 0.05},
             "muon-original": {"lr": 0.05, "adjust_lr_fn": "original", "momentum": 0.5, "ns_steps": 3},
+            "muon-nesterov": {"lr": 0.05, "nesterov": True, "momentum": 0.9},
         },
         lambda group: {
             "update": _muon_update,
             "beta": group["betas"][0],
+            "model_beta": group["betas"][0] ** (2 if group["nesterov"] else 1),
             "beta2": group["betas"][1],
             "decay": "decoupled",
         },
         {"eps": 1e-2},
         constant_scratch=False,
     ),
-    "momo_signum": Method(
-        MomoSignum,
-        {"signum": {"lr": 0.05}, "signum-momentum-0": {"lr": 0.05, "momentum": 0.0}},
+    "momo_lion": Method(
+        MomoLion,
+        {
+            "lion": {"lr": 0.05, "betas": (0.9, 0.98)},
+            "lion-signum": {"lr": 0.05, "betas": (0.9, 0.9)},
+            "lion-beta-0": {"lr": 0.05, "betas": (0.0, 0.9)},
+        },
         lambda group: {
             "update": lambda oracle, p, group: p.d.sign(),
-            "beta": group["momentum"],
+            "beta": group["betas"][1],
+            "model_beta": group["betas"][0],
             "decay": "decoupled",
         },
     ),
@@ -216,7 +223,7 @@ def assert_tensors_match(optimizer: MomoOptimizer, oracle: Oracle, tolerance: fl
             assert_near(param, p.x, tolerance, "parameter")
             state = optimizer.state.get(param, {})
             assert bool(state) == p.seen
-            expected = {"step": p.steps, "exp_avg": p.d, "exp_avg_sq": p.v}
+            expected = {"step": p.steps, "exp_avg": p.m, "exp_avg_sq": p.v}
             for name, tensor in state.items():
                 assert_near(tensor, expected[name], tolerance, name)
 

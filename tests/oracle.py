@@ -8,9 +8,11 @@ At step k, with batch loss f, gradient g, parameters x before the step, and the 
 
     d, v        averages of g and g*g
     f-bar       average of c*f                gamma   average of <g, x>            w-bar   average of c
+                All of these but v are model_beta * old + (1 - model_beta) * new in this step, and beta * old + (1 -
+                beta) * new is what is kept of them for the next. A method that does not look ahead has one beta.
     h(y)      = f-bar + <d, y> - gamma        stands for w-bar times the loss
-    rho       = 1 - beta^k  (start at zero)   or 1    (start at the first sample)
-    u         = d / rho  (SGD),  d / (sqrt(v / (1 - beta2^k)) + eps) / rho  (Adam),  sign(d)  (Signum)
+    rho       = 1 - model_beta * beta^(k-1)  (start at zero)   or 1    (start at the first sample)
+    u         = d / rho  (SGD),  d / (sqrt(v / (1 - beta2^k)) + eps) / rho  (Adam)
     s_i       = 1 / (1 + lr_i * wd_i)  (proximal),  or  1 - lr_i * wd_i  (decoupled)
     t         = clip((f-bar - gamma - w-bar*bound + sum s_i <d,x>) / sum lr_i s_i <d, u>, 0, 1)
     x        <- s_i * (x - t * lr_i * u)  (proximal),  or  s_i * x - t * lr_i * u  (decoupled)
@@ -41,13 +43,16 @@ class OracleParameter:
     """Whether it no longer requires one."""
     steps: int = 0
     """Steps since the first one with a gradient."""
+    m: Tensor = field(init=False)
+    """The average of the gradients that is kept."""
     d: Tensor = field(init=False)
+    """The direction of this step."""
     v: Tensor = field(init=False)
     u: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self.x = self.x.detach().double().clone()
-        self.d, self.v, self.u = (torch.zeros_like(self.x) for _ in range(3))
+        self.m, self.d, self.v, self.u = (torch.zeros_like(self.x) for _ in range(4))
 
 
 @dataclass
@@ -67,6 +72,8 @@ class Oracle:
     Args:
         groups: Groups of parameters, each a mapping with ``params`` and any of ``lr``, ``weight_decay``, ``eps``.
         update: Takes the oracle, a parameter and its group; returns ``u``.
+        beta: Weight of the past in what is kept.
+        model_beta: Weight of the past in the direction and the model; ``beta`` if left out.
         from_zero: Averages start at zero, not at the first sample.
         decay: ``"proximal"``, ``"adamw"`` or ``"decoupled"``.
     """
@@ -77,6 +84,7 @@ class Oracle:
         *,
         update: Callable[[Oracle, OracleParameter, OracleGroup], Tensor],
         beta: float = 0.9,
+        model_beta: float | None = None,
         beta2: float = 0.999,
         lower_bound: float = 0.0,
         adapt_lower_bound: bool = False,
@@ -85,6 +93,7 @@ class Oracle:
     ) -> None:
         self.groups = [self._group(group) for group in groups]
         self.update, self.beta, self.beta2, self.decay, self.from_zero = update, beta, beta2, decay, from_zero
+        self.model_beta = beta if model_beta is None else model_beta
         self.initial, self.lower_bound, self.adapt = lower_bound, lower_bound, adapt_lower_bound
         self.k = 0
         self.loss_avg = self.gamma = self.weight_avg = self.t = 0.0
@@ -97,10 +106,11 @@ class Oracle:
     def add_group(self, group: dict) -> None:
         self.groups.append(self._group(group))
 
-    def _average(self, old, new):
+    def _averages(self, old, new):
+        """Return what is kept, and what stands in the model of this step."""
         if self.k == 1 and not self.from_zero:
-            return new
-        return self.beta * old + (1 - self.beta) * new
+            return new, new
+        return tuple(beta * old + (1 - beta) * new for beta in (self.beta, self.model_beta))
 
     def step(self, loss: float, grads: Sequence[Sequence[Tensor | None]], sample_weight: float = 1.0) -> None:
         """Take one step; ``grads`` is nested like the groups, ``None`` where this batch gave no gradient."""
@@ -116,13 +126,13 @@ class Oracle:
                     continue
                 g = torch.zeros_like(p.x) if g is None else g.detach().double()
                 p.seen, p.steps = True, p.steps + 1
-                p.d = self._average(p.d, g)
+                p.m, p.d = self._averages(p.m, g)
                 p.v = self.beta2 * p.v + (1 - self.beta2) * g * g
                 p.u = self.update(self, p, group)
                 gamma += _dot(g, p.x)
-        self.loss_avg = self._average(self.loss_avg, sample_weight * loss)
-        self.gamma = self._average(self.gamma, gamma)
-        self.weight_avg = self._average(self.weight_avg, sample_weight)
+        self.loss_avg, loss_avg = self._averages(self.loss_avg, sample_weight * loss)
+        self.gamma, gamma_avg = self._averages(self.gamma, gamma)
+        self.weight_avg, weight_avg = self._averages(self.weight_avg, sample_weight)
 
         linear = shrunk_linear = denominator = full_slope = 0.0
         for group in self.groups:
@@ -137,15 +147,15 @@ class Oracle:
                     denominator += slope if self.decay == "decoupled" else s * slope
                     full_slope += slope
 
-        m = self.loss_avg - self.gamma + shrunk_linear
-        if self.adapt and m < self.weight_avg * self.lower_bound:
-            self.lower_bound = max(m / (2 * self.weight_avg), self.initial)
-        numerator = m - self.weight_avg * self.lower_bound
+        m = loss_avg - gamma_avg + shrunk_linear
+        if self.adapt and m < weight_avg * self.lower_bound:
+            self.lower_bound = max(m / (2 * weight_avg), self.initial)
+        numerator = m - weight_avg * self.lower_bound
         self.t = min(max(numerator / denominator, 0.0), 1.0) if denominator > 0 else 0.0
         self.zeros += numerator <= 0
         if self.adapt:
-            h = self.loss_avg + linear - self.gamma
-            self.lower_bound = max((h - self.t * full_slope / 2) / self.weight_avg, self.initial)
+            h = loss_avg + linear - gamma_avg
+            self.lower_bound = max((h - self.t * full_slope / 2) / weight_avg, self.initial)
 
         for group in self.groups:
             group.step_size = self.t * group.lr

@@ -22,8 +22,10 @@ def tensor(value):
     return torch.tensor(value, dtype=torch.float64)
 
 
-def take_step(model, loss, sums, groups, *, beta, start_at_first_sample, **options):
-    weights = step_size.averaging(model.num_steps, beta, start_at_first_sample=start_at_first_sample)
+def take_step(model, loss, sums, groups, *, beta, start_at_first_sample, model_beta=None, **options):
+    weights = step_size.averaging(
+        model.num_steps, beta, model_beta=model_beta, start_at_first_sample=start_at_first_sample
+    )
     return step_size.take_step(model, loss, sums, groups, weights, **options)
 
 
@@ -253,25 +255,34 @@ def test_step_minimises_the_model(problem):
 
 
 @relaxed
-@given(problems())
-def test_step_of_constant_length_minimises_the_model_over_the_box(problem):
-    """No point of the box of radius ``lr`` around the decayed parameters is lower, and a shorter step is higher."""
+@given(problems(), st.sampled_from([None, 0.0, 0.5, 0.95]))
+def test_step_of_constant_length_minimises_the_model_over_the_box(problem, model_beta):
+    """No point of the box of radius ``lr`` around the decayed parameters is lower, and a shorter step is higher.
+
+    The model looks ahead where ``model_beta`` is not ``beta``, as Lion's does.
+    """
     groups, sums = [], torch.zeros(3, 2, dtype=torch.float64)
     for i, which in enumerate((slice(0, 2), slice(2, 3))):
         d, x = problem.direction[which], problem.x[which]
         sums[:, i] = torch.stack([d @ x, problem.grad[which] @ x, d.abs().sum()])
         groups.append(GroupSettings(float(problem.lr[which][0]), float(problem.decay[which][0]), decoupled=True))
     options = {"sample_weight": problem.weight, "initial_lower_bound": float(problem.model.lower_bound)}
-    starts = {"beta": problem.beta, "start_at_first_sample": not problem.from_zero}
+    starts = {"beta": problem.beta, "model_beta": model_beta, "start_at_first_sample": not problem.from_zero}
     loss = tensor(problem.loss)
     step = take_step(
         problem.model, loss, GroupSums(*sums.unbind()), groups, **starts, **options, adapt_lower_bound=False
     )
     center = problem.x * (1 - problem.lr * problem.decay)
+    past = problem.beta if model_beta is None else model_beta
+    past = 0.0 if not problem.from_zero and float(problem.model.num_steps) == 0.0 else past
+    samples = problem.weight * problem.loss, float(problem.grad @ problem.x), problem.weight
+    loss_avg, grad_dot_param_avg, weight_avg = (
+        past * old + (1 - past) * new for old, new in zip(problem.model[1:4], samples, strict=True)
+    )
 
     def cut(y):
-        h = step.model.loss_avg + y @ problem.direction - step.model.grad_dot_param_avg
-        return torch.maximum(h, step.model.weight_avg * step.model.lower_bound)
+        h = loss_avg + y @ problem.direction - grad_dot_param_avg
+        return torch.maximum(h, weight_avg * step.model.lower_bound)
 
     reached = float(cut(center - step.scale * problem.lr * problem.direction.sign()))
     corners = torch.cartesian_prod(*[tensor([-1.0, 0.0, 1.0])] * 3)
@@ -361,6 +372,17 @@ def test_bias_correction_in_float32(beta, steps):
     got = bias_correction(beta, torch.tensor(float(steps)))
     assert got.dtype == torch.float32
     assert float(got) == pytest.approx(-math.expm1(steps * math.log(beta)) if beta else 1.0, rel=3e-7)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("model_beta", [0.0, 0.3, 0.9])
+def test_bias_correction_of_a_direction_that_looks_ahead(beta, model_beta):
+    """It is the sum of the weights of all samples. At the first step, a ``beta`` of 0 had given 1."""
+    kept = 0.0
+    for steps in range(5):
+        got = step_size.averaging(tensor(float(steps)), beta, model_beta=model_beta).bias_correction
+        assert float(got) == pytest.approx(model_beta * kept + (1 - model_beta), rel=1e-13)
+        kept = beta * kept + (1 - beta)
 
 
 @relaxed

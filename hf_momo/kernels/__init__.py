@@ -1,6 +1,6 @@
 """Kernels that measure the inner products of a step, and their choice by name.
 
-A kernel is a module with two of the functions of ``eager.py``. It gets lists of local tensors and knows nothing of
+A kernel is a module with some of the functions of ``eager.py``. It gets lists of local tensors and knows nothing of
 ranks, groups or the step-size rule.
 """
 
@@ -35,6 +35,14 @@ class Kernel(Protocol):
 
     def measure_identity(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the inner products in the identity metric."""
+
+    def measure_sign(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the inner products for a sign method."""
+
+    def update_sign(
+        self, *columns: Sequence[Tensor], grad_weight: float, beta: float, lr: Tensor, skip: Tensor
+    ) -> Sequence[int]:
+        """Take the step of a sign method; return the indices of the tensors that are left to the caller."""
 
     def measure_adam(
         self,

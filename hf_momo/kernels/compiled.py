@@ -1,9 +1,9 @@
-"""Inner products of a step on a CPU by C code that the user's compiler builds: one call over all tensors.
+"""Inner products of a step, and the update of sign methods, on a CPU by C code: one call over all tensors.
 
-``measure.c`` reads every tensor once, in vector registers, and holds no memory but the sums. It is built at the first
-step of the first optimizer on a machine (see ``compiler.py``) and is one program for all shapes, groups and dtypes, so
-nothing is ever compiled again. It runs on torch's own threads. Blocks are added up in float64 in one order, so the
-same tensors on the same number of threads give the same bits.
+``measure.c`` reads every tensor once, in vector registers, and holds no memory but the sums. A compiler builds it
+at the first step of the first optimizer on a machine (see ``compiler.py``), as one program for all shapes, groups
+and dtypes, so nothing is ever compiled again. It runs on torch's own threads. Blocks are added up in float64 in one
+order, so the same tensors on the same number of threads give the same bits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import ctypes
 import functools
 import os
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from hf_momo.kernels.compiler import load_library
-from hf_momo.kernels.tables import SIZE, Row, TableKernel
+from hf_momo.kernels.tables import INDEX, SIZE, Row, TableKernel, split
 
 _C_NAMES = {torch.float32: "float", torch.float64: "double", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 # Fewer elements are not worth the waking of another thread.
@@ -49,11 +49,14 @@ class _Job(ctypes.Structure):
 
 _ARGUMENTS = {
     "identity": (ctypes.POINTER(_Job), _pointer),
+    "sign": (ctypes.POINTER(_Job), _pointer),
     "adam": (ctypes.POINTER(_Job), _double, _double, _pointer, _pointer),
+    "update_sign": (ctypes.POINTER(_Job), _double, _double, _pointer, _pointer),
 }
 
 
-def _call(kind: str, stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], *arguments: float) -> Tensor:
+def _call(kind: str, stored: torch.dtype, dtype: torch.dtype | None, rows: Sequence[Row], *arguments: float) -> Tensor:
+    """Return the sums of a kind of loop over the rows; an update has none, and no ``dtype``."""
     function = _function(kind, stored, dtype)
     assert function is not None
     table = array("q", chain.from_iterable(rows))
@@ -61,7 +64,7 @@ def _call(kind: str, stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, .
     sums = torch.empty(num_parts, 3, dtype=torch.float64)
     job = _Job(table.buffer_info()[0], len(rows), num_parts, sums.data_ptr(), _runtime(os.getpid()))
     function(ctypes.byref(job), *arguments)
-    return sums.sum(dim=0).to(dtype)
+    return sums if dtype is None else sums.sum(dim=0).to(dtype)
 
 
 _PROCESS = os.getpid()
@@ -91,17 +94,18 @@ def _readable(dtype: torch.dtype) -> tuple[torch.dtype, ...]:
 
 
 @functools.cache
-def _function(kind: str, stored: torch.dtype, dtype: torch.dtype) -> Callable[..., None] | None:
-    function = getattr(load_library(), f"{kind}_{_C_NAMES[stored]}_{_C_NAMES[dtype]}", None)
+def _function(kind: str, stored: torch.dtype, dtype: torch.dtype | None) -> Callable[..., None] | None:
+    names = [kind, _C_NAMES[stored], *([] if dtype is None else [_C_NAMES[dtype]])]
+    function = getattr(load_library(), "_".join(names), None)
     if function is not None:
         function.argtypes, function.restype = _ARGUMENTS[kind], None
     return function
 
 
-def _identity(
-    stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], grad_weight: Tensor, has_momentum: bool
+def _average(
+    kind: str, stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], grad_weight: Tensor, has_average: bool
 ) -> Tensor:
-    return _call("identity", stored, dtype, rows, grad_weight.data_ptr())
+    return _call(kind, stored, dtype, rows, grad_weight.data_ptr())
 
 
 def _adam(
@@ -115,5 +119,20 @@ def _adam(
     return _call("adam", stored, dtype, rows, *betas, scaled_eps.data_ptr(), corrections.data_ptr())
 
 
-_kernel = TableKernel(_readable, lambda dtype: torch.float64, _identity, _adam)
-measure_identity, measure_adam = _kernel.measure_identity, _kernel.measure_adam
+def update_sign(
+    *columns: Sequence[Tensor], grad_weight: float, beta: float, lr: Tensor, skip: Tensor
+) -> Sequence[int]:
+    """Take the step of a sign method; see ``eager.update_sign``. The loop reads and writes every tensor once."""
+    readable = [stored for stored in _C_NAMES if _function("update_sign", stored, None) is not None]
+    tables, other = split(columns, readable)
+    wide_lr, wide_skip = lr.double(), skip.double()
+    for stored, rows in tables.items():
+        _call("update_sign", stored, None, rows, grad_weight, beta, wide_lr.data_ptr(), wide_skip.data_ptr())
+        for row in rows:
+            # torch does this for what its own operations write to, so that autograd sees a use after the change.
+            torch.autograd.graph.increment_version(columns[0][row[INDEX]])
+    return other
+
+
+_kernel = TableKernel(_readable, lambda dtype: torch.float64, _average, _adam)
+measure_identity, measure_sign, measure_adam = _kernel.measure_identity, _kernel.measure_sign, _kernel.measure_adam

@@ -38,6 +38,49 @@ def measure_identity(*columns: Sequence[Tensor], grad_weight: Tensor, dtype: tor
     return measure_direction(columns, direction, scratch)
 
 
+def measure_sign(*columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the inner products for a method that steps by the sign of an average of the gradients.
+
+    Args:
+        *columns: As for ``measure_identity``.
+        grad_weight: 0-d, weight ``w`` of the gradient in the direction ``d = (1 - w) m + w g``.
+        dtype: Dtype of the arithmetic and the result.
+
+    Returns:
+        Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, sign(d)>``.
+    """
+    scratch = Scratch(columns[0], dtype)
+
+    def direction(row: int, param: Tensor, grad: Tensor, *average: Tensor) -> tuple[Tensor, Tensor]:
+        averaged, sign = grad, scratch.second(param.numel())
+        if average:
+            averaged = torch.lerp(average[0], grad, grad_weight, out=scratch.first(param.numel()))
+        return averaged, torch.sign(averaged, out=sign)
+
+    return measure_direction(columns, direction, scratch)
+
+
+def update_sign(
+    *columns: Sequence[Tensor], grad_weight: float, beta: float, lr: Tensor, skip: Tensor
+) -> Sequence[int]:
+    """Leave the step of a sign method to the caller, who takes it by torch's kernels.
+
+    A kernel that has an update of its own computes ``x <- x - lr * sign((1 - w) m + w g)`` and
+    ``m <- beta * m + (1 - beta) * g``, in float32 for 16-bit tensors.
+
+    Args:
+        *columns: As for ``measure_identity``; all but the gradients are written to.
+        grad_weight: Weight ``w`` of the gradient in the direction.
+        beta: Weight of the past in the average that is kept.
+        lr: 0-d, the rate.
+        skip: 0-d; where it is 1.0 nothing is written.
+
+    Returns:
+        Indices of the tensors that are left to the caller.
+    """
+    return range(len(columns[0]))
+
+
 def measure_adam(
     *columns: Sequence[Tensor],
     betas: tuple[float, float],

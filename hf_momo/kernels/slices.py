@@ -91,6 +91,29 @@ def flat_pieces(tensors: Sequence[Tensor], max_elements: int) -> Iterator[tuple[
         yield tuple(block.reshape(-1) for block in blocks)
 
 
+def batches_of(columns: Sequence[Sequence[Tensor]], max_elements: int) -> Iterator[tuple[list[Tensor], ...]]:
+    """Yield lists of views, so that temporary tensors of a call over many tensors are of bounded size.
+
+    Args:
+        columns: Lists of one length, row ``i`` belonging to parameter ``i`` and sharing a dense layout.
+        max_elements: Upper bound of the elements of one list, at least 1.
+
+    Yields:
+        One list per column. Tensors that are larger than the bound are cut, the others are joined.
+    """
+    batch: list[tuple[Tensor, ...]] = []
+    left = max_elements
+    for row in zip(*columns, strict=True):
+        for pieces in [row] if row[0].numel() <= max_elements else flat_pieces(row, max_elements):
+            if batch and pieces[0].numel() > left:
+                yield tuple(map(list, zip(*batch, strict=True)))
+                batch, left = [], max_elements
+            batch.append(pieces)
+            left -= pieces[0].numel()
+    if batch:
+        yield tuple(map(list, zip(*batch, strict=True)))
+
+
 def blocks_of(tensors: Sequence[Tensor], max_elements: int) -> Iterator[tuple[Tensor, ...]]:
     """Yield corresponding views of at most ``max_elements`` elements, whatever the strides are.
 

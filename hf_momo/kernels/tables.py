@@ -23,7 +23,7 @@ Row = tuple[int, ...]
 """Entries for one parameter: addresses of parameter, gradient and two averages (0 where there is none), number of
 elements, step of the gradient (0 where it is one number expanded, else 1), index in the columns."""
 
-SIZE, GRAD_STEP = 4, 5
+SIZE, GRAD_STEP, INDEX = 4, 5, 6
 """Positions in a row."""
 
 _NUM_ADDRESSES = 4
@@ -33,28 +33,37 @@ _PLAIN = {Tensor, Parameter}
 class TableKernel(NamedTuple):
     """A kernel that walks through tables, with the eager one for what no table describes.
 
-    Its two methods are those of ``eager.py``, which has shapes and meaning.
+    Its methods are those of ``eager.py``, which has shapes and meaning.
     """
 
     dtypes: Callable[[torch.dtype], Sequence[torch.dtype]]
     """Takes the dtype of the sums; returns the dtypes of tensors that can be read."""
     scalar_dtype: Callable[[torch.dtype], torch.dtype]
     """Takes the dtype of the sums; returns the dtype of the scalars that the functions below get."""
-    identity: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], Tensor, bool], Tensor]
-    """Takes the dtypes of tensors and sums, rows, the weight of the gradient, and whether there is a momentum."""
+    average: Callable[[str, torch.dtype, torch.dtype, tuple[Row, ...], Tensor, bool], Tensor]
+    """Takes ``"identity"`` or ``"sign"``, the dtypes of tensors and sums, rows, the weight of the gradient, and
+    whether there is an average."""
     adam: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], tuple[float, float], Tensor, Tensor], Tensor]
     """Takes the dtypes of tensors and sums, rows, betas, scaled ``eps`` and corrections of each parameter."""
 
     def measure_identity(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
         """Measure in the identity metric; see ``eager.measure_identity``."""
+        return self._measure_average("identity", columns, grad_weight, dtype)
+
+    def measure_sign(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """Measure for a sign method; see ``eager.measure_sign``."""
+        return self._measure_average("sign", columns, grad_weight, dtype)
+
+    def _measure_average(self, kind: str, columns: Columns, grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
         weight = grad_weight.to(self.scalar_dtype(dtype))
+        by_torch = {"identity": eager.measure_identity, "sign": eager.measure_sign}[kind]
 
         def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
-            return self.identity(stored, dtype, rows, weight, len(columns) > 2)
+            return self.average(kind, stored, dtype, rows, weight, len(columns) > 2)
 
         def by_eager(indices: list[int]) -> Tensor:
             chosen = (pick(column, indices) for column in columns)
-            return eager.measure_identity(*chosen, grad_weight=grad_weight, dtype=dtype)
+            return by_torch(*chosen, grad_weight=grad_weight, dtype=dtype)
 
         return measure_by_tables(columns, self.dtypes(dtype), by_table, by_eager)
 

@@ -17,6 +17,7 @@ import struct
 import torch
 from torch import Tensor
 
+from hf_momo.kernels import eager
 from hf_momo.kernels.tables import SIZE, Row, TableKernel
 from hf_momo.kernels.triton_code import DTYPES, NUM_SETTINGS, measure_kernel
 
@@ -41,6 +42,7 @@ def _launch(
     adam: tuple[Tensor, Tensor] | None,
     *,
     momentum: bool = True,
+    sign: bool = False,
 ) -> Tensor:
     device = grad_weight.device
     table, num_chunks = _table(rows, betas, device)
@@ -61,6 +63,7 @@ def _launch(
             SUMMED=DTYPES[dtype],
             ADAM=adam is not None,
             MOMENTUM=momentum,
+            SIGN=sign,
             CHUNK=CHUNK,
             BLOCK=BLOCK,
             num_warps=NUM_WARPS,
@@ -105,10 +108,11 @@ def _make_table(rows: tuple[Row, ...], betas: tuple[float, float], device: torch
 _cached_table = functools.lru_cache(maxsize=_NUM_TABLES)(_make_table)
 
 
-def _identity(
-    stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], grad_weight: Tensor, has_momentum: bool
+def _average(
+    kind: str, stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], grad_weight: Tensor, has_average: bool
 ) -> Tensor:
-    return _launch(stored, dtype, rows, (0.0, 0.0), grad_weight, None, momentum=has_momentum)
+    sign = kind == "sign"
+    return _launch(stored, dtype, rows, (0.0, 0.0), grad_weight, None, momentum=has_average, sign=sign)
 
 
 def _adam(
@@ -123,5 +127,6 @@ def _adam(
     return _launch(stored, dtype, rows, (betas[1], 1.0 - betas[1]), weight, (scaled_eps, corrections))
 
 
-_kernel = TableKernel(lambda dtype: tuple(DTYPES), lambda dtype: dtype, _identity, _adam)
-measure_identity, measure_adam = _kernel.measure_identity, _kernel.measure_adam
+_kernel = TableKernel(lambda dtype: tuple(DTYPES), lambda dtype: dtype, _average, _adam)
+measure_identity, measure_sign, measure_adam = _kernel.measure_identity, _kernel.measure_sign, _kernel.measure_adam
+update_sign = eager.update_sign

@@ -36,6 +36,7 @@ def measure_kernel(
     SUMMED: tl.constexpr,
     ADAM: tl.constexpr,
     MOMENTUM: tl.constexpr,
+    SIGN: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -58,12 +59,12 @@ def measure_kernel(
         if whole & (_all_bits(row, ADAM, MOMENTUM) % 16 == 0):
             dot_d, dot_g, norm = _add_chunk(
                 dot_d, dot_g, norm, table, row, start, grad_weight, scaled_eps, corrections,
-                STORED, SUMMED, ADAM, MOMENTUM, CHUNK, BLOCK, True,
+                STORED, SUMMED, ADAM, MOMENTUM, SIGN, CHUNK, BLOCK, True,
             )  # fmt: skip
         else:
             dot_d, dot_g, norm = _add_chunk(
                 dot_d, dot_g, norm, table, row, start, grad_weight, scaled_eps, corrections,
-                STORED, SUMMED, ADAM, MOMENTUM, CHUNK, BLOCK, False,
+                STORED, SUMMED, ADAM, MOMENTUM, SIGN, CHUNK, BLOCK, False,
             )  # fmt: skip
         chunk += 1
         which = tl.where(chunk < end, which, which + 1)
@@ -112,6 +113,7 @@ def _add_chunk(
     SUMMED: tl.constexpr,
     ADAM: tl.constexpr,
     MOMENTUM: tl.constexpr,
+    SIGN: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
     WHOLE: tl.constexpr,
@@ -143,7 +145,7 @@ def _add_chunk(
         if MOMENTUM:
             d = _elements(row + 2, start, lanes, left, STORED, WHOLE).to(SUMMED)
             d += weight * (g - d)
-        terms = d * d
+        terms = tl.abs(d) if SIGN else d * d
         if ADAM:
             v = _elements(row + 3, start, lanes, left, STORED, WHOLE).to(SUMMED)
             terms = _quotient(terms, beta2 * v + weight2 * (g * g), eps) * correction

@@ -16,7 +16,7 @@ from torch.optim.optimizer import ParamsT
 
 from hf_momo.kernels import Kernel, KernelChoice
 from hf_momo.optimizers import checkpoints, scalars
-from hf_momo.optimizers.checks import check_params, check_sample_weight, resolve_loss
+from hf_momo.optimizers.checks import check_has_estimate, check_params, check_sample_weight, resolve_loss
 from hf_momo.optimizers.direction import COMMON_OPTIONS, Direction
 from hf_momo.optimizers.group_tensors import Block, GroupTensors, collect
 from hf_momo.optimizers.options import Option, check_options, check_shared, choice
@@ -33,6 +33,11 @@ class MomoOptimizer(torch.optim.Optimizer):
 
     option_keys: ClassVar[Mapping[str, str]] = {}
     """Names of constructor arguments whose keys in the parameter groups are others, with these keys."""
+
+    def __new__(cls, *args: Any, **options: Any) -> MomoOptimizer:
+        # Python's own error for an unknown argument gives no reason.
+        check_has_estimate(cls, options)
+        return super().__new__(cls)
 
     def __init__(
         self, params: ParamsT, defaults: dict[str, Any], *, process_group: ProcessGroup, sharded: bool
@@ -77,8 +82,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         return {**COMMON_OPTIONS, **self.direction.options}
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_ranks": self._ranks, "_kernel_choice": self._kernel_choice}
-        return {**super().__getstate__(), **own}
+        return {**super().__getstate__(), "_ranks": self._ranks, "_kernel_choice": self._kernel_choice}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # torch's load_state_dict ends here, after its hooks and before anything has changed.
@@ -99,6 +103,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         Raises:
             ValueError: If an option is out of range, or one that all groups share differs from the others'.
         """
+        check_has_estimate(type(self), param_group)
         if not self.option_keys.keys().isdisjoint(param_group):
             param_group = {self.option_keys.get(name, name): value for name, value in param_group.items()}
         super().add_param_group(param_group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -22,6 +23,24 @@ def check_params(params: Any) -> None:
                 f"params: got a parameter of shape {tuple(param.shape)} and dtype {param.dtype}, must be of a real"
                 " floating dtype; complex parameters can be optimized through torch.view_as_real"
             )
+
+
+def reason_without(option: str) -> str:
+    """Return why a method may lack an option, as a part of a message; empty where no reason is known."""
+    if option != "adapt_lower_bound":
+        return ""
+    return " (the estimate of the lower bound rests on a quadratic metric, which this method does not have)"
+
+
+def check_has_estimate(cls: type, options: Mapping[str, Any]) -> None:
+    """Refuse ``adapt_lower_bound`` among the options of a method that has no such option.
+
+    Raises:
+        TypeError: If it is there.
+    """
+    name = "adapt_lower_bound"
+    if name in options and name not in inspect.signature(cls).parameters:
+        raise TypeError(f"{name}: {cls.__name__} has no such option{reason_without(name)}; pass lower_bound")
 
 
 def check_gradient(grad: Tensor, group: Mapping[str, Any]) -> None:

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from hf_momo.optimizers.base import MomoOptimizer
+from hf_momo.optimizers.checks import reason_without
 from hf_momo.optimizers.momo import Momo
 from hf_momo.optimizers.momo_adam import MomoAdam
+from hf_momo.optimizers.momo_lion import MomoLion
 from hf_momo.optimizers.momo_muon import MomoMuon
-from hf_momo.optimizers.momo_signum import MomoSignum
 
 # Exported by ``hf_momo``.
-__all__ = ["Momo", "MomoAdam", "MomoMuon", "MomoSignum", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
+__all__ = ["Momo", "MomoAdam", "MomoLion", "MomoMuon", "OptimizerInfo", "get_optimizer_info", "list_optimizers"]
 
 # Options that the Trainer has arguments of its own for: how a user sets them, and the attributes of TrainingArguments.
 TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -88,7 +89,7 @@ _OPTIMIZERS = {
         OptimizerInfo("momo", Momo, "SGD with momentum and MoMo's adaptive step size"),
         OptimizerInfo("momo_adam", MomoAdam, "Adam with MoMo's adaptive step size"),
         OptimizerInfo("momo_muon", MomoMuon, "Muon on matrices, Adam on the rest, with MoMo's adaptive step size"),
-        OptimizerInfo("momo_signum", MomoSignum, "Signum, the sign of momentum, with MoMo's adaptive step size"),
+        OptimizerInfo("momo_lion", MomoLion, "Lion (Signum with equal betas) with MoMo's adaptive step size"),
     )
 }
 
@@ -144,7 +145,8 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
         if key in info.defaults and key in TRAINER_ARGUMENTS:
             raise ValueError(f"optim_args: {key} is set by {TRAINER_ARGUMENTS[key][0]}, not by optim_args")
         if key not in info.optim_args:
-            raise ValueError(f"optim_args: {name} has no option {key!r}; it has {', '.join(info.optim_args)}")
+            why = reason_without(key)
+            raise ValueError(f"optim_args: {name} has no option {key!r}{why}; it has {', '.join(info.optim_args)}")
         options[key] = _typed(key, value, info.defaults[key])
     return options
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from hf_momo.optimizers import MomoOptimizer
+from hf_momo.optimizers.checks import reason_without
 from hf_momo.optimizers.registry import get_optimizer_info
 from hf_momo.tap.accelerator import connect
 from hf_momo.tap.backends import backend_of
@@ -57,7 +58,8 @@ def create_optimizer(
     info = get_optimizer_info(name)
     unknown = [option for option in options if option not in info.defaults]
     if unknown:
-        raise TypeError(f"{unknown[0]}: {name} has no such option; it has {', '.join(info.defaults)}")
+        why = reason_without(unknown[0])
+        raise TypeError(f"{unknown[0]}: {name} has no such option{why}; it has {', '.join(info.defaults)}")
     backend = None if accelerator is None else backend_of(accelerator)
     if backend is not None:
         # Before the optimizer is made, which would not find the parameters that it needs.

@@ -163,7 +163,7 @@ def follow(oracle: Oracle, optimizer: MomoOptimizer) -> None:
     """Set the oracle to the weights and averages that bfloat16 has rounded."""
     for ours, theirs in zip(optimizer.param_groups, oracle.groups, strict=True):
         for p, q in zip(ours["params"], theirs.params, strict=True):
-            q.x, q.d = p.detach().double(), optimizer.state[p]["exp_avg"].double()
+            q.x, q.m = p.detach().double(), optimizer.state[p]["exp_avg"].double()
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:

@@ -28,6 +28,7 @@ def assembly(target, stored):
         "SUMMED": types[summed],
         "ADAM": True,
         "MOMENTUM": True,
+        "SIGN": False,
         "CHUNK": CHUNK,
         "BLOCK": BLOCK,
     }

@@ -1,5 +1,6 @@
 """Cutting tensors into pieces: every element once, the same in all tensors, none too large, views where promised."""
 
+import itertools
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hf_momo.kernels.slices import blocks_of, flat_pieces, piece_size, share_dense_layout
+from hf_momo.kernels.slices import batches_of, blocks_of, flat_pieces, piece_size, share_dense_layout
 
 relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -40,6 +41,24 @@ def test_flat_pieces(tensors, size):
         assert all(torch.equal(piece, pieces[0]) for piece in pieces)
         seen += pieces[0].tolist()
     assert sorted(seen) == list(range(tensors[0].numel()))
+
+
+@relaxed
+@given(st.lists(st.integers(0, 30), max_size=8), st.integers(1, 50))
+def test_batches_are_views(sizes, size):
+    """Each element is in one batch, in order, and no batch is larger than allowed or could take the next piece."""
+    columns = [[torch.arange(n) for n in sizes] for _ in range(2)]
+    seen, counts = [], []
+    for left, right in batches_of(columns, size):
+        assert all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+        counts.append(sum(piece.numel() for piece in left))
+        assert counts[-1] <= size
+        seen += torch.cat(left).tolist()
+        for piece in left:
+            piece.fill_(-5)
+    assert seen == [i for n in sizes for i in range(n)]
+    assert all(one + other > size for one, other in itertools.pairwise(counts)) or max(sizes) > size
+    assert all(bool((tensor == -5).all()) for tensor in columns[0])
 
 
 @relaxed

@@ -45,6 +45,16 @@ def adam(kernel, columns, eps, dtype):
     return kernel.measure_adam(*columns, betas=(BETA1, BETA2), eps=eps, bias_corrections=corrections, dtype=dtype)
 
 
+def sign(kernel, columns, weight, dtype):
+    grad_weight = torch.tensor(weight, dtype=dtype, device=columns[0][0].device)
+    return kernel.measure_sign(*columns[:3], grad_weight=grad_weight, dtype=dtype)
+
+
+def sign_terms(columns, weight):
+    *dots, squares = identity_terms(columns, weight)
+    return *dots, [square.sqrt() for square in squares]
+
+
 def identity_terms(columns, weight):
     """Return the terms of each of the three sums: one float64 tensor per parameter."""
     x, g, *rest = ([t.as_subclass(torch.Tensor).double().cpu() for t in column] for column in columns)
@@ -82,12 +92,13 @@ def assert_sums(actual, terms, dtype):
 
 
 @pytest.mark.parametrize(("count", "weight"), [(3, 0.1), (3, 1.0), (2, 1.0)])
-def test_identity(kernel, device, dtype, count, weight):
+def test_identity_and_sign(kernel, device, dtype, count, weight):
     """The sums with momentum, at a first step and without momentum; the kernel writes to no input."""
     columns = random_columns(count, dtype, device)
     before = [[t.clone() for t in column] for column in columns]
     wide = arithmetic(dtype)
     assert_sums(identity(kernel, columns, weight, wide), identity_terms(columns, weight), wide)
+    assert_sums(sign(kernel, columns, weight, wide), sign_terms(columns, weight), wide)
     assert_unchanged(columns, before)
 
 
@@ -158,6 +169,7 @@ def test_memory_layouts(kernel, device, stored, forms):
         column[1] = form(column[1])
     assert_sums(adam(kernel, columns, 1e-8, torch.float32), adam_terms(columns, 1e-8), torch.float32)
     assert_sums(identity(kernel, columns[:3], 0.1, torch.float32), identity_terms(columns[:3], 0.1), torch.float32)
+    assert_sums(sign(kernel, columns[:3], 0.1, torch.float32), sign_terms(columns[:3], 0.1), torch.float32)
 
 
 def test_mixed_dtypes(kernel, device):
@@ -193,6 +205,7 @@ def test_not_finite(kernel, device, bad, which):
     columns[which][0][4098] = bad
     assert not bool(adam(kernel, columns, 1e-8, torch.float32).isfinite().all())
     assert not bool(identity(kernel, columns[:3], 0.1, torch.float32).isfinite().all())
+    assert not bool(sign(kernel, columns[:3], 0.1, torch.float32).isfinite().all())
 
 
 @numbers_go_bad

@@ -148,11 +148,11 @@ def started_oracle(ours: MomoAdam, adamw: AdamW, loss: float) -> Oracle:
     for p, param in zip(seen, params, strict=True):
         if state := adamw.state.get(param):
             p.seen, p.steps = True, int(state["step"])
-            p.d, p.v = state["exp_avg"].double().clone(), state["exp_avg_sq"].double().clone()
+            p.m, p.v = state["exp_avg"].double().clone(), state["exp_avg_sq"].double().clone()
     oracle.k = max(p.steps for p in seen)
     oracle.weight_avg = 1 - BETAS[0] ** oracle.k
     oracle.loss_avg = oracle.weight_avg * loss
-    oracle.gamma = sum(float((p.d * p.x).sum()) for p in seen)
+    oracle.gamma = sum(float((p.m * p.x).sum()) for p in seen)
     return oracle
 
 
