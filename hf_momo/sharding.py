@@ -191,7 +191,9 @@ def share_out(shares: Sequence[Share], device: torch.device, process_group: Proc
     for share, owner, offset in zip(shares, owners, offsets, strict=True):
         if owner == rank:
             result(own, share, offset).copy_(share.make())
-    dist.all_gather_into_tensor(gathered.view(-1), own, group=group)
+    # The name that torch 2.13 gave to all_gather_into_tensor.
+    gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    gather(gathered.view(-1), own, group=group)
     return [result(gathered[owner], share, at) for share, owner, at in zip(shares, owners, offsets, strict=True)]
 
 

@@ -37,7 +37,7 @@ class Setting:
 
     Attributes:
         name: The second part of a row's name.
-        optim: ``"momo"`` or ``"momo_adam"``.
+        optim: The optimizer's name.
         options: Arguments of the optimizer.
         layout: How the batch of eight is split, see ``batches.py``.
         examples: Their number; fewer than ``STEPS * BATCH`` leave an uneven last batch and a short last window.
@@ -176,6 +176,15 @@ LOOPS = (
     Setting("autocast", "momo_adam", {"lr": 0.3, "lower_bound": 1.2}, precision="autocast"),
     Setting("bfloat16", "momo_adam", {"lr": 0.3, "lower_bound": 1.2}, precision="bfloat16"),
     Setting("bfloat16 momo", "momo", {"lr": 0.3}, precision="bfloat16"),
+    Setting("momo_muon", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}),
+    Setting(
+        "momo_muon decay",
+        "momo_muon",
+        {"lr": 0.3, "weight_decay": 0.1, "lower_bound": 1.2, "nesterov": True},
+        groups="decay",
+        layout="unequal",
+    ),
+    Setting("clipped momo_muon", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}, layout="pairs", max_norm=0.1),
 )
 # accelerate makes a gradient scaler on a GPU only; on a CPU the loop sets one.
 SCALER = Setting(
@@ -206,6 +215,7 @@ TRAINERS = (
     Setting(
         "last batch", "momo_adam", {**_EPS, "lr": 0.1, "lower_bound": 2.0}, layout="pairs", examples=STEPS * BATCH - 5
     ),
+    Setting("momo_muon", "momo_muon", {**_EPS, "lr": 0.1, "weight_decay": 0.1, "lower_bound": 2.0}, groups="decay"),
 )
 
 
@@ -216,6 +226,10 @@ MESHES = (
     Setting("two meshes", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}, layout="unequal"),
     Setting("plain and sharded", "momo", {"lr": 1.0, **_ADAPT}, groups="decay"),
     Setting("tensor parallel", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}),
+    Setting("muon 2x1", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}),
+    Setting("muon 1x2", "momo_muon", {"lr": 1.0, "lower_bound": 1.2, "nesterov": True}),
+    Setting("muon plain and sharded", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}),
+    Setting("muon tensor parallel", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}),
     Setting("process group", "momo", {"lr": 1.0}),
     Setting("self", "momo_adam", {"lr": 0.1, **_ADAPT}, alone=True),
 )
@@ -237,6 +251,8 @@ def _rows(backend: Backend) -> list[Row]:
 
 
 def _exists(row: Row) -> bool:
+    if row.setting.optim == "momo_muon" and row.backend.kind == "shards":
+        return False  # refused: flat shards are no matrices
     if row.setting.precision == "bfloat16":
         return not row.one_group  # ZeRO keeps float32 master weights of bfloat16 ones: its "autocast"
     if row.way == "trainer" and row.setting.precision == "autocast":

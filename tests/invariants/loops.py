@@ -19,11 +19,17 @@ from torch import nn
 from torch.utils.data import DataLoader
 from trainer.tiny import Examples
 
-from hf_momo import create_optimizer
+from hf_momo import create_optimizer, get_optimizer_info
 from hf_momo.optimizers.registry import unwrap_optimizer
 
 # A loss that is linear in the weights has no lower bound, so the steps are small and always capped.
 EULER = {"lr": 1e-3, "lower_bound": -1e6, "adapt_lower_bound": False}
+
+
+def options_of(setting: Setting, *, euler: bool) -> dict[str, Any]:
+    """Return the options of the optimizer of a setting, for the real model or the linear one."""
+    options = {**setting.options, **(EULER if euler else {})}
+    return {name: value for name, value in options.items() if name in get_optimizer_info(setting.optim).defaults}
 
 
 def make_accelerator(row: Row) -> Accelerator:
@@ -58,7 +64,7 @@ def make_accelerator(row: Row) -> Accelerator:
 def make_optimizer(row: Row, model: nn.Module, accelerator: Accelerator, *, euler: bool) -> Any:
     """Return the optimizer of a row, by the one line that a user writes."""
     setting = row.setting
-    options = {**setting.options, **(EULER if euler else {})}
+    options = options_of(setting, euler=euler)
     what: Any = model
     if setting.groups == "one" or row.one_group:
         what = list(model.parameters())

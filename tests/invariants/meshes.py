@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from invariants.batches import windows
 from invariants.configurations import Row
-from invariants.loops import EULER
+from invariants.loops import options_of
 from invariants.models import Scores, build, examples, item_losses
 from invariants.recording import Recorder, whole
 from invariants.reference import parameter_groups
@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import get_optimizer_info
 
 Inputs = Callable[[Tensor], Tensor]
 
@@ -57,6 +57,10 @@ LAYOUTS: dict[str, Callable[[Any], None]] = {
     "two meshes": _two_meshes,
     "plain and sharded": _plain_and_sharded,
     "tensor parallel": _tensor_parallel,
+    "muon 2x1": lambda model: fully_shard(model, mesh=_mesh(2, 1)) and None,
+    "muon 1x2": lambda model: fully_shard(model, mesh=_mesh(1, 2)) and None,
+    "muon plain and sharded": _plain_and_sharded,
+    "muon tensor parallel": _tensor_parallel,
     "process group": lambda model: None,
     "self": lambda model: None,
 }
@@ -75,13 +79,12 @@ def train_with_torch(row: Row, *, euler: bool) -> dict[str, Any]:
     model: Any = build("loop", setting, euler=euler, dtype=row.dtype)
     data = examples("loop", setting, euler=euler, dtype=row.dtype)
     LAYOUTS[setting.name](model)
-    options = {**setting.options, **(EULER if euler else {})}
-    optimizer = {"momo": Momo, "momo_adam": MomoAdam}[setting.optim](
-        parameter_groups(model, setting, one_group=False), process_group=process_group(setting.name), **options
-    )
+    groups = parameter_groups(model, setting, one_group=False)
+    options = {**options_of(setting, euler=euler), "process_group": process_group(setting.name)}
+    optimizer = get_optimizer_info(setting.optim).create(groups, **options)
     recorder = Recorder("dtensor")
     recorder.attach(optimizer)
-    parallel = setting.name == "tensor parallel"  # both ranks have the same batch
+    parallel = "tensor parallel" in setting.name  # both ranks have the same batch
     for window in windows(setting.layout, setting.examples, ranks):
         mine = [index for batch in (window if parallel else window[rank::ranks]) for index in batch]
         counted = mine if setting.alone else [index for batch in window for index in batch]

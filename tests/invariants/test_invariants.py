@@ -28,7 +28,7 @@ def test_one_trajectory(job: str, run: Callable[[str], Ranks], report: Report) -
     assert seen.largest <= row.tolerance.value, row.tolerance.reason
     for rank, result in enumerate(ranks):
         check_against_the_oracle(row.setting, reference_of(row, result["trajectory"]["skipped"], rank))
-    if len(ranks) > 1 and row.setting.name != "tensor parallel":
+    if len(ranks) > 1 and "tensor parallel" not in row.setting.name:
         first, second = ([step["loss"] for step in rank["trajectory"]["steps"]] for rank in ranks)
         assert first != second, "the ranks are meant to have losses of their own"
 

@@ -8,7 +8,7 @@ from typing import Any
 from accelerate.state import GradientState
 from invariants.batches import LAYOUTS, accumulation_steps, windows
 from invariants.configurations import Row
-from invariants.loops import EULER, final_weights
+from invariants.loops import final_weights, options_of
 from invariants.models import build, examples
 from invariants.recording import Recorder
 from torch.utils.data import SequentialSampler
@@ -38,7 +38,7 @@ class RecordedTrainer(MomoTrainer):
 def training_arguments(row: Row, folder: str, *, euler: bool) -> Any:
     """Return the training arguments of a row."""
     setting, ranks = row.setting, row.backend.ranks
-    options = {**setting.options, **(EULER if euler else {})}
+    options = options_of(setting, euler=euler)
     given: dict[str, Any] = {
         "optim": setting.optim,
         "learning_rate": options.pop("lr"),
