@@ -251,8 +251,6 @@ def _rows(backend: Backend) -> list[Row]:
 
 
 def _exists(row: Row) -> bool:
-    if row.setting.optim == "momo_muon" and row.backend.kind == "shards":
-        return False  # refused: flat shards are no matrices
     if row.setting.precision == "bfloat16":
         return not row.one_group  # ZeRO keeps float32 master weights of bfloat16 ones: its "autocast"
     if row.way == "trainer" and row.setting.precision == "autocast":
@@ -261,4 +259,12 @@ def _exists(row: Row) -> bool:
     return True
 
 
-ROWS = {row.name: row for backend in BACKENDS.values() for row in _rows(backend)}
+def is_refused(row: Row) -> bool:
+    """Whether hf_momo refuses the row: flat shards of parameters are no matrices."""
+    return row.setting.optim == "momo_muon" and row.backend.kind == "shards"
+
+
+_ALL = {row.name: row for backend in BACKENDS.values() for row in _rows(backend)}
+ROWS = {name: row for name, row in _ALL.items() if not is_refused(row)}
+# One setting a way is enough.
+REFUSED = {name: row for name, row in _ALL.items() if is_refused(row) and row.setting.name == "momo_muon"}
