@@ -67,43 +67,38 @@ class MuonDirection(_SharedModel):
         return ("exp_avg",)
 
     def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
-        made = self._orthogonalized(group, tensors)
-        local = tensors.not_empty
-        if not local.params:
-            return Measured(averaging.bias_correction.new_zeros(3), made)
-        scratch = eager.Scratch(local.params, averaging.bias_correction.dtype)
-
-        def direction(row: int, param: Tensor, grad: Tensor, exp_avg: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:
-            averaged = torch.lerp(exp_avg, grad, averaging.grad_weight, out=scratch.first(grad.numel()))
-            return averaged, update
-
-        columns = (*local.columns(self.state_names(group)), [update for update in made if update.numel()])
-        scales = [_scale(group, owner) for owner in local.owners]
-        return Measured(eager.measure_direction(columns, direction, scratch, scales), made)
-
-    def commit(
-        self, group: Group, tensors: GroupTensors, averaging: Averaging, made: Any, lr: Tensor, skip: Tensor
-    ) -> None:
-        rows = zip(*tensors.columns(self.state_names(group)), tensors.owners, made, strict=True)
-        for param, grad, exp_avg, owner, update in rows:
-            if param.numel() == 0:
-                continue
-            # A gradient that is not finite would make the average NaN at any weight.
-            exp_avg.lerp_(torch.where(skip > 0, exp_avg, grad), 1.0 - averaging.beta)
-            _descend(param, update, lr * _scale(group, owner), skip)
-
-    def _orthogonalized(self, group: Group, tensors: GroupTensors) -> list[Tensor]:
-        """Return this rank's piece of every orthogonalized matrix. All ranks call this together."""
         owners, made = tensors.owners, list(tensors.params)
         columns = list(zip(*tensors.columns(self.state_names(group)), strict=True))
         for tensors_of_row in columns:
             check_shapes(tensors_of_row)
+        sums = _Sums(group, tensors, averaging)
         for rows in self._rounds(group, owners):
-            shares = [self._share(group, owners[row], *columns[row][1:]) for row in rows]
+            shares = [self._share(group, owners[row], columns[row], sums) for row in rows]
             updates = sharding.share_out(shares, owners[0].device, self.ranks.process_group)
             for row, update in zip(rows, updates, strict=True):
                 made[row] = sharding.own_piece(update.view(owners[row].shape), owners[row])
-        return made
+                if sharding.is_dtensor(owners[row]) and made[row].numel():
+                    param, grad, exp_avg = columns[row]
+                    sums.add(owners[row], param, grad, _averaged(group, grad, exp_avg), made[row])
+        return Measured(sums.total, made)
+
+    def commit(
+        self, group: Group, tensors: GroupTensors, averaging: Averaging, made: Any, lr: Tensor, skip: Tensor
+    ) -> None:
+        rows = zip(*tensors.columns(self.state_names(group)), made, tensors.owners, strict=True)
+        piece = _commit_piece(lr.device)
+        for *columns, owner in rows:
+            rate = lr * _scale(group, owner)
+
+            # Bound now, as each matrix has its own rate.
+            def muon(*lists: list[Tensor], rate: Tensor = rate) -> None:
+                for param, grad, average, update in flat_pieces([each[0] for each in lists], piece):
+                    # A gradient that is not finite would make the average NaN at any weight.
+                    average.lerp_(torch.where(skip > 0, average, grad), 1.0 - averaging.beta)
+                    _descend(param, update.to(param.dtype), rate, skip)
+
+            if columns[0].numel():
+                apply_fused(muon, [[column] for column in columns], read_only=(1, 3), widen_on_cpu=True)
 
     def _rounds(self, group: Group, owners: Sequence[Tensor]) -> Iterator[list[int]]:
         """Yield rows that are orthogonalized together: replicated ones all at once, of sharded ones one for each rank.
@@ -118,21 +113,45 @@ class MuonDirection(_SharedModel):
         for start in range(0, len(sharded), size):
             yield sharded[start : start + size]
 
-    @staticmethod
-    def _share(group: Group, owner: Tensor, grad: Tensor, exp_avg: Tensor) -> Share:
+    def _share(self, group: Group, owner: Tensor, columns: tuple[Tensor, ...], sums: _Sums) -> Share:
         shape = _matrix_shape(group, owner)
         dtype = newton_schulz.working_dtype(group["ns_dtype"], owner, newton_schulz.cost(shape))
-        # Gathered here, where all ranks are, and not in the function, which one of them calls.
-        is_sharded = sharding.is_dtensor(owner)
-        gathered = sharding.whole_tensor(_averaged(group, grad, exp_avg), owner) if is_sharded else None
-
-        def make() -> Tensor:
-            average = _averaged(group, grad, exp_avg) if gathered is None else gathered
-            return newton_schulz.orthogonalized(average.reshape(shape), steps=int(group["ns_steps"]), dtype=dtype)
-
         # What is kept until the commit is as small as the parameter or the iteration.
         kept = owner.dtype if owner.dtype.itemsize < dtype.itemsize else dtype
+        param, *averaged = columns
+        is_sharded = sharding.is_dtensor(owner)
+        # Gathered here, where all ranks are, and not in the function, which one of them calls.
+        gathered = sharding.whole_tensor(_averaged(group, *averaged), owner) if is_sharded else None
+
+        def make() -> Tensor:
+            average = _averaged(group, *averaged) if gathered is None else gathered
+            steps = int(group["ns_steps"])
+            update = newton_schulz.orthogonalized(average.reshape(shape), steps=steps, dtype=dtype).to(kept)
+            if gathered is None and update.numel():
+                # Every rank measures what it orthogonalizes, and its share of the sums is divided by their number.
+                ranks = sharding.num_ranks(self.ranks.process_group)
+                sums.add(owner, param, averaged[0], average, update.view(owner.shape), weight=ranks)
+            return update
+
         return Share(newton_schulz.cost(shape), shape, kept, make)
+
+
+class _Sums:
+    """The inner products of a step over the matrices of a group, added one matrix at a time."""
+
+    def __init__(self, group: Group, tensors: GroupTensors, averaging: Averaging) -> None:
+        self.group = group
+        self.scratch = eager.Scratch(tensors.params, averaging.bias_correction.dtype)
+        self.total = averaging.bias_correction.new_zeros(3)
+
+    def add(
+        self, owner: Tensor, param: Tensor, grad: Tensor, average: Tensor, update: Tensor, *, weight: float = 1.0
+    ) -> None:
+        columns = [[each] for each in (param, grad, average, update)]
+        sums = eager.measure_direction(
+            columns, lambda row, param, grad, *direction: direction, self.scratch, [_scale(self.group, owner)]
+        )
+        self.total = self.total + sums * weight
 
 
 class AdamHalf(_SharedModel, AdamDirection):
@@ -210,22 +229,23 @@ def _scale(group: Group, owner: Tensor) -> float:
     return 0.2 * math.sqrt(max(rows, columns))
 
 
+def _commit_piece(device: torch.device) -> int:
+    # On a CPU, pieces of the four tensors stay in the cache between the operations on them.
+    return 1 << 16 if device.type == "cpu" else piece_size(device)
+
+
 def _descend(param: Tensor, update: Tensor, lr: Tensor, skip: Tensor) -> None:
     """Subtract ``lr * update`` from ``param``, unless the step is skipped."""
-
-    def sgd(params: list[Tensor], updates: list[Tensor]) -> None:
-        torch._fused_sgd_(
-            params,
-            updates,
-            [],
-            weight_decay=0.0,
-            momentum=0.0,
-            lr=lr,
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-            is_first_step=False,
-            found_inf=skip.float(),
-        )
-
-    apply_fused(sgd, ([param], [update.to(param.dtype)]), read_only=(1,), widen_on_cpu=True)
+    torch._fused_sgd_(
+        [param],
+        [update],
+        [],
+        weight_decay=0.0,
+        momentum=0.0,
+        lr=lr,
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+        is_first_step=False,
+        found_inf=skip.float(),
+    )
