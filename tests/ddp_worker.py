@@ -20,7 +20,7 @@ CASES = {
     "adam": (MomoAdam, {"lr": 0.3, "weight_decay": 0.1, "adapt_lower_bound": True}),
     "adam-adamw": (MomoAdam, {"lr": 0.03, "weight_decay": 0.1, "weight_decay_form": "adamw"}),
     "muon": (MomoMuon, {"lr": 0.3, "weight_decay": 0.1}),
-    "muon-nesterov": (MomoMuon, {"lr": 0.3, "nesterov": True, "momentum": 0.8}),
+    "muon-nesterov": (MomoMuon, {"lr": 0.3, "nesterov": True, "betas": (0.8, 0.9)}),
 }
 
 

@@ -87,8 +87,8 @@ METHODS = {
         MomoMuon,
         {
             "muon": {"lr": 0.05},
-            "muon-original": {"lr": 0.05, "adjust_lr_fn": "original", "momentum": 0.5, "ns_steps": 3},
-            "muon-nesterov": {"lr": 0.05, "nesterov": True, "momentum": 0.9},
+            "muon-original": {"lr": 0.05, "adjust_lr_fn": "original", "betas": (0.5, 0.9), "ns_steps": 3},
+            "muon-nesterov": {"lr": 0.05, "nesterov": True, "betas": (0.9, 0.98)},
         },
         lambda group: {
             "update": _muon_update,

@@ -40,7 +40,7 @@ class Kernel(Protocol):
         """Return the inner products for a sign method."""
 
     def update_sign(
-        self, *columns: Sequence[Tensor], grad_weight: float, beta: float, lr: Tensor, skip: Tensor
+        self, *columns: Sequence[Tensor], betas: tuple[float, float], lr: Tensor, skip: Tensor
     ) -> Sequence[int]:
         """Take the step of a sign method; return the indices of the tensors that are left to the caller."""
 

@@ -119,15 +119,13 @@ def _adam(
     return _call("adam", stored, dtype, rows, *betas, scaled_eps.data_ptr(), corrections.data_ptr())
 
 
-def update_sign(
-    *columns: Sequence[Tensor], grad_weight: float, beta: float, lr: Tensor, skip: Tensor
-) -> Sequence[int]:
+def update_sign(*columns: Sequence[Tensor], betas: tuple[float, float], lr: Tensor, skip: Tensor) -> Sequence[int]:
     """Take the step of a sign method; see ``eager.update_sign``. The loop reads and writes every tensor once."""
     readable = [stored for stored in _C_NAMES if _function("update_sign", stored, None) is not None]
     tables, other = split(columns, readable)
     wide_lr, wide_skip = lr.double(), skip.double()
     for stored, rows in tables.items():
-        _call("update_sign", stored, None, rows, grad_weight, beta, wide_lr.data_ptr(), wide_skip.data_ptr())
+        _call("update_sign", stored, None, rows, *betas, wide_lr.data_ptr(), wide_skip.data_ptr())
         for row in rows:
             # torch does this for what its own operations write to, so that autograd sees a use after the change.
             torch.autograd.graph.increment_version(columns[0][row[INDEX]])

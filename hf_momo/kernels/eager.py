@@ -60,18 +60,15 @@ def measure_sign(*columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.d
     return measure_direction(columns, direction, scratch)
 
 
-def update_sign(
-    *columns: Sequence[Tensor], grad_weight: float, beta: float, lr: Tensor, skip: Tensor
-) -> Sequence[int]:
+def update_sign(*columns: Sequence[Tensor], betas: tuple[float, float], lr: Tensor, skip: Tensor) -> Sequence[int]:
     """Leave the step of a sign method to the caller, who takes it by torch's kernels.
 
-    A kernel that has an update of its own computes ``x <- x - lr * sign((1 - w) m + w g)`` and
-    ``m <- beta * m + (1 - beta) * g``, in float32 for 16-bit tensors.
+    A kernel that has an update of its own computes ``x <- x - lr * sign(b1 * m + (1 - b1) * g)`` and
+    ``m <- b2 * m + (1 - b2) * g``, in float32 for 16-bit tensors.
 
     Args:
         *columns: As for ``measure_identity``; all but the gradients are written to.
-        grad_weight: Weight ``w`` of the gradient in the direction.
-        beta: Weight of the past in the average that is kept.
+        betas: Weights ``b1`` and ``b2`` of the past, in the direction and in the average that is kept.
         lr: 0-d, the rate.
         skip: 0-d; where it is 1.0 nothing is written.
 

@@ -24,7 +24,7 @@ typedef struct {
     double grad_weight2;       /* of the squared gradient in the second moment */
     const double *eps;         /* eps times the root of the second bias correction, one a tensor */
     const double *corrections; /* that root over the first bias correction, one a tensor */
-    double lr;                 /* of an update */
+    double lr, beta;           /* of an update: the rate, and the weight of the past in its direction */
 } Settings;
 
 typedef uint16_t bfloat16;
@@ -130,9 +130,9 @@ static inline double fused_double(double a, double b, double c) { return a * b +
     _Pragma("omp simd")                                                                            \
     for (int64_t i = 0; i < n; i++) {                                                              \
         A gi = of_##T(g[(STEP) * i]), mi = of_##T(m[i]);                                           \
-        A d = mi + weight * (gi - mi);                                                             \
+        A d = fused_##A(weight, gi, past * mi);                                                    \
         p[i] = to_##T(of_##T(p[i]) - (d > 0 ? lr : d < 0 ? -lr : 0));                              \
-        m[i] = to_##T(fused_##A(kept_weight, gi, beta * mi));                                      \
+        m[i] = to_##T(fused_##A(kept_weight, gi, kept_past * mi));                                      \
     }
 
 #define DEFINE_UPDATE_BLOCK(KIND, LOOP, T, A)                                                      \
@@ -140,8 +140,9 @@ static inline double fused_double(double a, double b, double c) { return a * b +
         T *restrict p = (T *)(intptr_t)row->param + start;                                         \
         const T *restrict g = (const T *)(intptr_t)row->grad + row->grad_step * start;             \
         T *restrict m = (T *)(intptr_t)row->exp_avg + start;                                       \
-        A weight = (A)s->grad_weight, beta = (A)s->beta2, kept_weight = (A)s->grad_weight2, lr = (A)s->lr; \
-        (void)m, (void)weight, (void)beta, (void)kept_weight, (void)sums;                          \
+        A past = (A)s->beta, weight = (A)s->grad_weight, lr = (A)s->lr;                            \
+        A kept_past = (A)s->beta2, kept_weight = (A)s->grad_weight2;                               \
+        (void)m, (void)past, (void)weight, (void)kept_past, (void)kept_weight, (void)sums;         \
         if (row->grad_step) {                                                                      \
             LOOP(T, A, 1)                                                                          \
         } else {                                                                                   \
@@ -218,15 +219,15 @@ static void add_all(const Job *job, Block block, const Settings *settings, int f
     DEFINE_BLOCK(sign_momentum, SIGN_MOMENTUM_LOOP, T, A)                                          \
     DEFINE_BLOCK(adam, ADAM_LOOP, T, A)                                                            \
     void identity_##T##_##A(const Job *job, const double *grad_weight) {                           \
-        Settings settings = {*grad_weight, 0.0, 0.0, 0, 0, 0.0};                                   \
+        Settings settings = {*grad_weight, 0.0, 0.0, 0, 0, 0.0, 0.0};                                \
         add_all(job, job->rows->exp_avg ? momentum_block_##T##_##A : identity_block_##T##_##A, &settings, 1); \
     }                                                                                              \
     void sign_##T##_##A(const Job *job, const double *grad_weight) {                               \
-        Settings settings = {*grad_weight, 0.0, 0.0, 0, 0, 0.0};                                   \
+        Settings settings = {*grad_weight, 0.0, 0.0, 0, 0, 0.0, 0.0};                                \
         add_all(job, job->rows->exp_avg ? sign_momentum_block_##T##_##A : sign_block_##T##_##A, &settings, 1); \
     }                                                                                              \
     void adam_##T##_##A(const Job *job, double beta1, double beta2, const double *eps, const double *corrections) { \
-        Settings settings = {1.0 - beta1, beta2, 1.0 - beta2, eps, corrections, 0.0};              \
+        Settings settings = {1.0 - beta1, beta2, 1.0 - beta2, eps, corrections, 0.0, 0.0};         \
         add_all(job, adam_block_##T##_##A, &settings, 1);                                          \
     }
 
@@ -234,8 +235,8 @@ static void add_all(const Job *job, Block block, const Settings *settings, int f
 #define DEFINE_UPDATE(T, A)                                                                        \
     DEFINE_UPDATE_BLOCK(sign_update, SIGN_UPDATE_LOOP, T, A)                                       \
     DEFINE_UPDATE_BLOCK(sign_momentum_update, SIGN_MOMENTUM_UPDATE_LOOP, T, A)                     \
-    void update_sign_##T(const Job *job, double grad_weight, double beta, const double *lr, const double *skip) { \
-        Settings settings = {grad_weight, beta, 1.0 - beta, 0, 0, *lr};                            \
+    void update_sign_##T(const Job *job, double beta1, double beta2, const double *lr, const double *skip) { \
+        Settings settings = {1.0 - beta1, beta2, 1.0 - beta2, 0, 0, *lr, beta1};                   \
         if (*skip != 0.0) return;                                                                  \
         add_all(job, job->rows->exp_avg ? sign_momentum_update_block_##T : sign_update_block_##T, &settings, 0); \
     }

@@ -59,8 +59,8 @@ class LionDirection(Direction):
         if not columns[0]:
             return
         kernel: Kernel = made
-        weight, beta = 1.0 - averaging.model_beta, averaging.beta
-        left = kernel.update_sign(*columns, grad_weight=weight, beta=beta, lr=lr, skip=skip)
+        beta1, beta2 = averaging.model_beta, averaging.beta
+        left = kernel.update_sign(*columns, betas=(beta1, beta2), lr=lr, skip=skip)
         # torch's fused SGD reads the rate on the device and writes nothing in a skipped step.
         sgd = partial(
             torch._fused_sgd_,
@@ -73,12 +73,14 @@ class LionDirection(Direction):
 
         def lion(*columns: list[Tensor]) -> None:
             for params, grads, *exp_avg in batches_of(columns, piece_size(columns[0][0].device)):
-                averaged = torch._foreach_lerp(exp_avg[0], grads, weight) if exp_avg else grads
+                averaged = torch._foreach_mul(exp_avg[0], beta1) if exp_avg else grads
+                if exp_avg:
+                    torch._foreach_add_(averaged, grads, alpha=1.0 - beta1)
                 signs = torch._foreach_sign(averaged)
                 sgd(params, signs, [], momentum=0.0, lr=lr, dampening=0.0)
                 if exp_avg:
                     # At rate 0 it updates the average alone. The signs stand in for parameters, which it would read.
-                    sgd(signs, grads, exp_avg[0], momentum=beta, lr=0.0, dampening=beta)
+                    sgd(signs, grads, exp_avg[0], momentum=beta2, lr=0.0, dampening=beta2)
 
         apply_fused(lion, [pick(column, left) for column in columns], read_only=(1,), widen_on_cpu=True)
 

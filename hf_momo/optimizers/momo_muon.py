@@ -44,7 +44,8 @@ class MomoMuon(MomoOptimizer):
             rate, for matrices too.
         module: The model that the parameters belong to, which tells embeddings and heads from other matrices. Without
             it, names tell in named parameters, and all tensors of two dimensions are matrices in plain ones.
-        momentum: Weight of the past in the averages of loss and gradient, in [0, 1), in both halves.
+        momentum: Weight of the past in the averages of loss and gradient, as ``torch.optim.Muon`` calls it: the same
+            as ``betas[0]``, and may be left out.
         nesterov: Whether the direction looks one step ahead, as in ``torch.optim.Muon``, in both halves.
         ns_steps: Number of Newton-Schulz steps, in [1, 100).
         ns_dtype: Dtype of these steps: ``"bfloat16"`` (that of ``torch.optim.Muon``), ``"float32"``, or ``"auto"``:
@@ -52,8 +53,8 @@ class MomoMuon(MomoOptimizer):
         adjust_lr_fn: Scale of the update of an ``A x B`` matrix: ``"match_rms_adamw"`` (``0.2 * sqrt(max(A, B))``) or
             ``"original"`` (``sqrt(max(1, A / B))``).
         flatten: Whether filters of convolutions are matrices too, each flattened to output channels times the rest.
-        betas: Weights of the past in the averages of Adam's half. The first must equal ``momentum``, since one model
-            of the loss has one set of weights. ``None`` for ``(momentum, 0.95)``.
+        betas: Weights of the past in the averages of loss and gradient, in both halves (one model of the loss has one
+            set of weights), and of the squared gradient in Adam's half, each in [0, 1).
         eps: Added to the root of Adam's second moment, in [0, inf).
         weight_decay: Decoupled weight decay (``param * (1 - lr * weight_decay)`` before the step), in [0, inf).
         lower_bound: Lower bound of the loss, in units of the loss. It cannot be estimated on the fly: the estimate
@@ -91,13 +92,13 @@ class MomoMuon(MomoOptimizer):
         lr: float | Tensor = 1e-2,
         *,
         module: nn.Module | None = None,
-        momentum: float = 0.95,
+        momentum: float | None = None,
         nesterov: bool = False,
         ns_steps: int = 5,
         ns_dtype: str = "auto",
         adjust_lr_fn: str = "match_rms_adamw",
         flatten: bool = False,
-        betas: tuple[float, float] | None = None,
+        betas: tuple[float, float] = (0.95, 0.95),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         lower_bound: float = 0.0,
@@ -108,7 +109,7 @@ class MomoMuon(MomoOptimizer):
         defaults = {
             "lr": lr,
             # The key under which torch's schedulers that cycle the momentum look for it.
-            "betas": (momentum, 0.95) if betas is None else betas,
+            "betas": betas,
             "nesterov": nesterov,
             "ns_steps": ns_steps,
             "ns_dtype": ns_dtype,
@@ -119,7 +120,7 @@ class MomoMuon(MomoOptimizer):
             "lower_bound": lower_bound,
             "kernel": kernel,
         }
-        _check_momentum(momentum, defaults["betas"])
+        _check_momentum(momentum, betas)
         if module is not None:
             self._kinds = {id(param): kind for _, param, kind in matrices.kinds_of_parameters(module, flatten=flatten)}
         super().__init__(params, defaults, process_group=process_group, sharded=sharded)
@@ -219,11 +220,10 @@ class MomoMuon(MomoOptimizer):
 
 def _check_momentum(momentum: Any, betas: Any) -> None:
     OPTIONS["betas"].check("betas", betas)
-    if momentum != betas[0]:
+    if momentum is not None and momentum != betas[0]:
         raise ValueError(
             f"momentum: got {momentum!r}, but betas[0] is {betas[0]!r}; they must be equal, because one model of the"
-            " loss spans Muon's half and Adam's. The Trainer takes betas from --adam_beta1 and --adam_beta2, and"
-            " momentum from --optim_args"
+            " loss spans Muon's half and Adam's. Set betas alone (Trainer: --adam_beta1 and --adam_beta2)"
         )
 
 

@@ -63,8 +63,6 @@ class OptimizerInfo:
     def options_from(self, args: Any) -> dict[str, Any]:
         """Return the constructor arguments that the Trainer's own arguments set.
 
-        Where the default is ``None`` the optimizer works the value out, unless the user changed the Trainer's.
-
         Args:
             args: ``transformers.TrainingArguments``.
         """
@@ -73,9 +71,18 @@ class OptimizerInfo:
             # The Trainer sets the weight decay of each parameter group.
             if name in self.defaults and attributes and name != "weight_decay":
                 values = tuple(getattr(args, attribute) for attribute in attributes)
-                if self.defaults[name] is not None or values != _defaults_of(args, attributes):
-                    options[name] = values if len(values) > 1 else values[0]
+                options[name] = values if len(values) > 1 else values[0]
         return options
+
+    @property
+    def trainer_defaults(self) -> dict[str, Any]:
+        """The defaults of these constructor arguments, by the names of the Trainer's arguments."""
+        found: dict[str, Any] = {}
+        for name, (_, attributes) in TRAINER_ARGUMENTS.items():
+            if name in self.defaults and attributes and name != "weight_decay":
+                value = self.defaults[name]
+                found |= zip(attributes, value if isinstance(value, tuple) else (value,), strict=True)
+        return found
 
     def create(self, params: Any, **options: Any) -> MomoOptimizer:
         """Return an optimizer of this row for ``params``."""
@@ -149,10 +156,6 @@ def parse_optim_args(name: str, text: str | None) -> dict[str, Any]:
             raise ValueError(f"optim_args: {name} has no option {key!r}{why}; it has {', '.join(info.optim_args)}")
         options[key] = _typed(key, value, info.defaults[key])
     return options
-
-
-def _defaults_of(args: Any, attributes: tuple[str, ...]) -> tuple[Any, ...]:
-    return tuple(type(args).__dataclass_fields__[attribute].default for attribute in attributes)
 
 
 def _typed(key: str, value: str, default: Any) -> Any:

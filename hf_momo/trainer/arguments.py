@@ -22,6 +22,8 @@ else:
 logger = logging.getLogger(__name__)
 
 _STOCK_LEARNING_RATE = 5e-5
+# Arguments of the Trainer whose default is the optimizer's own where the user gave no value.
+OPTIMIZER_ARGUMENTS = ("learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon")
 _STOCK_OPTIMIZERS = [member.value for member in OptimizerNames]
 _NAMES = ", ".join(list_optimizers())
 _DEFAULT_RATES = ", ".join(f"{get_optimizer_info(name).defaults['lr']:g} for {name}" for name in list_optimizers())
@@ -30,6 +32,12 @@ _LEARNING_RATE_HELP = (
     f"Cap on the step size ({_NAMES}) or the learning rate (other optimizers). Default: the optimizer's own"
     f" ({_DEFAULT_RATES}); the Trainer's ({_STOCK_LEARNING_RATE:g}) for other optimizers."
 )
+
+
+def _own_default_help(what: str, attribute: str) -> dict[str, str]:
+    rates = ((name, get_optimizer_info(name).trainer_defaults.get(attribute)) for name in list_optimizers())
+    own = ", ".join(f"{rate:g} for {name}" for name, rate in rates if rate is not None)
+    return {"help": f"{what} Default: the optimizer's own ({own}); the Trainer's for other optimizers."}
 
 
 def optimizer_name_of(optim: Any) -> str:
@@ -77,8 +85,9 @@ class MomoArgumentsMixin(_ArgumentsBase):
         class MomoSFTConfig(MomoArgumentsMixin, SFTConfig):
             pass
 
-    The new class differs from the old one in three points: ``optim`` defaults to ``"momo_adam"``; ``learning_rate``
-    defaults to the chosen optimizer's own default; ``optim_args`` is checked at construction.
+    The new class differs from the old one in three points: ``optim`` defaults to ``"momo_adam"``; ``learning_rate``,
+    ``adam_beta1``, ``adam_beta2`` and ``adam_epsilon`` default to the chosen optimizer's own defaults; ``optim_args``
+    is checked at construction.
 
     Raises:
         TypeError: If the mixin does not come first, or the class is not decorated with ``@dataclass``.
@@ -87,6 +96,15 @@ class MomoArgumentsMixin(_ArgumentsBase):
     optim: str = field(default="momo_adam", metadata={"help": _OPTIM_HELP})
     learning_rate: float | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": _LEARNING_RATE_HELP}
+    )
+    adam_beta1: float | None = field(  # type: ignore[assignment]
+        default=None, metadata=_own_default_help("First beta.", "adam_beta1")
+    )
+    adam_beta2: float | None = field(  # type: ignore[assignment]
+        default=None, metadata=_own_default_help("Second beta.", "adam_beta2")
+    )
+    adam_epsilon: float | None = field(  # type: ignore[assignment]
+        default=None, metadata=_own_default_help("Epsilon.", "adam_epsilon")
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -106,10 +124,10 @@ class MomoArgumentsMixin(_ArgumentsBase):
     def __post_init__(self) -> None:
         name = _checked_name(self.optim)
         ours = name in list_optimizers()
-        given: float | None = self.learning_rate
-        if given is None:
-            default = get_optimizer_info(name).defaults["lr"] if ours else _extended_learning_rate(type(self))
-            self.learning_rate = default
+        for attribute in OPTIMIZER_ARGUMENTS:
+            if getattr(self, attribute) is None:
+                extended = _extended_default(type(self), attribute)
+                setattr(self, attribute, own_default(name, attribute, extended) if ours else extended)
         if not ours:
             super().__post_init__()
             return
@@ -122,13 +140,15 @@ class MomoArgumentsMixin(_ArgumentsBase):
     def set_optimizer(self, name: str = "momo_adam", *args: Any, **kwargs: Any) -> Any:
         """Set the optimizer's arguments like the stock method, also for the optimizers of this package.
 
-        Without a learning rate, the optimizer's own default is set.
+        What is left out is set to the optimizer's own default.
         """
         name = _checked_name(name)
         if name not in list_optimizers():
             return super().set_optimizer(name, *args, **kwargs)
-        if not args:
-            kwargs.setdefault("learning_rate", get_optimizer_info(name).defaults["lr"])
+        given = ("learning_rate", "weight_decay", "beta1", "beta2", "epsilon")[: len(args)]
+        for attribute, value in get_optimizer_info(name).trainer_defaults.items():
+            if (argument := attribute.removeprefix("adam_")) not in given:
+                kwargs.setdefault(argument, value)
         super().set_optimizer(OptimizerNames.ADAMW_TORCH, *args, **kwargs)
         parse_optim_args(name, self.optim_args)
         self.optim = name
@@ -143,21 +163,35 @@ def _checked_name(optim: Any) -> str:
     return name
 
 
-def _extended_learning_rate(cls: type[MomoArgumentsMixin]) -> float:
-    """Return the default learning rate of the class that the mixin extends."""
+def own_default(name: str, attribute: str, default: float) -> float:
+    """Return what an optimizer of this package takes for an argument that was not given.
+
+    Args:
+        name: The optimizer.
+        attribute: One of ``OPTIMIZER_ARGUMENTS``.
+        default: The default of the class of arguments. A class that has chosen betas or an epsilon of its own keeps
+            them.
+    """
+    if attribute != "learning_rate" and default != TrainingArguments.__dataclass_fields__[attribute].default:
+        return default
+    return get_optimizer_info(name).trainer_defaults.get(attribute, default)  # type: ignore[no-any-return]
+
+
+def _extended_default(cls: type[MomoArgumentsMixin], attribute: str) -> float:
+    """Return the default of the class that the mixin extends."""
     others = (base for base in cls.__mro__ if not issubclass(base, MomoArgumentsMixin))
     fields = next(vars(base)["__dataclass_fields__"] for base in others if "__dataclass_fields__" in vars(base))
-    return fields["learning_rate"].default  # type: ignore[no-any-return]
+    return fields[attribute].default  # type: ignore[no-any-return]
 
 
 @dataclass
 class MomoTrainingArguments(MomoArgumentsMixin, TrainingArguments):
     """``TrainingArguments`` that also take the optimizers of this package.
 
-    They differ from the stock class in three points: ``optim`` defaults to ``"momo_adam"``; ``learning_rate`` defaults
-    to the chosen optimizer's own default; ``optim_args`` is checked at construction (``"lower_bound=auto"``,
-    ``"adapt_lower_bound=true"``, ...). ``optim_args`` sets Momo's ``beta``; ``adam_beta1`` and ``adam_beta2`` set
-    MomoAdam's ``betas``.
+    They differ from the stock class in three points: ``optim`` defaults to ``"momo_adam"``; ``learning_rate``,
+    ``adam_beta1``, ``adam_beta2`` and ``adam_epsilon`` default to the chosen optimizer's own defaults; ``optim_args``
+    is checked at construction (``"lower_bound=auto"``, ``"adapt_lower_bound=true"``, ...). ``optim_args`` sets
+    ``beta``; ``adam_beta1`` and ``adam_beta2`` set ``betas``.
     """
 
 

@@ -4,7 +4,7 @@ It changes five things in transformers, and ``integrate(undo=True)`` restores al
 
 - the enum of optimizer names gets a member for each optimizer;
 - ``Trainer.get_optimizer_cls_and_kwargs`` knows these names;
-- a ``learning_rate`` that was not given is recognised as such;
+- a ``learning_rate``, beta or epsilon that was not given is recognised as such;
 - ``Trainer.__init__`` and ``Trainer._inner_training_loop`` give a Trainer ``MomoTrainerMixin`` if it trains with MoMo.
 
 A Trainer with another optimizer stays the stock Trainer, object and class.
@@ -22,8 +22,8 @@ from transformers import Trainer, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, unwrap_optimizer
-from hf_momo.trainer.arguments import is_momo, optimizer_name_of
+from hf_momo.optimizers.registry import list_optimizers, unwrap_optimizer
+from hf_momo.trainer.arguments import OPTIMIZER_ARGUMENTS, is_momo, optimizer_name_of, own_default
 from hf_momo.trainer.mixin import MomoTrainerMixin, resolve_names
 
 logger = logging.getLogger(__name__)
@@ -32,16 +32,16 @@ logger = logging.getLogger(__name__)
 _undo: list[Callable[[], None]] = []
 
 
-class _UnsetLearningRate(float):
-    """The default learning rate of a class of arguments, as opposed to an equal one that the user gave."""
+class _Unset(float):
+    """The default of a class of arguments, as opposed to an equal value that the user gave."""
 
 
 def integrate(*, undo: bool = False) -> None:
     """Let the stock ``Trainer`` and its subclasses train with the optimizers of this package.
 
     The names then work like the built-in ones: in ``TrainingArguments``, on the command line of ``HfArgumentParser``
-    (call this function before a parser is built), in JSON and YAML, and in ``training_args.bin``. ``learning_rate``
-    defaults to the optimizer's own default. Calling it twice has no further effect.
+    (call this function before a parser is built), in JSON and YAML, and in ``training_args.bin``. ``learning_rate``,
+    betas and epsilon default to the optimizer's own defaults. Calling it twice has no further effect.
 
     A Trainer that trains with MoMo gets ``MomoTrainerMixin``: the loss, the logs and the loss scale. Model cards,
     checkpoints and pushing stay those of the script's Trainer. A Trainer with another optimizer is not changed.
@@ -65,7 +65,7 @@ def integrate(*, undo: bool = False) -> None:
             [
                 _extend_names(),
                 resolve_names(),
-                _mark_unset_learning_rates(),
+                _mark_unset_arguments(),
                 # The first settles what a Trainer is made with; the second what was chosen later, by a search over
                 # hyperparameters or by args.set_optimizer.
                 _mix_in("__init__", before=False),
@@ -119,22 +119,23 @@ def _reduce(value: str, protocol: Any) -> tuple[Any, tuple[str]]:
     return optimizer_name, (value,)
 
 
-def _mark_unset_learning_rates() -> Callable[[], None]:
+def _mark_unset_arguments() -> Callable[[], None]:
     # A parser passes the default on as if the user had given it, so the default itself is marked.
     fields: dict[int, tuple[Any, float]] = {}
     inits: list[tuple[Any, Any]] = []
     for arguments_class in _with_subclasses(TrainingArguments):
-        field = arguments_class.__dataclass_fields__["learning_rate"]
-        if isinstance(field.default, float) and not isinstance(field.default, _UnsetLearningRate):
-            fields[id(field)] = (field, field.default)
-            field.default = _UnsetLearningRate(field.default)
+        marked = {name: arguments_class.__dataclass_fields__[name] for name in OPTIMIZER_ARGUMENTS}
+        for field in marked.values():
+            if isinstance(field.default, float) and not isinstance(field.default, _Unset):
+                fields[id(field)] = (field, field.default)
+                field.default = _Unset(field.default)
         init: Any = arguments_class.__dict__.get("__init__")
         names = [each.name for each in dataclasses.fields(arguments_class) if each.init]
         if getattr(init, "__defaults__", None) and len(init.__defaults__) <= len(names):
             inits.append((init, init.__defaults__))
             of_names = names[len(names) - len(init.__defaults__) :]
             init.__defaults__ = tuple(
-                field.default if name == "learning_rate" else value
+                marked[name].default if name in marked else value
                 for name, value in zip(of_names, init.__defaults__, strict=True)
             )
     post_init = TrainingArguments.__post_init__
@@ -142,14 +143,15 @@ def _mark_unset_learning_rates() -> Callable[[], None]:
     @functools.wraps(post_init)
     def resolving_post_init(self: TrainingArguments) -> None:
         post_init(self)
-        if isinstance(self.learning_rate, _UnsetLearningRate):
-            self.learning_rate = float(self.learning_rate)
-            name = optimizer_name_of(self.optim)
-            if is_momo(name):
-                self.learning_rate = get_optimizer_info(name).defaults["lr"]
-                logger.warning(
-                    "learning_rate was not given: %s caps its step at its own default %g", name, self.learning_rate
-                )
+        name = optimizer_name_of(self.optim)
+        unset = {each: getattr(self, each) for each in OPTIMIZER_ARGUMENTS}
+        for attribute, value in unset.items():
+            if isinstance(value, _Unset):
+                setattr(self, attribute, own_default(name, attribute, float(value)) if is_momo(name) else float(value))
+        if isinstance(unset["learning_rate"], _Unset) and is_momo(name):
+            logger.warning(
+                "learning_rate was not given: %s caps its step at its own default %g", name, self.learning_rate
+            )
 
     TrainingArguments.__post_init__ = resolving_post_init  # type: ignore[method-assign]
 

@@ -7,9 +7,9 @@ There are three sets of parameters: ``iwslt14``, a 6+6-layer, d 512 encoder-deco
 phase of the machine affects all of them. The table has the medians over the rounds, their ratio to torch's fused AdamW
 in the same process, and the bytes that a step must move divided by its time, also for a plain copy and for a dot
 product, which only reads. The column ``at least`` is the lower limit of a step of hf_momo on this machine, apart from
-what the cache saves: the time to read what it measures plus that of torch's own kernel. The profiler counts the
-kernels launched on a GPU, elsewhere torch's operations, and how often the host waits for a number. momo-opt, the
-authors' package, is timed if it is installed.
+what the cache saves: the time to read what it measures plus that of the kernel that writes. The profiler counts the
+kernels launched on a GPU, elsewhere torch's operations, and how often the host waits for a number. The base of
+MomoLion is a Lion by torch's operations on lists. momo-opt, the authors' package, is timed if it is installed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -34,17 +34,43 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, MarianConfig, MarianMTModel
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo, MomoAdam, MomoLion
+from hf_momo.optimizers import MomoOptimizer
 
 Step = Callable[[], Any]
 
-COPY, READ, BASELINE, SGD = "copy", "dot product", "torch AdamW fused", "torch SGD fused"
+COPY, READ, BASELINE, SGD, LION = "copy", "dot product", "torch AdamW fused", "torch SGD fused", "Lion foreach"
 MEMORY = (COPY, READ)
+
+
+class Method(NamedTuple):
+    """An optimizer of hf_momo.
+
+    Attributes:
+        cls: The class.
+        read: The number of float32 tensors that measuring reads.
+        moved: The number that committing reads or writes.
+        base: The base method in this benchmark. Its time is the least that committing takes, except where hf_momo's
+            own kernel commits: then that is the time to move these tensors.
+        own_commit: Whether hf_momo's compiled kernel commits.
+    """
+
+    cls: type[MomoOptimizer]
+    read: int
+    moved: int
+    base: str
+    own_commit: bool = False
+
+
+METHODS = {
+    "hf_momo MomoAdam": Method(MomoAdam, 4, 7, BASELINE),
+    "hf_momo Momo": Method(Momo, 3, 5, SGD),
+    "hf_momo MomoLion": Method(MomoLion, 3, 5, LION, own_commit=True),
+}
 # The number of float32 tensors that a step reads or writes. MoMo reads its tensors twice: it must know the step size
 # before it writes.
-TENSORS_MOVED = {COPY: 2, READ: 2, "torch AdamW": 7, "torch SGD": 5, "hf_momo MomoAdam": 4 + 7, "hf_momo Momo": 3 + 5}
-# The number of tensors that are read to measure, and the kernel of torch that then writes the step.
-MEASURED_AND_COMMITTED = {"hf_momo MomoAdam": (4, BASELINE), "hf_momo Momo": (3, SGD)}
+TENSORS_MOVED = {COPY: 2, READ: 2, "torch AdamW": 7, "torch SGD": 5, LION: 5}
+TENSORS_MOVED |= {name: method.read + method.moved for name, method in METHODS.items()}
 
 
 def iwslt14_model() -> nn.Module:
@@ -104,10 +130,11 @@ def candidates(parameters: list[nn.Parameter]) -> dict[str, Step]:
     kernels = ["eager", "compiled"] if device.type == "cpu" else ["eager"]
     if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
         kernels.append("triton")
-    momos: dict[str, Any] = {}
-    for kernel in kernels:
-        momos[f"hf_momo MomoAdam {kernel}"] = MomoAdam(parameters, lr=lr, kernel=kernel)
-        momos[f"hf_momo Momo {kernel}"] = Momo(parameters, lr=lr, kernel=kernel)
+    momos: dict[str, Any] = {
+        f"{name} {kernel}": method.cls(parameters, lr=lr, kernel=kernel)  # type: ignore[call-arg]
+        for kernel in kernels
+        for name, method in METHODS.items()
+    }
     if importlib.util.find_spec("momo") is not None:
         import momo
 
@@ -117,9 +144,29 @@ def candidates(parameters: list[nn.Parameter]) -> dict[str, Step]:
     target = torch.empty_like(source)
     steps: dict[str, Step] = {COPY: lambda: target.copy_(source), READ: lambda: torch.dot(source, target)}
     steps.update((name, optimizer.step) for name, optimizer in torch_own.items())
+    steps[LION] = foreach_lion(parameters, lr)
     for name, optimizer in momos.items():
         steps[name] = lambda optimizer=optimizer: optimizer.step(loss=loss)  # type: ignore[misc]
     return steps
+
+
+@torch.no_grad()
+def foreach_lion(parameters: list[nn.Parameter], lr: float) -> Step:
+    """Return a step of Lion by torch's operations on lists, as public implementations take it; torch has no Lion."""
+    averages = [torch.zeros_like(parameter) for parameter in parameters]
+
+    @torch.no_grad()
+    def step() -> None:
+        params: list[Any] = parameters
+        grads: list[Any] = [parameter.grad for parameter in parameters]
+        updates = torch._foreach_mul(averages, 0.9)
+        torch._foreach_add_(updates, grads, alpha=1 - 0.9)
+        torch._foreach_sign_(updates)
+        torch._foreach_add_(params, updates, alpha=-lr)
+        torch._foreach_mul_(averages, 0.99)
+        torch._foreach_add_(averages, grads, alpha=1 - 0.99)
+
+    return step
 
 
 def measure(steps: dict[str, Step], rounds: int, warm_up: int, synchronize: Step) -> dict[str, list[float]]:
@@ -149,12 +196,15 @@ def bandwidth(name: str, num_elements: int, seconds: float) -> float | None:
 def floor(name: str, medians: dict[str, float]) -> float | None:
     """Return the least seconds that a step of hf_momo takes on this machine, or ``None`` for other optimizers.
 
-    They are the time to read what is measured, at the rate of the dot product, plus the time of torch's kernel that
-    writes the step: measuring must end before anything is written. Data that stays in the cache is not considered.
+    They are the time to read what is measured, at the rate of the dot product, plus the time of the kernel that writes
+    the step, for hf_momo's own at the rate of the copy: measuring must end before anything is written. Data that stays
+    in the cache is not considered.
     """
-    for start, (tensors, kernel) in MEASURED_AND_COMMITTED.items():
+    for start, method in METHODS.items():
         if name.startswith(f"{start} "):
-            return medians[READ] * tensors / TENSORS_MOVED[READ] + medians[kernel]
+            copied = medians[COPY] * method.moved / TENSORS_MOVED[COPY]
+            written = copied if method.own_commit and name.endswith("compiled") else medians[method.base]
+            return medians[READ] * method.read / TENSORS_MOVED[READ] + written
     return None
 
 

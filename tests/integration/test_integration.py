@@ -177,6 +177,30 @@ def test_the_learning_rate(
             assert type(made.learning_rate) is type(parsed.learning_rate) is float
 
 
+@dataclasses.dataclass
+class OwnBetas(TrainingArguments):
+    adam_beta2: float = 0.95
+
+
+def test_betas_left_out_are_the_optimizers_own(integrated: None, tmp_path: Path) -> None:
+    """A class of arguments that has chosen a beta keeps it, and so does a user who gives the stock default."""
+    common = {"output_dir": str(tmp_path), "use_cpu": True}
+    for cls, given, optim, expected in (
+        (TrainingArguments, {}, "momo_lion", (0.9, 0.99)),
+        (TrainingArguments, {"adam_beta2": 0.999}, "momo_lion", (0.9, 0.999)),
+        (TrainingArguments, {}, "momo_adam", (0.9, 0.999)),
+        (TrainingArguments, {}, "adamw_torch", (0.9, 0.999)),
+        (OwnBetas, {}, "momo_lion", (0.9, 0.95)),
+        (OwnBetas, {}, "momo_adam", (0.9, 0.95)),
+    ):
+        words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+        words += ["--output_dir", str(tmp_path), "--use_cpu", "--optim", optim]
+        (parsed,) = HfArgumentParser(cls).parse_args_into_dataclasses(words)
+        for args in (cls(**common, **given, optim=optim), parsed):
+            assert (args.adam_beta1, args.adam_beta2) == expected
+            assert type(args.adam_beta1) is type(args.adam_beta2) is float
+
+
 def test_the_log_says_which_learning_rate(integrated: None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     arguments(tmp_path, optim="momo_adam")
     assert "learning_rate was not given: momo_adam caps its step at its own default 0.01" in caplog.text

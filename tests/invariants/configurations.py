@@ -185,6 +185,16 @@ LOOPS = (
         layout="unequal",
     ),
     Setting("clipped momo_muon", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}, layout="pairs", max_norm=0.1),
+    # One row a backend: the sign of a gradient that is 0 up to rounding (an attention's key bias, in the Trainer's
+    # model) has no meaning, so sign methods are trained in the loop's model.
+    Setting(
+        "momo_lion",
+        "momo_lion",
+        {"lr": 0.2, "weight_decay": 0.1, "lower_bound": 1.2},
+        layout="pairs",
+        max_norm=0.5,
+        groups="decay",
+    ),
 )
 # accelerate makes a gradient scaler on a GPU only; on a CPU the loop sets one.
 SCALER = Setting(

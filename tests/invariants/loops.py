@@ -19,17 +19,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 from trainer.tiny import Examples
 
-from hf_momo import create_optimizer, get_optimizer_info
+from hf_momo import create_optimizer
 from hf_momo.optimizers.registry import unwrap_optimizer
 
 # A loss that is linear in the weights has no lower bound, so the steps are small and always capped.
-EULER = {"lr": 1e-3, "lower_bound": -1e6, "adapt_lower_bound": False}
-
-
-def options_of(setting: Setting, *, euler: bool) -> dict[str, Any]:
-    """Return the options of the optimizer of a setting, for the real model or the linear one."""
-    options = {**setting.options, **(EULER if euler else {})}
-    return {name: value for name, value in options.items() if name in get_optimizer_info(setting.optim).defaults}
+EULER = {"lr": 1e-3, "lower_bound": -1e6}
 
 
 def make_accelerator(row: Row) -> Accelerator:
@@ -59,6 +53,12 @@ def make_accelerator(row: Row) -> Accelerator:
     if setting.init_scale is not None and accelerator.scaler is None:
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=setting.init_scale)
     return accelerator
+
+
+def options_of(setting: Setting, *, euler: bool) -> dict[str, Any]:
+    """Return the options of the optimizer, for the linear model those that cap every step."""
+    kept = {name: value for name, value in setting.options.items() if not euler or name != "adapt_lower_bound"}
+    return {**kept, **(EULER if euler else {})}
 
 
 def make_optimizer(row: Row, model: nn.Module, accelerator: Accelerator, *, euler: bool) -> Any:

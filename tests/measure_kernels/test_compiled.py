@@ -5,7 +5,7 @@ import multiprocessing
 import pytest
 import torch
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo, MomoAdam, MomoLion
 from hf_momo.kernels import compiled, slices
 
 
@@ -56,7 +56,7 @@ def _measured_list(columns):
     return measured(columns).tolist()
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@pytest.mark.parametrize("cls", [Momo, MomoAdam, MomoLion])
 def test_no_operations_for_each_parameter(cls):
     """A step of 5,000 tensors took twice as long as fused AdamW's, because it called torch once or twice for each."""
 

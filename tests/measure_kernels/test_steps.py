@@ -15,7 +15,7 @@ from optimizer_cases import (
     snapshot,
 )
 
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo, MomoAdam, MomoLion
 
 by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
 
@@ -85,7 +85,7 @@ def test_checkpoints_know_nothing_of_the_kernel(name, device, cls, options):
             assert ends[1][key] == value
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@pytest.mark.parametrize("cls", [Momo, MomoAdam, MomoLion])
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16], ids=str)
 def test_memory_of_the_compiled_kernel(cls, stored):
     """The kernel allocates a table of 56 bytes per tensor and some numbers, nothing of the size of the model.
@@ -103,7 +103,7 @@ def test_memory_of_the_compiled_kernel(cls, stored):
     assert peaks[1] == peaks[0]
 
 
-@pytest.mark.parametrize("cls", [Momo, MomoAdam])
+@pytest.mark.parametrize("cls", [Momo, MomoAdam, MomoLion])
 def test_memory_of_a_step(cls):
     """A whole float32 step with the compiled kernel allocates a few kB for any size of the model."""
     peaks = []

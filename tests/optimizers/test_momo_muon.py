@@ -100,7 +100,7 @@ def test_nesterov_half_of_adam():
     """The rest moves by the looked-ahead average over Adam's metric, corrected for its own weights."""
     (param,) = make_params(torch.float64, ((40,),))
     matrix = nn.Parameter(torch.randn(3, 3, dtype=torch.float64))
-    optimizer = MomoMuon([matrix, param], 0.01, nesterov=True, momentum=0.9, betas=(0.9, 0.98), lower_bound=NO_BOUND)
+    optimizer = MomoMuon([matrix, param], 0.01, nesterov=True, betas=(0.9, 0.98), lower_bound=NO_BOUND)
     x, m, v, weights = param.detach().clone(), 0.0, 0.0, 0.0
     generator = torch.Generator().manual_seed(1)
     for k in range(1, 31):
@@ -117,7 +117,7 @@ def test_nesterov_half_of_adam():
 def test_measured_slope_is_that_of_the_update(monkeypatch):
     """Five Newton-Schulz steps reach 0.7 to 1.15 of the nuclear norm, and the rule gets what they reach."""
     (matrix,) = make_params(torch.float64, ((30, 20),))
-    optimizer = MomoMuon([matrix], momentum=0.0, betas=(0.0, 0.9), adjust_lr_fn="original")
+    optimizer = MomoMuon([matrix], betas=(0.0, 0.9), adjust_lr_fn="original")
     matrix.grad = torch.randn(30, 20, dtype=torch.float64)
     seen = []
     measure = MuonDirection.measure
@@ -153,7 +153,7 @@ def test_step_minimises_the_truncated_model_over_the_balls(nesterov, seed, lr, d
         patch.setattr(newton_schulz, "orthogonalized", polar)
         torch.manual_seed(seed)
         params = [nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in ((3, 2), (2, 4), (3,))]
-        optimizer = MomoMuon(params, lr, weight_decay=decay, nesterov=nesterov, momentum=0.6, lower_bound=0.2)
+        optimizer = MomoMuon(params, lr, weight_decay=decay, nesterov=nesterov, betas=(0.6, 0.95), lower_bound=0.2)
         for k in range(3):
             kept = {p: optimizer.state[p].get("exp_avg", torch.zeros_like(p)).clone() for p in params}
             scalars = {name: float(optimizer.param_groups[0][name]) for name in ("loss_avg", "grad_dot_param_avg")}
@@ -288,14 +288,14 @@ class TestGroups:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"betas": (0.9, 0.95)}, ValueError, r"momentum: got 0.95, but betas\[0\] is 0.9; they must be equal"),
-        ({"momentum": 1.0}, ValueError, r"betas\[0\]: got 1.0, must be in \[0, 1\)"),
+        ({"momentum": 0.9}, ValueError, r"momentum: got 0.9, but betas\[0\] is 0.95; they must be equal"),
+        ({"betas": (1.0, 0.9)}, ValueError, r"betas\[0\]: got 1.0, must be in \[0, 1\)"),
         ({"ns_steps": 0}, ValueError, "ns_steps: got 0"),
         ({"ns_dtype": "float16"}, ValueError, "ns_dtype: got 'float16', must be one of 'auto'"),
         ({"adjust_lr_fn": None}, ValueError, "adjust_lr_fn: got None, must be one of 'match_rms_adamw', 'original'"),
         ({"nesterov": 1}, TypeError, "nesterov: got 1, must be True or False"),
         ({"sharded": True}, NotImplementedError, "needs whole tensors.*use FSDP2"),
-        ({"adapt_lower_bound": True}, TypeError, "adapt_lower_bound"),
+        ({"adapt_lower_bound": True}, TypeError, r"adapt_lower_bound: .*rests on a quadratic metric"),
     ],
 )
 def test_options_refused(options, error, message):
@@ -307,7 +307,8 @@ def test_groups_disagree_in_momentum():
     params = make_params(torch.float32, ((3, 4), (4, 4)))
     with pytest.raises(ValueError, match=r"momentum: got 0\.9, but betas"):
         MomoMuon([{"params": params[:1]}, {"params": params[1:], "momentum": 0.9}])
-    assert MomoMuon(params, momentum=0.9).defaults["betas"] == (0.9, 0.95)
+    groups = [{"params": params[:1], "momentum": 0.95}, {"params": params[1:]}]
+    assert "momentum" not in MomoMuon(groups, momentum=0.95).param_groups[0]
 
 
 def test_state_of_another_method():

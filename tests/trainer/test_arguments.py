@@ -36,6 +36,32 @@ def test_a_learning_rate_left_out_is_the_optimizers_own(make: Any, optim: str, l
     assert make(optim=optim, learning_rate=0.0).learning_rate == 0.0
 
 
+@pytest.mark.parametrize(
+    ("optim", "betas"),
+    [("momo_lion", (0.9, 0.99)), ("momo_adam", (0.9, 0.999)), ("momo", (0.9, 0.999)), ("adamw_torch", (0.9, 0.999))],
+)
+def test_betas_left_out_are_the_optimizers_own(make: Any, optim: str, betas: tuple[float, float]) -> None:
+    """Lion's betas are not Adam's: the Trainer's defaults would have replaced them."""
+
+    def betas_of(args: Any) -> tuple[float, float, float]:
+        return args.adam_beta1, args.adam_beta2, args.adam_epsilon
+
+    assert betas_of(make(optim=optim)) == (*betas, 1e-8)
+    assert betas_of(make(optim=optim, adam_beta2=0.999)) == (betas[0], 0.999, 1e-8)
+    assert betas_of(make(optim=optim, adam_beta1=0.0, adam_epsilon=0.0)) == (0.0, betas[1], 0.0)
+    if optim.startswith("momo"):
+        assert betas_of(make(optim="adamw_torch").set_optimizer(optim)) == (*betas, 1e-8)
+        assert betas_of(make().set_optimizer(optim, 0.1, 0.0, 0.8, epsilon=1e-6)) == (0.8, betas[1], 1e-6)
+
+
+def test_betas_reach_lion(tmp_path: Path) -> None:
+    for given, betas in (({}, (0.9, 0.99)), ({"adam_beta1": 0.95, "adam_beta2": 0.98}, (0.95, 0.98))):
+        args = arguments(tmp_path, optim="momo_lion", **given)
+        trainer = MomoTrainer(model=Classifier(), args=args, train_dataset=class_examples())
+        groups = unwrap_optimizer(trainer.create_optimizer()).param_groups
+        assert [group["betas"] for group in groups] == [betas] * len(groups)
+
+
 def test_momo_adam_is_the_default(make: Any) -> None:
     assert (make().optim, make().learning_rate) == ("momo_adam", 1e-2)
 

@@ -53,17 +53,17 @@ def test_resumed_equals_unbroken(tmp_path: Path) -> None:
     assert [entry["step_size"] for entry in training_logs(unbroken)] == pytest.approx([0.02] * 6)
 
 
-def test_betas_come_from_the_trainer_only_if_they_were_changed(tmp_path: Path) -> None:
-    """The Trainer's ``adam_beta1=0.9`` is no choice of the user, who would get an error about the momentum."""
+def test_betas_come_from_the_trainer_s_arguments(tmp_path: Path) -> None:
+    """Left out, they are the optimizer's own; ``momentum`` in ``optim_args`` must be the first of them."""
     for options, expected in (
         ({}, (0.95, 0.95)),
-        ({"optim_args": "momentum=0.9"}, (0.9, 0.95)),
-        ({"adam_beta1": 0.95, "adam_beta2": 0.98}, (0.95, 0.98)),
+        ({"adam_beta2": 0.98}, (0.95, 0.98)),
+        ({"adam_beta1": 0.9, "optim_args": "momentum=0.9"}, (0.9, 0.95)),
     ):
         optimizer = MomoTrainer(model=gpt2(), args=muon_arguments(tmp_path, **options)).create_optimizer()
         assert unwrap_optimizer(optimizer).param_groups[0]["betas"] == expected
-    trainer = MomoTrainer(model=gpt2(), args=muon_arguments(tmp_path, adam_beta2=0.98))
-    with pytest.raises(ValueError, match=r"momentum: got 0\.95, but betas\[0\] is 0\.9; .*--adam_beta1"):
+    trainer = MomoTrainer(model=gpt2(), args=muon_arguments(tmp_path, optim_args="momentum=0.9"))
+    with pytest.raises(ValueError, match=r"momentum: got 0\.9, but betas\[0\] is 0\.95; .*--adam_beta1"):
         trainer.create_optimizer()
 
 
