@@ -8,9 +8,9 @@ DTensor's placements say how often each of its pieces is held (FSDP2, HSDP, tens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -93,7 +93,7 @@ def num_replicas(params: Sequence[Tensor], process_group: ProcessGroup, *, shard
     """
     ranks = num_ranks(process_group)
     plain = 1 if sharded else ranks
-    return [_replicas_of_dtensor(param, ranks) if _is_dtensor(param) else plain for param in params]
+    return [_replicas_of_dtensor(param, ranks) if is_dtensor(param) else plain for param in params]
 
 
 def _replicas_of_dtensor(param: Tensor, ranks: int) -> int:
@@ -118,12 +118,12 @@ def _replicas_of_dtensor(param: Tensor, ranks: int) -> int:
 
 def local_tensor(tensor: Tensor) -> Tensor:
     """Return the piece of ``tensor`` that this rank holds: itself, or the local tensor of a DTensor, perhaps empty."""
-    return tensor.to_local() if _is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.to_local() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def local_grad(grad: Tensor, param: Tensor) -> Tensor:
     """Return the piece of ``grad`` that belongs to this rank's piece of ``param``."""
-    if _is_dtensor(grad) and grad.placements != param.placements:  # type: ignore[attr-defined]
+    if is_dtensor(grad) and grad.placements != param.placements:  # type: ignore[attr-defined]
         # Tensor parallelism may leave the gradient of a replicated parameter as terms of a sum.
         grad = grad.redistribute(placements=param.placements)  # type: ignore[attr-defined]
     return local_tensor(grad)
@@ -167,7 +167,7 @@ def zeros_without(param: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
     """
     local = local_tensor(param.detach())
     zeros = torch.zeros(_without(local.shape, dim), dtype=dtype, device=local.device)
-    if not _is_dtensor(param):
+    if not is_dtensor(param):
         return zeros
     from torch.distributed.tensor import DTensor
 
@@ -205,7 +205,7 @@ def sum_over_shards(partial_sums: Sequence[tuple[Tensor, Tensor, int]]) -> None:
 
 def _groups_of_pieces(param: Tensor, dim: int) -> list[Any]:
     """Return the groups of ranks that hold the pieces of a parameter along one dimension."""
-    if not _is_dtensor(param):
+    if not is_dtensor(param):
         return []
     mesh: Any = param.device_mesh  # type: ignore[attr-defined]
     placements: Any = param.placements  # type: ignore[attr-defined]
@@ -234,6 +234,99 @@ def _placement_without(placement: Any, dim: int) -> Any:
     return Shard(sharded - 1)
 
 
-def _is_dtensor(tensor: Tensor) -> bool:
+class Share(NamedTuple):
+    """Work on one tensor, which one of the ranks does for all."""
+
+    cost: float
+    """Its duration, in any unit."""
+    shape: torch.Size
+    """Shape of the result."""
+    dtype: torch.dtype
+    """Dtype of the result."""
+    make: Callable[[], Tensor]
+    """Computes the result, in this shape; called on one rank alone, so it may not communicate."""
+
+
+def share_out(shares: Sequence[Share], device: torch.device, process_group: ProcessGroup) -> list[Tensor]:
+    """Return the results of all ``shares``, each computed on one rank and bit-equal on every rank.
+
+    Work is balanced by its cost, and one gather brings the results to all ranks.
+
+    Args:
+        shares: The same on every rank.
+        device: Device of the results.
+        process_group: The ranks that train together.
+    """
+    ranks = num_ranks(process_group)
+    if ranks == 1:
+        return [share.make().to(share.dtype) for share in shares]
+    owners, offsets, lengths = balanced([share.cost for share in shares], ranks), [], [0] * ranks
+    for share, owner in zip(shares, owners, strict=True):
+        offsets.append(lengths[owner])
+        # Rounded up, so that every result begins where its dtype may.
+        lengths[owner] += -(-share.shape.numel() * share.dtype.itemsize // 16) * 16
+    # As bytes: results may differ in dtype.
+    gathered = torch.empty(ranks, max(lengths, default=0), dtype=torch.uint8, device=device)
+    own = torch.empty_like(gathered[0])
+
+    def result(row: Tensor, share: Share, offset: int) -> Tensor:
+        length = share.shape.numel() * share.dtype.itemsize
+        return row[offset : offset + length].view(share.dtype).view(share.shape)
+
+    group = None if isinstance(process_group, str) else process_group
+    rank = dist.get_rank(group)
+    for share, owner, offset in zip(shares, owners, offsets, strict=True):
+        if owner == rank:
+            result(own, share, offset).copy_(share.make())
+    # The name that torch 2.13 gave to all_gather_into_tensor.
+    gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    gather(gathered.view(-1), own, group=group)
+    return [result(gathered[owner], share, at) for share, owner, at in zip(shares, owners, offsets, strict=True)]
+
+
+def balanced(costs: Sequence[float], ranks: int) -> list[int]:
+    """Return a rank for each cost, the most expensive first to the rank with the least work so far.
+
+    Example:
+        >>> balanced([1, 1, 4, 3], 2)
+        [1, 0, 0, 1]
+    """
+    loads, owners = [0.0] * ranks, [0] * len(costs)
+    for index in sorted(range(len(costs)), key=lambda index: -costs[index]):
+        owners[index] = loads.index(min(loads))
+        loads[owners[index]] += costs[index]
+    return owners
+
+
+def whole_tensor(piece: Tensor, param: Tensor) -> Tensor:
+    """Return the whole of a tensor that is laid out as ``param``, gathered from the ranks where that is a DTensor.
+
+    Args:
+        piece: This rank's piece of the tensor, perhaps empty.
+        param: A plain tensor or a DTensor.
+    """
+    if not is_dtensor(param):
+        return piece
+    from torch.distributed.tensor import DTensor
+
+    mesh, placements = param.device_mesh, param.placements  # type: ignore[attr-defined]
+    laid_out = DTensor.from_local(piece, mesh, placements, run_check=False, shape=param.shape, stride=param.stride())
+    return laid_out.full_tensor()
+
+
+def own_piece(whole: Tensor, param: Tensor) -> Tensor:
+    """Return this rank's piece of a tensor that every rank has and that is to be laid out as ``param``."""
+    if not is_dtensor(param):
+        return whole
+    from torch.distributed.tensor import DTensor, Replicate
+
+    mesh, placements = param.device_mesh, param.placements  # type: ignore[attr-defined]
+    replicated = DTensor.from_local(whole, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    # A copy, since a view would keep the whole tensor in memory.
+    return replicated.redistribute(placements=placements).to_local().clone()
+
+
+def is_dtensor(tensor: Tensor) -> bool:
+    """Return whether ``tensor`` is a DTensor."""
     # By its method: importing torch.distributed.tensor would load it for everybody.
     return hasattr(tensor, "to_local")

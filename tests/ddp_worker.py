@@ -6,9 +6,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
 
 from common.processes import leave_processes
-from hf_momo import Momo, MomoAdam
+from hf_momo import Momo, MomoAdam, MomoMuon
 
 STEPS = 12
 # Rows of a batch of 12 that each of two ranks gets.
@@ -18,6 +19,8 @@ CASES = {
     "momo-start-at-zero": (Momo, {"lr": 0.3, "bias_correction": True}),
     "adam": (MomoAdam, {"lr": 0.3, "weight_decay": 0.1, "adapt_lower_bound": True}),
     "adam-adamw": (MomoAdam, {"lr": 0.03, "weight_decay": 0.1, "weight_decay_form": "adamw"}),
+    "muon": (MomoMuon, {"lr": 0.3, "weight_decay": 0.1}),
+    "muon-nesterov": (MomoMuon, {"lr": 0.3, "nesterov": True, "betas": (0.8, 0.9)}),
 }
 
 
@@ -54,12 +57,25 @@ def train(case: str, dtype: torch.dtype, rank: int | None) -> dict[str, Tensor]:
     return result
 
 
+def operations_of_a_step() -> Tensor:
+    """Return the number of floating-point operations in matrix products that this rank does in a step of MomoMuon."""
+    torch.manual_seed(0)
+    params = [nn.Parameter(torch.randn(24, 16)) for _ in range(4)]
+    for param in params:
+        param.grad = torch.randn_like(param)
+    optimizer = MomoMuon(params)
+    with FlopCounterMode(display=False) as counter:
+        optimizer.step(loss=1.0)
+    return torch.tensor(counter.get_total_flops())
+
+
 def main(store: str, rank: int, out: str) -> None:
     """Run all cases as one of two ranks."""
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     results = {
         f"{case}-{dtype}": train(case, dtype, rank) for case in CASES for dtype in (torch.float64, torch.float32)
     }
+    results["operations"] = {"muon": operations_of_a_step()}
     torch.save(results, out)
     dist.barrier()
     leave_processes()

@@ -11,7 +11,7 @@ import torch
 from oracle import Oracle, OracleGroup, OracleParameter
 from torch import Tensor, nn
 
-from hf_momo import Momo, MomoAdafactor, MomoAdam, MomoLion, get_optimizer_info
+from hf_momo import Momo, MomoAdafactor, MomoAdam, MomoLion, MomoMuon, get_optimizer_info
 from hf_momo.optimizers import MomoOptimizer
 
 SHAPES = ((3, 4), (5,), (), (2, 1, 3))
@@ -26,12 +26,14 @@ class Method:
         variants: Options by name; the caps are such that steps are capped, not capped, and reset.
         oracle: Takes the first parameter group; returns how the oracle does this method.
         group_option: An option in which groups may differ, beside ``lr`` and ``weight_decay``.
+        constant_scratch: Whether the temporary memory of a step does not depend on the size of the model.
     """
 
     cls: type[MomoOptimizer]
     variants: dict[str, dict[str, Any]]
     oracle: Callable[[dict[str, Any]], dict[str, Any]]
     group_option: dict[str, Any] = field(default_factory=dict)
+    constant_scratch: bool = True
 
 
 def _momentum_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tensor:
@@ -41,7 +43,19 @@ def _momentum_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> 
 def _adam_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tensor:
     # Every parameter corrects for the steps since its own first gradient.
     metric = (p.v / (1 - oracle.beta2**p.steps)).sqrt() + group.eps
-    return p.d / metric / (1 - oracle.beta**p.steps)
+    return p.d / metric / (1 - oracle.model_beta * oracle.beta ** (p.steps - 1))
+
+
+def _muon_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tensor:
+    if group.settings["method"] == "adam":
+        return _adam_update(oracle, p, group)
+    scale = {"match_rms_adamw": 0.2 * max(p.d.shape) ** 0.5, "original": max(1.0, p.d.shape[0] / p.d.shape[1]) ** 0.5}
+    # The iteration acts on singular values alone, here by a singular value decomposition.
+    u, s, vh = torch.linalg.svd(p.d, full_matrices=False)
+    s = s / s.norm().clamp(min=1e-7)
+    for _ in range(group.settings["ns_steps"]):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return (u * s) @ vh * scale[group.settings["adjust_lr_fn"]]
 
 
 def _adafactor_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tensor:
@@ -89,6 +103,23 @@ METHODS = {
             "decay": group["weight_decay_form"],
         },
         {"eps": 1e-2},
+    ),
+    "momo_muon": Method(
+        MomoMuon,
+        {
+            "muon": {"lr": 0.05},
+            "muon-original": {"lr": 0.05, "adjust_lr_fn": "original", "betas": (0.5, 0.9), "ns_steps": 3},
+            "muon-nesterov": {"lr": 0.05, "nesterov": True, "betas": (0.9, 0.98)},
+        },
+        lambda group: {
+            "update": _muon_update,
+            "beta": group["betas"][0],
+            "model_beta": group["betas"][0] ** (2 if group["nesterov"] else 1),
+            "beta2": group["betas"][1],
+            "decay": "decoupled",
+        },
+        {"eps": 1e-2},
+        constant_scratch=False,
     ),
     "momo_lion": Method(
         MomoLion,
@@ -174,6 +205,7 @@ def oracle_group(group: dict[str, Any]) -> dict[str, Any]:
         "lr": float(group["lr"]),
         "weight_decay": group["weight_decay"],
         "eps": group.get("eps", 0.0),
+        "settings": group,
     }
 
 

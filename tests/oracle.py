@@ -24,8 +24,9 @@ shrinkage.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,6 +62,8 @@ class OracleGroup:
     weight_decay: float = 0.0
     eps: float = 1e-8
     step_size: float = 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """All options of the group, for updates that need others."""
 
 
 class Oracle:

@@ -12,7 +12,7 @@ import mesh_worker
 import pytest
 import torch
 import torch.distributed as dist
-from ddp_worker import CASES, STEPS, train
+from ddp_worker import CASES, STEPS, operations_of_a_step, train
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
@@ -34,7 +34,9 @@ def ranks(tmp_path_factory):
     """What two gloo processes end with, by case."""
     folder = tmp_path_factory.mktemp("ranks")
     outs = [folder / f"{rank}.pt" for rank in range(2)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[1] / "recipes")}
+    root = WORKER.parents[1]
+    paths = os.pathsep.join(map(str, (root, root / "recipes")))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     processes = [
         subprocess.Popen(
             [sys.executable, str(WORKER), str(folder / "store"), str(rank), str(out)],
@@ -100,6 +102,13 @@ def test_matrices_cut_by_a_mesh_equal_whole_ones(mesh_ranks, layout):
             torch.testing.assert_close(
                 result[layout][name], tensor, rtol=1e-12, atol=1e-13, msg=lambda text, name=name: f"{name}: {text}"
             )
+
+
+def test_ranks_share_the_orthogonalizing(ranks):
+    """Each of two ranks does half of the matrix products of one process."""
+    alone = operations_of_a_step()
+    assert alone > 0
+    assert [int(results["operations"]["muon"]) for results in ranks] == [alone // 2, alone // 2]
 
 
 def test_one_process_reduces_nothing(monkeypatch):

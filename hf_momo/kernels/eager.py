@@ -117,7 +117,7 @@ def measure_direction(
     columns: Sequence[Sequence[Tensor]],
     direction: Callable[..., tuple[Tensor, Tensor]],
     scratch: Scratch,
-    slope_scales: Sequence[Tensor] | None = None,
+    slope_scales: Sequence[Tensor | float] | None = None,
 ) -> Tensor:
     """Return the inner products for any direction that works element by element.
 

@@ -71,7 +71,7 @@ class MomoOptimizer(torch.optim.Optimizer):
 
     @sharded.setter
     def sharded(self, value: bool) -> None:
-        check_sharded(value, type(self).__name__, self.direction.whole_tensors)
+        check_sharded(type(self), value)
         self._ranks.sharded = value
 
     @property

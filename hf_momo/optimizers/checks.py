@@ -43,18 +43,18 @@ def check_has_estimate(cls: type, options: Mapping[str, Any]) -> None:
         raise TypeError(f"{name}: {cls.__name__} has no such option{reason_without(name)}; pass lower_bound")
 
 
-def check_sharded(value: Any, name: str, whole_tensors: bool) -> None:
-    """Check whether an optimizer called ``name`` can train pieces of flattened parameters.
+def check_sharded(optimizer_cls: Any, value: Any) -> None:
+    """Check whether a class of optimizers can train pieces of flattened parameters.
 
     Raises:
         TypeError: If ``value`` is not a bool.
-        ValueError: If it is ``True`` and the method depends on the shapes of the parameters.
+        NotImplementedError: If it is ``True`` and the method needs whole tensors.
     """
     if not isinstance(value, bool):
         raise TypeError(f"sharded: got {value!r}, must be True or False")
-    if value and whole_tensors:
-        raise ValueError(
-            f"sharded: got True, but {name} works on whole tensors, and FSDP version 1 and DeepSpeed ZeRO flatten the"
+    if value and optimizer_cls.direction.whole_tensors:
+        raise NotImplementedError(
+            f"sharded: {optimizer_cls.__name__} needs whole tensors, but FSDP version 1 and DeepSpeed ZeRO flatten the"
             " parameters; use FSDP2 (fsdp_version: 2) or DistributedDataParallel, or another optimizer"
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -63,34 +63,55 @@ class AdamDirection(Direction):
     def commit(
         self, group: Group, tensors: GroupTensors, averaging: Averaging, made: Any, lr: Tensor, skip: Tensor
     ) -> None:
-        beta1, beta2 = group["betas"]
+        columns, counters = tensors.columns(self.state_names(group)), tensors.state("step")
+        fused_adam(columns, counters, betas=group["betas"], eps=group["eps"], lr=lr, skip=skip)
 
-        def adam(
-            params: list[Tensor],
-            grads: list[Tensor],
-            exp_avgs: list[Tensor],
-            exp_avg_sqs: list[Tensor],
-            steps: list[Tensor],
-        ) -> None:
-            torch._fused_adam_(
-                params,
-                grads,
-                exp_avgs,
-                exp_avg_sqs,
-                [],
-                steps,
-                lr=lr,
-                beta1=beta1,
-                beta2=beta2,
-                weight_decay=0.0,
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=False,
-                found_inf=skip.float(),
-            )
 
-        columns = tensors.columns(self.state_names(group))
-        apply_fused(adam, columns, read_only=(1,), counters=tensors.state("step"))
+def fused_adam(
+    columns: Sequence[Sequence[Tensor]],
+    counters: Sequence[Tensor],
+    *,
+    betas: tuple[float, float],
+    eps: float,
+    lr: Tensor,
+    skip: Tensor,
+) -> None:
+    """Update parameters and both averages by torch's fused Adam kernel, unless the step is skipped.
+
+    Args:
+        columns: Lists of parameters, gradients (read only), ``exp_avg`` and ``exp_avg_sq``.
+        counters: Number of steps of each parameter, this one included.
+        betas: Weights of the past in the averages.
+        eps: Added to the root of the second moment.
+        lr: 0-d, the rate.
+        skip: 0-d; where it is 1.0 nothing is written.
+    """
+
+    def adam(
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:
+        torch._fused_adam_(
+            params,
+            grads,
+            exp_avgs,
+            exp_avg_sqs,
+            [],
+            steps,
+            lr=lr,
+            beta1=betas[0],
+            beta2=betas[1],
+            weight_decay=0.0,
+            eps=eps,
+            amsgrad=False,
+            maximize=False,
+            found_inf=skip.float(),
+        )
+
+    apply_fused(adam, columns, read_only=(1,), counters=counters)
 
 
 class MomoAdam(MomoOptimizer):

@@ -20,6 +20,7 @@ from hf_momo.optimizers.momo import Momo
 from hf_momo.optimizers.momo_adafactor import MomoAdafactor
 from hf_momo.optimizers.momo_adam import MomoAdam
 from hf_momo.optimizers.momo_lion import MomoLion
+from hf_momo.optimizers.momo_muon import MomoMuon
 from hf_momo.optimizers.momo_wrapper import MomoWrapper
 
 # Exported by ``hf_momo``.
@@ -28,6 +29,7 @@ __all__ = [
     "MomoAdafactor",
     "MomoAdam",
     "MomoLion",
+    "MomoMuon",
     "MomoWrapper",
     "OptimizerInfo",
     "get_optimizer_info",
@@ -40,6 +42,7 @@ TRAINER_ARGUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "betas": ("--adam_beta1 and --adam_beta2", ("adam_beta1", "adam_beta2")),
     "eps": ("--adam_epsilon", ("adam_epsilon",)),
     "weight_decay": ("--weight_decay", ("weight_decay",)),
+    "module": ("the model", ()),
     "process_group": ("the way the job is launched", ()),
     "sharded": ("the way the job is launched", ()),
 }
@@ -168,6 +171,7 @@ _OPTIMIZERS = {
     for info in (
         OptimizerInfo("momo", Momo, "SGD with momentum and MoMo's adaptive step size"),
         OptimizerInfo("momo_adam", MomoAdam, "Adam with MoMo's adaptive step size"),
+        OptimizerInfo("momo_muon", MomoMuon, "Muon on matrices, Adam on the rest, with MoMo's adaptive step size"),
         OptimizerInfo("momo_lion", MomoLion, "Lion (Signum with equal betas) with MoMo's adaptive step size"),
         OptimizerInfo("momo_adafactor", MomoAdafactor, "Adam with Adafactor's factored second moment"),
         WrapperInfo("momo_wrapper", MomoWrapper, "any torch optimizer (base=...) with MoMo's adaptive step size"),

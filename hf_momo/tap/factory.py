@@ -11,7 +11,7 @@ from torch import nn
 
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.bounds import agreed_pilot_bound, names_pilot
-from hf_momo.optimizers.checks import reason_without
+from hf_momo.optimizers.checks import check_sharded, reason_without
 from hf_momo.optimizers.registry import get_optimizer_info
 from hf_momo.tap.accelerator import connect
 from hf_momo.tap.backends import backend_of
@@ -66,9 +66,14 @@ def create_optimizer(
         raise TypeError(f"{unknown[0]}: {name} has no such option{why}; it has {', '.join(info.defaults)}")
     if names_pilot(options.get("lower_bound")):
         options["lower_bound"] = agreed_pilot_bound(options["lower_bound"]).value
-    one_group = accelerator is not None and backend_of(accelerator).needs_one_group
+    backend = None if accelerator is None else backend_of(accelerator)
+    if backend is not None:
+        # Before the optimizer is made, which would not find the parameters that it needs.
+        check_sharded(info.optimizer_cls, backend.shards_plain_tensors)
+    if "module" in info.defaults and isinstance(model_or_params, nn.Module):
+        options.setdefault("module", model_or_params)
     optimizer = info.create(
-        _groups(model_or_params, weight_decay, one_group=one_group),
+        _groups(model_or_params, weight_decay, one_group=backend is not None and backend.needs_one_group),
         weight_decay=weight_decay,
         **options,
     )

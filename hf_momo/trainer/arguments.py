@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from transformers.training_args import OptimizerNames
 
@@ -57,7 +58,8 @@ def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[typ
 
     Args:
         args: Training arguments whose ``optim`` is one of ``list_optimizers()``.
-        model: The model. Needed for ``lower_bound=auto`` with label smoothing.
+        model: The model. Needed for ``lower_bound=auto`` with label smoothing, and by optimizers that treat parameters
+            by what they are in the model.
     """
     info = get_optimizer_info(optimizer_name_of(args.optim))
     options = {**info.options_from(args), **parsed_optim_args(info.name, args.optim_args)}
@@ -66,6 +68,8 @@ def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[typ
         logger.info("lower_bound=auto: %.4f", options["lower_bound"])
     elif names_pilot(options.get("lower_bound")):
         options["lower_bound"] = agreed_pilot_bound(options["lower_bound"]).value
+    if "module" in info.defaults:
+        options["module"] = model if isinstance(model, nn.Module) else None
     if args.learning_rate == _STOCK_LEARNING_RATE and not isinstance(args, MomoArgumentsMixin):
         _warn_of_stock_rate(info)
     if info.takes_base:

@@ -14,11 +14,12 @@ from transformers import Trainer, TrainingArguments
 
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.bounds import PilotBound
-from hf_momo.optimizers.registry import unwrap_optimizer
+from hf_momo.optimizers.checks import check_sharded
+from hf_momo.optimizers.registry import get_optimizer_info, unwrap_optimizer
 from hf_momo.tap.accelerator import connect, tap_accelerator
 from hf_momo.tap.factory import warn_that_all_decay
 from hf_momo.tap.loss_tap import LossTap
-from hf_momo.trainer.arguments import is_momo, momo_cls_and_kwargs, pilot_bound_of
+from hf_momo.trainer.arguments import is_momo, momo_cls_and_kwargs, optimizer_name_of, pilot_bound_of
 from hf_momo.trainer.logs import StepLog
 from hf_momo.trainer.losses import correct_loss_scale
 from hf_momo.trainer.resume import Settings, restored_arguments, settings_of
@@ -35,23 +36,29 @@ else:
     _TrainerBase = object
 
 
-def resolve_names() -> Callable[[], None]:
-    """Teach ``Trainer.get_optimizer_cls_and_kwargs`` the names of this package; return a function to undo it."""
+def resolve_names(of_model: Any = None) -> Callable[[], None]:
+    """Teach ``Trainer.get_optimizer_cls_and_kwargs`` the names of this package; return a function to undo it.
+
+    Args:
+        of_model: The model, for trainers that call the method without it.
+    """
     original = Trainer.__dict__["get_optimizer_cls_and_kwargs"]
 
     @functools.wraps(original.__func__)
     def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> Any:
-        return (momo_cls_and_kwargs if is_momo(args.optim) else original.__func__)(args, model)
+        if is_momo(args.optim):
+            return momo_cls_and_kwargs(args, of_model if model is None else model)
+        return original.__func__(args, model)
 
     Trainer.get_optimizer_cls_and_kwargs = staticmethod(get_optimizer_cls_and_kwargs)  # type: ignore[method-assign]
     return lambda: setattr(Trainer, "get_optimizer_cls_and_kwargs", original)
 
 
 @contextmanager
-def _known_names() -> Iterator[None]:
+def _known_names(of_model: Any = None) -> Iterator[None]:
     # In Trainer itself and not in the mixin, so that an extended class runs its own get_optimizer_cls_and_kwargs, and
     # finds our names beneath it, whether it calls super() or Trainer by name.
-    undo = resolve_names()
+    undo = resolve_names(of_model)
     try:
         yield
     finally:
@@ -102,10 +109,13 @@ class MomoTrainerMixin(_TrainerBase):
         if is_momo(self.args.optim):
             # Not only in create_optimizer: an unsupported backend is refused before the data are prepared.
             self.loss_tap = tap_accelerator(self.accelerator)
+            assert self.loss_tap.backend is not None
+            optimizer_cls = get_optimizer_info(optimizer_name_of(self.args.optim)).optimizer_cls
+            check_sharded(optimizer_cls, self.loss_tap.backend.shards_plain_tensors)
         correct_loss_scale(self)
 
     def _get_optimizer_cls_and_kwargs(self_or_cls: Any, *args: Any, **kwargs: Any) -> Any:
-        with _known_names():
+        with _known_names(getattr(self_or_cls, "model", None)):
             return super().get_optimizer_cls_and_kwargs(*args, **kwargs)
 
     get_optimizer_cls_and_kwargs: Any = _ClassOrInstanceMethod(_get_optimizer_cls_and_kwargs)
@@ -118,7 +128,7 @@ class MomoTrainerMixin(_TrainerBase):
         made_here = self.optimizer is None
         if made_here and is_momo(self.args.optim):
             self._take_bound_from_pilot()
-        with _known_names():
+        with _known_names(self.model):
             optimizer = super().create_optimizer(*args, **kwargs)
         inner = unwrap_optimizer(optimizer)
         if isinstance(inner, MomoOptimizer):

@@ -39,7 +39,7 @@ class Setting:
 
     Attributes:
         name: The second part of a row's name.
-        optim: A name of the registry.
+        optim: The optimizer's name.
         options: Arguments of the optimizer.
         layout: How the batch of eight is split, see ``batches.py``.
         examples: Their number; fewer than ``STEPS * BATCH`` leave an uneven last batch and a short last window.
@@ -187,6 +187,15 @@ LOOPS = (
     Setting("autocast", "momo_adam", {"lr": 0.3, "lower_bound": 1.2}, precision="autocast"),
     Setting("bfloat16", "momo_adam", {"lr": 0.3, "lower_bound": 1.2}, precision="bfloat16"),
     Setting("bfloat16 momo", "momo", {"lr": 0.3}, precision="bfloat16"),
+    Setting("momo_muon", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}),
+    Setting(
+        "momo_muon decay",
+        "momo_muon",
+        {"lr": 0.3, "weight_decay": 0.1, "lower_bound": 1.2, "nesterov": True},
+        groups="decay",
+        layout="unequal",
+    ),
+    Setting("clipped momo_muon", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}, layout="pairs", max_norm=0.1),
     # One row a backend: the sign of a gradient that is 0 up to rounding (an attention's key bias, in the Trainer's
     # model) has no meaning, so sign methods are trained in the loop's model.
     Setting(
@@ -240,6 +249,7 @@ TRAINERS = (
         groups="decay",
         layout="accumulated",
     ),
+    Setting("momo_muon", "momo_muon", {**_EPS, "lr": 0.1, "weight_decay": 0.1, "lower_bound": 2.0}, groups="decay"),
 )
 
 
@@ -250,6 +260,10 @@ MESHES = (
     Setting("two meshes", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}, layout="unequal"),
     Setting("plain and sharded", "momo", {"lr": 1.0, **_ADAPT}, groups="decay"),
     Setting("tensor parallel", "momo_adam", {"lr": 1.0, "lower_bound": 1.2}),
+    Setting("muon replicas 2x1", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}),
+    Setting("muon replicas 1x2", "momo_muon", {"lr": 1.0, "lower_bound": 1.2, "nesterov": True}),
+    Setting("muon plain and sharded", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}),
+    Setting("muon tensor parallel", "momo_muon", {"lr": 1.0, "lower_bound": 1.2}),
     Setting("process group", "momo", {"lr": 1.0}),
     Setting("self", "momo_adam", {"lr": 0.1, **_ADAPT}, alone=True),
     Setting("momo_adafactor replicas 2x1", "momo_adafactor", {"lr": 0.1, "weight_decay": 0.1, **_ADAPT}),
@@ -274,8 +288,6 @@ def _rows(backend: Backend) -> list[Row]:
 
 
 def _exists(row: Row) -> bool:
-    if row.backend.kind == "shards" and get_optimizer_info(row.setting.optim).optimizer_cls.direction.whole_tensors:
-        return False
     if row.setting.optim == "momo_wrapper" and row.backend.kind == "shards":
         return False  # refused
     if row.setting.precision == "bfloat16":
@@ -286,4 +298,12 @@ def _exists(row: Row) -> bool:
     return True
 
 
-ROWS = {row.name: row for backend in BACKENDS.values() for row in _rows(backend)}
+def is_refused(row: Row) -> bool:
+    """Whether hf_momo refuses the row: flat shards of parameters are no matrices."""
+    return row.backend.kind == "shards" and get_optimizer_info(row.setting.optim).optimizer_cls.direction.whole_tensors
+
+
+_ALL = {row.name: row for backend in BACKENDS.values() for row in _rows(backend)}
+ROWS = {name: row for name, row in _ALL.items() if not is_refused(row)}
+# One setting a way is enough.
+REFUSED = {name: row for name, row in _ALL.items() if is_refused(row) and row.setting.name == "momo_muon"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from invariants.configurations import ROWS, Backend, Row
+from invariants.configurations import REFUSED, ROWS, Backend, Row
 from invariants.judging import Differences
 from invariants.launching import Ranks, launch
 
@@ -41,7 +41,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def backend_of(job: str) -> Backend:
-    return ROWS[job.rpartition(":")[2]].backend
+    return (ROWS | REFUSED)[job.rpartition(":")[2]].backend
 
 
 def launch_of(job: str) -> tuple[str, str]:

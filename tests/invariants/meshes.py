@@ -75,13 +75,12 @@ def train_with_torch(row: Row, *, euler: bool) -> dict[str, Any]:
     model: Any = build("loop", setting, euler=euler, dtype=row.dtype)
     data = examples("loop", setting, euler=euler, dtype=row.dtype)
     next(lay_out for name, lay_out in LAYOUTS.items() if setting.name.endswith(name))(model)
-    options = options_of(setting, euler=euler)
-    optimizer = get_optimizer_info(setting.optim).create(
-        parameter_groups(model, setting, one_group=False), process_group=process_group(setting.name), **options
-    )
+    groups = parameter_groups(model, setting, one_group=False)
+    options = {**options_of(setting, euler=euler), "process_group": process_group(setting.name)}
+    optimizer = get_optimizer_info(setting.optim).create(groups, **options)
     recorder = Recorder("dtensor")
     recorder.attach(optimizer)
-    parallel = setting.name.endswith("tensor parallel")  # both ranks have the same batch
+    parallel = "tensor parallel" in setting.name  # both ranks have the same batch
     for window in windows(setting.layout, setting.examples, ranks):
         mine = [index for batch in (window if parallel else window[rank::ranks]) for index in batch]
         counted = mine if setting.alone else [index for batch in window for index in batch]

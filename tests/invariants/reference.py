@@ -11,7 +11,7 @@ import torch
 from invariants.batches import Window, accumulation_steps, item_weights, windows
 from invariants.configurations import Setting
 from invariants.models import build, examples, item_losses
-from optimizer_cases import METHODS, oracle_group
+from optimizer_cases import gradients, make_oracle
 from oracle import Oracle
 from torch import Tensor, nn
 
@@ -56,20 +56,6 @@ def parameter_groups(model: nn.Module, setting: Setting, *, one_group: bool) -> 
     ]
 
 
-def oracle_for(setting: Setting, groups: list[dict[str, Any]]) -> Oracle:
-    """The oracle on copies of the parameters."""
-    optimizer = get_optimizer_info(setting.optim).create(
-        [{**group, "params": [torch.zeros(1)]} for group in groups], **setting.options
-    )
-    settings = optimizer.param_groups
-    return Oracle(
-        [{**oracle_group(own), "params": group["params"]} for own, group in zip(settings, groups, strict=True)],
-        lower_bound=settings[0]["initial_lower_bound"],
-        adapt_lower_bound=settings[0].get("adapt_lower_bound", False),
-        **METHODS[setting.optim].oracle(settings[0]),
-    )
-
-
 @cache
 def plain_loop(
     way: str,
@@ -95,8 +81,10 @@ def plain_loop(
     model = build(way, setting, euler=False, dtype=dtype)
     data = examples(way, setting, euler=False, dtype=dtype)
     groups = parameter_groups(model, setting, one_group=one_group)
-    oracle = oracle_for(setting, groups)
-    optimizer = get_optimizer_info(setting.optim).create(groups, **setting.options)
+    info = get_optimizer_info(setting.optim)
+    module = {"module": model} if "module" in info.defaults else {}
+    optimizer = info.create(groups, **module, **setting.options)
+    oracle = make_oracle(optimizer)
     result = Trajectory([], [], [], [], {})
     for index, window in enumerate(windows(setting.layout, setting.examples, ranks)):
         if index in skipped:
@@ -106,9 +94,8 @@ def plain_loop(
         loss = window_loss(model, data, window, setting, ranks if rank is None else 1)
         loss.backward()
         weight = clip(model, setting.max_norm)
-        grads = [[param.grad for param in group["params"]] for group in groups]
         loss = loss.detach()
-        oracle.step(float(loss), grads, sample_weight=weight)
+        oracle.step(float(loss), gradients(optimizer), sample_weight=weight)
         optimizer.step(loss=loss, sample_weight=weight)
         optimizer.zero_grad()
         last = optimizer.last_step

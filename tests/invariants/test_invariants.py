@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from invariants.configurations import ROWS, Row, Setting
+from invariants.configurations import REFUSED, ROWS, Row, Setting
 from invariants.judging import Differences, differences, reference_of
 from invariants.launching import Ranks, marks_of
 from invariants.reference import Trajectory
@@ -28,7 +28,7 @@ def test_one_trajectory(job: str, run: Callable[[str], Ranks], report: Report) -
     assert seen.largest <= row.tolerance.value, row.tolerance.reason
     for rank, result in enumerate(ranks):
         check_against_the_oracle(row.setting, reference_of(row, result["trajectory"]["skipped"], rank))
-    if len(ranks) > 1 and not row.setting.name.endswith("tensor parallel"):
+    if len(ranks) > 1 and "tensor parallel" not in row.setting.name:
         first, second = ([step["loss"] for step in rank["trajectory"]["steps"]] for rank in ranks)
         assert first != second, "the ranks are meant to have losses of their own"
 
@@ -40,6 +40,15 @@ ORACLE = {"autocast": 1e-5, "bfloat16": 1e-2}
 def check_against_the_oracle(setting: Setting, trajectory: Trajectory) -> None:
     assert trajectory.from_oracle <= ORACLE.get(setting.precision, 1e-12)
     assert len(set(trajectory.step_size)) > 3, "the step size is meant to adapt in this row"
+
+
+@pytest.mark.parametrize("job", [pytest.param(name, marks=marks_of(row.backend)) for name, row in REFUSED.items()])
+def test_is_refused_before_training(job: str, run: Callable[[str], Ranks]) -> None:
+    """Every rank raises an error that names FSDP2, when the optimizer or the Trainer is made."""
+    for result in run(job):
+        assert "NotImplementedError: sharded: MomoMuon needs whole tensors" in result["error"]
+        assert "use FSDP2" in result["error"]
+        assert "optimizer.step" not in result["error"]
 
 
 def jobs(color: str) -> list[Any]:

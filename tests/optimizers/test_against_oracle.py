@@ -135,7 +135,7 @@ def test_group_added_during_training(cls, options):
     oracle = make_oracle(optimizer)
     run(optimizer, oracle, tolerance=1e-12, steps=5)
     optimizer.add_param_group({"params": params[2:], "lr": 0.7})
-    oracle.add_group(oracle_group(optimizer.param_groups[1]))
+    oracle.add_group(oracle_group(optimizer.param_groups[-1]))
     for group in optimizer.param_groups:
         assert_near(group["loss_avg"], oracle.loss_avg, 1e-12, "loss_avg")
     run(optimizer, oracle, tolerance=1e-12, steps=5, seed=2)

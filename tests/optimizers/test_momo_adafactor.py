@@ -149,8 +149,8 @@ def test_checkpoint_of_other_columns():
 
 def test_sharded_parameters_are_refused():
     """FSDP1 and ZeRO flatten parameters; the error comes before training and names what works."""
-    message = r"sharded: got True, but MomoAdafactor works on whole tensors, .*use FSDP2 .*or DistributedDataParallel"
-    with pytest.raises(ValueError, match=message):
+    message = r"sharded: MomoAdafactor needs whole tensors, .*use FSDP2 .*or DistributedDataParallel"
+    with pytest.raises(NotImplementedError, match=message):
         MomoAdafactor([nn.Parameter(torch.ones(2, 2))], sharded=True)
 
 

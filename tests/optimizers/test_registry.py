@@ -30,7 +30,7 @@ def test_row(name):
     assert info.description
     signature = inspect.signature(info.optimizer_cls)
     assert dict(info.defaults) == {n: p.default for n, p in list(signature.parameters.items())[1:]}
-    of_the_trainer = {"lr", "betas", "eps", "weight_decay", "process_group", "sharded"}
+    of_the_trainer = {"lr", "betas", "eps", "weight_decay", "module", "process_group", "sharded"}
     assert set(info.optim_args) == set(info.defaults) - of_the_trainer | ({"base"} if info.takes_base else set())
     with pytest.raises(FrozenInstanceError):
         info.name = "other"

@@ -105,8 +105,8 @@ def test_whether_plain_tensors_are_shards(make: Any, sharded: bool) -> None:
 @pytest.mark.parametrize("make", cases({name: (make,) for name, (make, sharded) in SUPPORTED.items() if sharded}))
 def test_flat_parameters_are_refused_where_shapes_matter(make: Any) -> None:
     """Flat parameters have no rows and columns, and the message names the backends that keep them."""
-    message = "MomoAdafactor works on whole tensors.* flatten.*FSDP2.*DistributedDataParallel"
-    with pytest.raises(ValueError, match=message):
+    message = "MomoAdafactor needs whole tensors.* flatten.*FSDP2.*DistributedDataParallel"
+    with pytest.raises(NotImplementedError, match=message):
         backend_of(make()).adapt(MomoAdafactor(params(1)))
 
 
