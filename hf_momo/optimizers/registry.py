@@ -156,8 +156,9 @@ class WrapperInfo(OptimizerInfo):
             TypeError: If ``base`` is missing, or is an optimizer already or a name.
         """
         if isinstance(base, torch.optim.Optimizer) or not callable(base):
+            given = f"a {type(base).__name__}" if isinstance(base, torch.optim.Optimizer) else repr(base)
             raise TypeError(
-                f"base: got {base!r}, must be a class of optimizers, such as torch.optim.AdamW. Around an optimizer"
+                f"base: got {given}, must be a class of optimizers, such as torch.optim.AdamW. Around an optimizer"
                 " that you have made: hf_momo.connect(accelerator, MomoWrapper(optimizer))"
             )
         own = {name: options.pop(name) for name in self.defaults if name in options}

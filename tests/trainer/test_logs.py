@@ -250,7 +250,7 @@ def test_a_loss_below_its_bound_says_so_once(tmp_path: Path, caplog: pytest.LogC
 
     caplog.clear()
     with caplog.at_level("WARNING", logger="hf_momo"):
-        trainer = shifted_run(tmp_path, optim=optim, optim_args=found[2])
+        trainer = shifted_run(tmp_path, optim=optim, optim_args=",".join(filter(None, (base_for(optim), found[2]))))
     assert {entry["zero_steps"] for entry in training_logs(trainer)} == {0}
     assert not any(torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
     assert "zero_steps" not in caplog.text
