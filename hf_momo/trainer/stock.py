@@ -1,39 +1,43 @@
 """``hf_momo.integrate()``: the stock Trainer, in scripts that know nothing of hf_momo, takes the optimizers' names.
 
-It changes five things in transformers, and ``integrate(undo=True)`` restores all of them:
+It changes two modules of transformers, and ``integrate(undo=True)`` restores both.
+
+``transformers.training_args``:
 
 - the enum of optimizer names gets a member for each optimizer;
+- a ``learning_rate`` that was not given becomes the optimizer's own default.
+
+``transformers.trainer``:
+
 - ``Trainer.get_optimizer_cls_and_kwargs`` knows these names;
-- a ``learning_rate`` that was not given is recognised as such;
 - ``Trainer.__init__`` and ``Trainer._inner_training_loop`` give a Trainer ``MomoTrainerMixin`` if it trains with MoMo.
 
 A Trainer with another optimizer stays the stock Trainer, object and class.
+
+A process beneath ``hf-momo run`` changes each module as soon as it is imported, while modules that import it are only
+half loaded. So this file imports neither transformers nor the rest of ``hf_momo.trainer`` before one of their names is
+needed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
-
-from transformers import Trainer, TrainingArguments
-from transformers.training_args import OptimizerNames
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, unwrap_optimizer
-from hf_momo.trainer.arguments import is_momo, optimizer_name_of
-from hf_momo.trainer.mixin import MomoTrainerMixin, resolve_names
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+    from transformers.training_args import OptimizerNames
 
 logger = logging.getLogger(__name__)
 
-# Functions that undo the changes, in the order of the changes. Empty while nothing is changed.
-_undo: list[Callable[[], None]] = []
-
-
-class _UnsetLearningRate(float):
-    """The default learning rate of a class of arguments, as opposed to an equal one that the user gave."""
+# Functions that undo the changes of each changed module, in the order of the changes.
+_undo: dict[str, list[Callable[[], None]]] = {}
 
 
 def integrate(*, undo: bool = False) -> None:
@@ -59,19 +63,22 @@ def integrate(*, undo: bool = False) -> None:
     """
     if undo:
         while _undo:
-            _undo.pop()()
-    elif not _undo:
-        _undo.extend(
-            [
-                _extend_names(),
-                resolve_names(),
-                _mark_unset_learning_rates(),
-                # The first settles what a Trainer is made with; the second what was chosen later, by a search over
-                # hyperparameters or by args.set_optimizer.
-                _mix_in("__init__", before=False),
-                _mix_in("_inner_training_loop", before=True),
-            ]
-        )
+            for restore in reversed(_undo.popitem()[1]):
+                restore()
+    else:
+        import_module("hf_momo.trainer.mixin")  # refuses unsupported releases of transformers and accelerate
+        for module in _CHANGES:
+            integrate_module(module)
+
+
+def integrate_module(name: str) -> None:
+    """Change one of the two modules of transformers, which must have been executed.
+
+    Args:
+        name: ``"transformers.training_args"`` or ``"transformers.trainer"``.
+    """
+    if name not in _undo:
+        _undo[name] = [change() for change in _CHANGES[name]]
 
 
 def optimizer_name(value: str) -> OptimizerNames:
@@ -83,12 +90,16 @@ def optimizer_name(value: str) -> OptimizerNames:
     Args:
         value: One of ``list_optimizers()``.
     """
+    from transformers.training_args import OptimizerNames
+
     if value not in OptimizerNames._value2member_map_:
         _extend_names()
     return OptimizerNames(value)
 
 
 def _extend_names() -> Callable[[], None]:
+    from transformers.training_args import OptimizerNames
+
     added = [value for value in list_optimizers() if value not in OptimizerNames._value2member_map_]
     for value in added:
         member = str.__new__(OptimizerNames, value)
@@ -119,58 +130,48 @@ def _reduce(value: str, protocol: Any) -> tuple[Any, tuple[str]]:
     return optimizer_name, (value,)
 
 
-def _mark_unset_learning_rates() -> Callable[[], None]:
-    # A parser passes the default on as if the user had given it, so the default itself is marked.
-    fields: dict[int, tuple[Any, float]] = {}
-    inits: list[tuple[Any, Any]] = []
-    for arguments_class in _with_subclasses(TrainingArguments):
-        field = arguments_class.__dataclass_fields__["learning_rate"]
-        if isinstance(field.default, float) and not isinstance(field.default, _UnsetLearningRate):
-            fields[id(field)] = (field, field.default)
-            field.default = _UnsetLearningRate(field.default)
-        init: Any = arguments_class.__dict__.get("__init__")
-        names = [each.name for each in dataclasses.fields(arguments_class) if each.init]
-        if getattr(init, "__defaults__", None) and len(init.__defaults__) <= len(names):
-            inits.append((init, init.__defaults__))
-            of_names = names[len(names) - len(init.__defaults__) :]
-            init.__defaults__ = tuple(
-                field.default if name == "learning_rate" else value
-                for name, value in zip(of_names, init.__defaults__, strict=True)
-            )
+def _default_learning_rates() -> Callable[[], None]:
+    from transformers.training_args import TrainingArguments
+
     post_init = TrainingArguments.__post_init__
 
     @functools.wraps(post_init)
-    def resolving_post_init(self: TrainingArguments) -> None:
+    def post_init_with_own_default(self: TrainingArguments) -> None:
         post_init(self)
-        if isinstance(self.learning_rate, _UnsetLearningRate):
-            self.learning_rate = float(self.learning_rate)
-            name = optimizer_name_of(self.optim)
-            if is_momo(name):
+        # A parser passes the default on as if the user had given it, but it passes the very object. Comparing identity
+        # also covers classes that are made later with a default of their own, as TRL's are.
+        if self.learning_rate is type(self).__dataclass_fields__["learning_rate"].default:
+            name = str(getattr(self.optim, "value", self.optim))
+            if name in list_optimizers():
                 self.learning_rate = get_optimizer_info(name).defaults["lr"]
                 logger.warning(
                     "learning_rate was not given: %s caps its step at its own default %g", name, self.learning_rate
                 )
 
-    TrainingArguments.__post_init__ = resolving_post_init  # type: ignore[method-assign]
-
-    def undo() -> None:
-        TrainingArguments.__post_init__ = post_init  # type: ignore[method-assign]
-        for field, default in fields.values():
-            field.default = default
-        for init, defaults in inits:
-            init.__defaults__ = defaults
-
-    return undo
+    TrainingArguments.__post_init__ = post_init_with_own_default  # type: ignore[method-assign]
+    return lambda: setattr(TrainingArguments, "__post_init__", post_init)
 
 
-def _with_subclasses(cls: Any) -> Iterator[Any]:
-    yield cls
-    for subclass in cls.__subclasses__():
-        yield from _with_subclasses(subclass)
+def resolve_names() -> Callable[[], None]:
+    """Teach ``Trainer.get_optimizer_cls_and_kwargs`` the names of this package; return a function to undo it."""
+    from transformers.trainer import Trainer
+
+    original = Trainer.__dict__["get_optimizer_cls_and_kwargs"]
+
+    @functools.wraps(original.__func__)
+    def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> Any:
+        from hf_momo.trainer.arguments import is_momo, momo_cls_and_kwargs
+
+        return (momo_cls_and_kwargs if is_momo(args.optim) else original.__func__)(args, model)
+
+    Trainer.get_optimizer_cls_and_kwargs = staticmethod(get_optimizer_cls_and_kwargs)  # type: ignore[method-assign]
+    return lambda: setattr(Trainer, "get_optimizer_cls_and_kwargs", original)
 
 
 def _mix_in(name: str, *, before: bool) -> Callable[[], None]:
     """Make a method of ``Trainer`` give the mixin to a Trainer that trains with MoMo, before or after it runs."""
+    from transformers.trainer import Trainer
+
     original = getattr(Trainer, name)
 
     @functools.wraps(original)
@@ -187,6 +188,8 @@ def _mix_in(name: str, *, before: bool) -> Callable[[], None]:
 
 
 def _use_mixin_for_momo(trainer: Any) -> None:
+    from hf_momo.trainer.mixin import MomoTrainerMixin
+
     if not isinstance(trainer, MomoTrainerMixin) and _trains_with_momo(trainer):
         # Another class and not wrapped methods, so that the mixin comes before what the Trainer's own class overrides.
         own: Any = type(trainer)
@@ -195,6 +198,8 @@ def _use_mixin_for_momo(trainer: Any) -> None:
 
 
 def _trains_with_momo(trainer: Any) -> bool:
+    from hf_momo.trainer.arguments import is_momo
+
     cls, _ = trainer.optimizer_cls_and_kwargs or (None, None)
     made = unwrap_optimizer(trainer.optimizer)
     return is_momo(trainer.args.optim) or isinstance(made, MomoOptimizer) or _is_optimizer_cls(cls)
@@ -206,4 +211,18 @@ def _is_optimizer_cls(cls: Any) -> bool:
 
 @functools.cache
 def _mixed(cls: Any) -> Any:
+    from hf_momo.trainer.mixin import MomoTrainerMixin
+
     return type(cls.__name__, (MomoTrainerMixin, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+_CHANGES: dict[str, tuple[Callable[[], Callable[[], None]], ...]] = {
+    "transformers.training_args": (_extend_names, _default_learning_rates),
+    # The mixin in the constructor settles what a Trainer is made with; that in the loop what was chosen later, by a
+    # search over hyperparameters or by args.set_optimizer.
+    "transformers.trainer": (
+        resolve_names,
+        functools.partial(_mix_in, "__init__", before=False),
+        functools.partial(_mix_in, "_inner_training_loop", before=True),
+    ),
+}

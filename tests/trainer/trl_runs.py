@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,12 @@ from torch import Tensor, nn
 from trainer.tiny import EOS, PAD, VOCABULARY, PlainStep, Probe, _Probed, quiet, training_logs
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from hf_momo import MomoArgumentsMixin, MomoTrainerMixin
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.trainer import ModelCardMixin
 
 trl = pytest.importorskip("trl", reason="needs trl, and that Python 3.11")
 
 
-@dataclass
-class MomoSFTConfig(MomoArgumentsMixin, trl.SFTConfig):
-    """The class needs no further code."""
-
-
-class MomoSFTTrainer(MomoTrainerMixin, ModelCardMixin, trl.SFTTrainer):
-    """TRL's trainer with MoMo, and with cards that extend TRL's. The class needs no further code."""
+from hf_momo.trainer.trl import MomoSFTConfig, MomoSFTTrainer  # noqa: E402 (loads trl)
 
 
 class ProbedSFTTrainer(_Probed, MomoSFTTrainer):
