@@ -128,9 +128,9 @@ def _is_python(path: str) -> bool:
     if not os.access(path, os.X_OK) or path.endswith(".py"):
         return True
     with open(path, "rb") as file:
-        # pip writes the interpreter into the third line if its path is too long for the first.
-        start = file.read(1000)
-    return start.startswith(b"#!") and b"python" in b"".join(start.splitlines()[:3])
+        first, second = file.readline(1000), file.readline(1000)
+    # What pip writes if the path of the interpreter is too long for the first line begins with sh.
+    return first.startswith(b"#!") and (b"python" in first or second.startswith(b"'''exec' "))
 
 
 def _checked_module(name: str) -> str:

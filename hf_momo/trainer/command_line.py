@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from itertools import pairwise
 
 from transformers.training_args import OptimizerNames
 
@@ -39,7 +40,7 @@ def check_optim(words: Sequence[str]) -> None:
 def _value_of(flag: str, words: Sequence[str]) -> str | None:
     """Return the last value that the words give ``flag``, in either of argparse's spellings."""
     value = None
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in pairwise([*words, None]):
         name, equals, after = word.partition("=")
         if name.replace("-", "_") == flag.replace("-", "_"):
             value = after if equals else following

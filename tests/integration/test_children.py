@@ -81,6 +81,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(("flags", "known"), [([], True), (["--no_children"], False)])
 def test_a_process_of_multiprocessing(tmp_path: Path, flags: list[str], known: bool) -> None:
+    """A script without arguments ended in a traceback: the look for ``--optim`` failed where there are no words."""
     script = tmp_path / "spawning.py"
     script.write_text(SPAWNING)
     output = run(*flags, str(script)).stdout

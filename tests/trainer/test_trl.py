@@ -12,24 +12,23 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset, disable_progress_bars, enable_progress_bars
+from datasets import disable_progress_bars, enable_progress_bars
 from huggingface_hub import ModelCard
 from torch import Tensor, nn
 from trainer.tiny import VOCABULARY, Probe, _Probed, gpt2, training_logs
 from trainer.trl_runs import (
     ACCUMULATION,
-    WORDS,
     MomoSFTConfig,
     MomoSFTTrainer,
     ProbedSFTTrainer,
     check_same,
+    data_of,
     dft,
     llama,
     options_of,
     plain_steps,
     prompts,
     run,
-    sentences,
     texts,
     tokenizer,
     trl,
@@ -220,19 +219,6 @@ def test_direct_preference_optimization(tmp_path: Path, back_propagated: list[fl
     logs = training_logs(trainer)
     assert [entry["loss"] for entry in logs] == pytest.approx([h.loss for h in trainer.probe.steps], rel=1e-3)
     assert all(entry.keys() >= {"step_size", "step_capped", "rewards/accuracies"} for entry in logs)
-
-
-def data_of(method: str) -> Dataset:
-    """Return sentences in the columns of a method; a rejected one counts downwards."""
-    words = [[WORDS[token] for token in tokens] for tokens in sentences()]
-    rows = [{"prompt": w[0], "chosen": " " + " ".join(w[1:]), "rejected": " " + " ".join(w[:0:-1])} for w in words]
-    if method == "KTO":
-        columns = ("chosen", "rejected")
-        kinds = [(row, columns[index % 2]) for index, row in enumerate(rows)]
-        rows = [{"prompt": row["prompt"], "completion": row[kind], "label": kind == "chosen"} for row, kind in kinds]
-    elif method in ("GRPO", "RLOO"):
-        rows = [{"prompt": row["prompt"]} for row in rows]
-    return Dataset.from_list(rows)
 
 
 def small_tokens(completion_ids: list[list[int]], **_: Any) -> list[float]:

@@ -47,6 +47,19 @@ def texts() -> Dataset:
     return Dataset.from_list([{"text": " ".join(WORDS[token] for token in tokens)} for tokens in sentences()])
 
 
+def data_of(method: str) -> Dataset:
+    """Return sentences in the columns of a method; a rejected one counts downwards."""
+    words = [[WORDS[token] for token in tokens] for tokens in sentences()]
+    rows = [{"prompt": w[0], "chosen": " " + " ".join(w[1:]), "rejected": " " + " ".join(w[:0:-1])} for w in words]
+    if method == "KTO":
+        columns = ("chosen", "rejected")
+        kinds = [(row, columns[index % 2]) for index, row in enumerate(rows)]
+        rows = [{"prompt": row["prompt"], "completion": row[kind], "label": kind == "chosen"} for row, kind in kinds]
+    elif method in ("GRPO", "RLOO"):
+        rows = [{"prompt": row["prompt"]} for row in rows]
+    return Dataset.from_list(rows)
+
+
 def llama() -> nn.Module:
     """Return a causal language model of one layer for which the Trainer counts exactly the predicted tokens."""
     torch.manual_seed(13)
