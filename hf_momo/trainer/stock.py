@@ -66,7 +66,13 @@ def integrate(*, undo: bool = False) -> None:
             for restore in reversed(_undo.popitem()[1]):
                 restore()
     else:
-        import_module("hf_momo.trainer.mixin")  # refuses unsupported releases of transformers and accelerate
+        try:
+            import_module("hf_momo.trainer.mixin")  # refuses unsupported releases of transformers and accelerate
+        except ImportError as error:
+            raise ImportError(
+                f"hf_momo.integrate needs transformers and accelerate ({error}); install them with:"
+                " pip install 'hf_momo[trainer]'"
+            ) from error
         for module in _CHANGES:
             integrate_module(module)
 

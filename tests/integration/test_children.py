@@ -61,7 +61,8 @@ def test_two_processes_of_a_command(tmp_path: Path, by_one_process: Any) -> None
     words = ["--per_device_train_batch_size", "2", *WORDS, str(tmp_path)]
     run("torchrun", "--standalone", "--nproc_per_node", "2", str(SCRIPT), *words)
     for two, one in zip(history(tmp_path), by_one_process, strict=True):
-        assert two == pytest.approx(one, rel=1e-5)
+        assert two["step_size"] == pytest.approx(one["step_size"], rel=1e-5)
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-2)  # each process draws its own dropout
 
 
 SPAWNING = """\
