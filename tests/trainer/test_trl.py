@@ -145,7 +145,8 @@ def check_handed(probe: Probe, values: list[float]) -> None:
     """Check that every step was handed the sum of the losses back-propagated since the last one."""
     assert len(values) == ACCUMULATION * len(probe.steps) > 0
     sums = [sum(values[at : at + ACCUMULATION]) for at in range(0, len(values), ACCUMULATION)]
-    assert [handed.loss for handed in probe.steps] == pytest.approx(sums, rel=1e-6)
+    # The terms of a policy gradient, of size 1, may cancel to nothing but their rounding.
+    assert [handed.loss for handed in probe.steps] == pytest.approx(sums, rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.parametrize("make_model", [llama, gpt2])
