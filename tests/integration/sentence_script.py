@@ -6,8 +6,8 @@ from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
-    losses,
 )
+from sentence_transformers.sentence_transformer.losses import SoftmaxLoss
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import HfArgumentParser
@@ -26,7 +26,7 @@ def main() -> None:
         for index in range(28)
     ]
     # This loss has weights of its own, which the trainer hands to the optimizer beside the model's.
-    loss = losses.SoftmaxLoss(model, num_labels=3)
+    loss = SoftmaxLoss(model, embedding_dimension=16, num_labels=3)
     trainer = SentenceTransformerTrainer(model, args, train_dataset=Dataset.from_list(pairs), loss=loss)
     before = loss.classifier.weight.detach().clone()
     trainer.train()
