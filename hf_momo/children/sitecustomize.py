@@ -37,7 +37,7 @@ class _ChangedAfterImport:
                 _change(name)
 
             spec.loader.exec_module = execute_and_change
-        return spec  # type: ignore[no-any-return]
+        return spec
 
 
 def _change(name: str) -> None:
