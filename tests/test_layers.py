@@ -20,8 +20,9 @@ LAYERS = {
         2,
         {"torch", "huggingface_hub", "matplotlib", "tenacity", "transformers"},
     ),  # transformers for its types only
-    "trainer": (3, {"torch", "transformers", "accelerate", "huggingface_hub"}),
+    "trainer": (3, {"torch", "transformers", "accelerate", "huggingface_hub", "trl"}),
     "sweep": (4, {"filelock", "matplotlib", "optuna", "sqlalchemy", "tenacity", "torch", "tqdm", "transformers"}),
+    "children": (5, {"sitecustomize"}),  # the startup file of other processes, and the user's
     "cli.py": (6, set()),
     "integration.py": (5, set()),
     "__init__.py": (5, set()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from transformers.training_args import OptimizerNames
 
@@ -40,7 +41,7 @@ def check_optim(words: Sequence[str]) -> None:
 def _value_of(flag: str, words: Sequence[str]) -> str | None:
     """Return the last value that the words give ``flag``, in either of argparse's spellings."""
     value = None
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip_longest(words, words[1:]):
         name, equals, after = word.partition("=")
         if name.replace("-", "_") == flag.replace("-", "_"):
             value = after if equals else following

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.bounds import PilotBound
@@ -19,10 +19,11 @@ from hf_momo.optimizers.registry import get_optimizer_info, unwrap_optimizer
 from hf_momo.tap.accelerator import connect, tap_accelerator
 from hf_momo.tap.factory import warn_that_all_decay
 from hf_momo.tap.loss_tap import LossTap
-from hf_momo.trainer.arguments import is_momo, momo_cls_and_kwargs, optimizer_name_of, pilot_bound_of
+from hf_momo.trainer.arguments import is_momo, optimizer_name_of, pilot_bound_of
 from hf_momo.trainer.logs import StepLog
 from hf_momo.trainer.losses import correct_loss_scale
 from hf_momo.trainer.resume import Settings, restored_arguments, settings_of
+from hf_momo.trainer.stock import resolve_names
 from hf_momo.utils.versions import check_version
 
 logger = logging.getLogger(__name__)
@@ -34,24 +35,6 @@ if TYPE_CHECKING:
     _TrainerBase = Trainer
 else:
     _TrainerBase = object
-
-
-def resolve_names(of_model: Any = None) -> Callable[[], None]:
-    """Teach ``Trainer.get_optimizer_cls_and_kwargs`` the names of this package; return a function to undo it.
-
-    Args:
-        of_model: The model, for trainers that call the method without it.
-    """
-    original = Trainer.__dict__["get_optimizer_cls_and_kwargs"]
-
-    @functools.wraps(original.__func__)
-    def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> Any:
-        if is_momo(args.optim):
-            return momo_cls_and_kwargs(args, of_model if model is None else model)
-        return original.__func__(args, model)
-
-    Trainer.get_optimizer_cls_and_kwargs = staticmethod(get_optimizer_cls_and_kwargs)  # type: ignore[method-assign]
-    return lambda: setattr(Trainer, "get_optimizer_cls_and_kwargs", original)
 
 
 @contextmanager

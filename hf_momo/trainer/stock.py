@@ -1,39 +1,43 @@
 """``hf_momo.integrate()``: the stock Trainer, in scripts that know nothing of hf_momo, takes the optimizers' names.
 
-It changes five things in transformers, and ``integrate(undo=True)`` restores all of them:
+It changes two modules of transformers, and ``integrate(undo=True)`` restores both.
+
+``transformers.training_args``:
 
 - the enum of optimizer names gets a member for each optimizer;
+- a ``learning_rate``, beta or epsilon that was not given becomes the optimizer's own default.
+
+``transformers.trainer``:
+
 - ``Trainer.get_optimizer_cls_and_kwargs`` knows these names;
-- a ``learning_rate``, beta or epsilon that was not given is recognised as such;
 - ``Trainer.__init__`` and ``Trainer._inner_training_loop`` give a Trainer ``MomoTrainerMixin`` if it trains with MoMo.
 
 A Trainer with another optimizer stays the stock Trainer, object and class.
+
+A process beneath ``hf-momo run`` changes each module as soon as it is imported, while modules that import it are only
+half loaded. So this file imports neither transformers nor the rest of ``hf_momo.trainer`` before one of their names is
+needed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
-
-from transformers import Trainer, TrainingArguments
-from transformers.training_args import OptimizerNames
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, unwrap_optimizer
-from hf_momo.trainer.arguments import OPTIMIZER_ARGUMENTS, is_momo, optimizer_name_of, own_default
-from hf_momo.trainer.mixin import MomoTrainerMixin, resolve_names
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+    from transformers.training_args import OptimizerNames
 
 logger = logging.getLogger(__name__)
 
-# Functions that undo the changes, in the order of the changes. Empty while nothing is changed.
-_undo: list[Callable[[], None]] = []
-
-
-class _Unset(float):
-    """The default of a class of arguments, as opposed to an equal value that the user gave."""
+# Functions that undo the changes of each changed module, in the order of the changes.
+_undo: dict[str, list[Callable[[], None]]] = {}
 
 
 def integrate(*, undo: bool = False) -> None:
@@ -59,19 +63,28 @@ def integrate(*, undo: bool = False) -> None:
     """
     if undo:
         while _undo:
-            _undo.pop()()
-    elif not _undo:
-        _undo.extend(
-            [
-                _extend_names(),
-                resolve_names(),
-                _mark_unset_arguments(),
-                # The first settles what a Trainer is made with; the second what was chosen later, by a search over
-                # hyperparameters or by args.set_optimizer.
-                _mix_in("__init__", before=False),
-                _mix_in("_inner_training_loop", before=True),
-            ]
-        )
+            for restore in reversed(_undo.popitem()[1]):
+                restore()
+    else:
+        try:
+            import_module("hf_momo.trainer.mixin")  # refuses unsupported releases of transformers and accelerate
+        except ImportError as error:
+            raise ImportError(
+                f"hf_momo.integrate needs transformers and accelerate ({error}); install them with:"
+                " pip install 'hf_momo[trainer]'"
+            ) from error
+        for module in _CHANGES:
+            integrate_module(module)
+
+
+def integrate_module(name: str) -> None:
+    """Change one of the two modules of transformers, which must have been executed.
+
+    Args:
+        name: ``"transformers.training_args"`` or ``"transformers.trainer"``.
+    """
+    if name not in _undo:
+        _undo[name] = [change() for change in _CHANGES[name]]
 
 
 def optimizer_name(value: str) -> OptimizerNames:
@@ -83,12 +96,16 @@ def optimizer_name(value: str) -> OptimizerNames:
     Args:
         value: One of ``list_optimizers()``.
     """
+    from transformers.training_args import OptimizerNames
+
     if value not in OptimizerNames._value2member_map_:
         _extend_names()
     return OptimizerNames(value)
 
 
 def _extend_names() -> Callable[[], None]:
+    from transformers.training_args import OptimizerNames
+
     added = [value for value in list_optimizers() if value not in OptimizerNames._value2member_map_]
     for value in added:
         member = str.__new__(OptimizerNames, value)
@@ -119,61 +136,57 @@ def _reduce(value: str, protocol: Any) -> tuple[Any, tuple[str]]:
     return optimizer_name, (value,)
 
 
-def _mark_unset_arguments() -> Callable[[], None]:
-    # A parser passes the default on as if the user had given it, so the default itself is marked.
-    fields: dict[int, tuple[Any, float]] = {}
-    inits: list[tuple[Any, Any]] = []
-    for arguments_class in _with_subclasses(TrainingArguments):
-        marked = {name: arguments_class.__dataclass_fields__[name] for name in OPTIMIZER_ARGUMENTS}
-        for field in marked.values():
-            if isinstance(field.default, float) and not isinstance(field.default, _Unset):
-                fields[id(field)] = (field, field.default)
-                field.default = _Unset(field.default)
-        init: Any = arguments_class.__dict__.get("__init__")
-        names = [each.name for each in dataclasses.fields(arguments_class) if each.init]
-        if getattr(init, "__defaults__", None) and len(init.__defaults__) <= len(names):
-            inits.append((init, init.__defaults__))
-            of_names = names[len(names) - len(init.__defaults__) :]
-            init.__defaults__ = tuple(
-                marked[name].default if name in marked else value
-                for name, value in zip(of_names, init.__defaults__, strict=True)
-            )
+def _own_defaults() -> Callable[[], None]:
+    from transformers.training_args import TrainingArguments
+
     post_init = TrainingArguments.__post_init__
 
     @functools.wraps(post_init)
-    def resolving_post_init(self: TrainingArguments) -> None:
+    def post_init_with_own_defaults(self: TrainingArguments) -> None:
         post_init(self)
-        name = optimizer_name_of(self.optim)
-        unset = {each: getattr(self, each) for each in OPTIMIZER_ARGUMENTS}
-        for attribute, value in unset.items():
-            if isinstance(value, _Unset):
-                setattr(self, attribute, own_default(name, attribute, float(value)) if is_momo(name) else float(value))
-        has_own = is_momo(name) and get_optimizer_info(name).default_lr is not None
-        if isinstance(unset["learning_rate"], _Unset) and has_own:
-            logger.warning(
-                "learning_rate was not given: %s caps its step at its own default %g", name, self.learning_rate
-            )
+        # A parser passes the default on as if the user had given it, but it passes the very object. Comparing identity
+        # also covers classes that are made later with a default of their own, as TRL's are.
+        name, fields = str(getattr(self.optim, "value", self.optim)), type(self).__dataclass_fields__
+        if name not in list_optimizers():
+            return
+        for attribute, default in get_optimizer_info(name).trainer_defaults.items():
+            if getattr(self, attribute) is fields[attribute].default:
+                setattr(self, attribute, default)
+                if attribute == "learning_rate":
+                    logger.warning(
+                        "learning_rate was not given: %s caps its step at its own default %g", name, default
+                    )
 
-    TrainingArguments.__post_init__ = resolving_post_init  # type: ignore[method-assign]
-
-    def undo() -> None:
-        TrainingArguments.__post_init__ = post_init  # type: ignore[method-assign]
-        for field, default in fields.values():
-            field.default = default
-        for init, defaults in inits:
-            init.__defaults__ = defaults
-
-    return undo
+    TrainingArguments.__post_init__ = post_init_with_own_defaults  # type: ignore[method-assign]
+    return lambda: setattr(TrainingArguments, "__post_init__", post_init)
 
 
-def _with_subclasses(cls: Any) -> Iterator[Any]:
-    yield cls
-    for subclass in cls.__subclasses__():
-        yield from _with_subclasses(subclass)
+def resolve_names(of_model: Any = None) -> Callable[[], None]:
+    """Teach ``Trainer.get_optimizer_cls_and_kwargs`` the names of this package; return a function to undo it.
+
+    Args:
+        of_model: The model, for trainers that call the method without it.
+    """
+    from transformers.trainer import Trainer
+
+    original = Trainer.__dict__["get_optimizer_cls_and_kwargs"]
+
+    @functools.wraps(original.__func__)
+    def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> Any:
+        from hf_momo.trainer.arguments import is_momo, momo_cls_and_kwargs
+
+        if is_momo(args.optim):
+            return momo_cls_and_kwargs(args, of_model if model is None else model)
+        return original.__func__(args, model)
+
+    Trainer.get_optimizer_cls_and_kwargs = staticmethod(get_optimizer_cls_and_kwargs)  # type: ignore[method-assign]
+    return lambda: setattr(Trainer, "get_optimizer_cls_and_kwargs", original)
 
 
 def _mix_in(name: str, *, before: bool) -> Callable[[], None]:
     """Make a method of ``Trainer`` give the mixin to a Trainer that trains with MoMo, before or after it runs."""
+    from transformers.trainer import Trainer
+
     original = getattr(Trainer, name)
 
     @functools.wraps(original)
@@ -190,6 +203,8 @@ def _mix_in(name: str, *, before: bool) -> Callable[[], None]:
 
 
 def _use_mixin_for_momo(trainer: Any) -> None:
+    from hf_momo.trainer.mixin import MomoTrainerMixin
+
     if not isinstance(trainer, MomoTrainerMixin) and _trains_with_momo(trainer):
         # Another class and not wrapped methods, so that the mixin comes before what the Trainer's own class overrides.
         own: Any = type(trainer)
@@ -198,6 +213,8 @@ def _use_mixin_for_momo(trainer: Any) -> None:
 
 
 def _trains_with_momo(trainer: Any) -> bool:
+    from hf_momo.trainer.arguments import is_momo
+
     cls, _ = trainer.optimizer_cls_and_kwargs or (None, None)
     made = unwrap_optimizer(trainer.optimizer)
     return is_momo(trainer.args.optim) or isinstance(made, MomoOptimizer) or _is_optimizer_cls(cls)
@@ -209,4 +226,18 @@ def _is_optimizer_cls(cls: Any) -> bool:
 
 @functools.cache
 def _mixed(cls: Any) -> Any:
+    from hf_momo.trainer.mixin import MomoTrainerMixin
+
     return type(cls.__name__, (MomoTrainerMixin, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+_CHANGES: dict[str, tuple[Callable[[], Callable[[], None]], ...]] = {
+    "transformers.training_args": (_extend_names, _own_defaults),
+    # The mixin in the constructor settles what a Trainer is made with; that in the loop what was chosen later, by a
+    # search over hyperparameters or by args.set_optimizer.
+    "transformers.trainer": (
+        resolve_names,
+        functools.partial(_mix_in, "__init__", before=False),
+        functools.partial(_mix_in, "_inner_training_loop", before=True),
+    ),
+}

@@ -324,6 +324,19 @@ def test_momo_chosen_after_the_trainer_was_made(integrated: None, choose: Any, t
     assert len(logs) == 3 and all("step_size" in entry for entry in logs)
 
 
+def test_the_learning_rate_of_a_class_made_later(integrated: None, tmp_path: Path) -> None:
+    """TRL's ``SFTConfig`` was made after ``integrate``, and left momo_adam with its own default, a cap of 2e-5."""
+
+    @dataclasses.dataclass
+    class Later(TrainingArguments):
+        learning_rate: float = 2e-5
+
+    words = ["--output_dir", str(tmp_path), "--use_cpu", "--optim"]
+    for more, rate in (["momo_adam"], 0.01), (["momo_adam", "--learning_rate", "2e-5"], 2e-5), (["adamw_torch"], 2e-5):
+        (args,) = HfArgumentParser(Later).parse_args_into_dataclasses([*words, *more])
+        assert args.learning_rate == rate
+
+
 @pytest.mark.parametrize("how", ["optimizers", "optimizer_cls_and_kwargs"])
 def test_momo_given_to_a_trainer_whose_optim_is_another(integrated: None, how: str, tmp_path: Path) -> None:
     model = Classifier()

@@ -107,8 +107,10 @@ def test_help_of_the_script_shows_the_names() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["no_such.py"], "SCRIPT: got 'no_such.py', must be a Python file (or use -m MODULE)"),
-        ([], "SCRIPT is missing; usage: hf-momo run [-m] SCRIPT [ARGS ...]"),
+        (["no_such.py"], "PROGRAM: got 'no_such.py', must be a file or an installed command (or use -m MODULE)"),
+        ([], "PROGRAM is missing; usage: hf-momo run [-m] [--no_children] PROGRAM [ARGS ...]"),
+        (["--no_children", "env"], "is not a Python program, so nothing would be changed"),
+        (["-m", "email"], "-m: got 'email', a package without a __main__ module; name one of its modules"),
         (["-m", "nothere"], "-m: got 'nothere', which is not a module that Python can import"),
         (["-m", "nothere.train"], "-m: got 'nothere.train', which is not a module"),
         ([str(SCRIPT), "--optim", "momo_adm"], "--optim: got 'momo_adm'; did you mean momo_adam?"),

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import pickle
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset, disable_progress_bars, enable_progress_bars
+from datasets import disable_progress_bars, enable_progress_bars
 from huggingface_hub import ModelCard
 from torch import Tensor, nn
-from trainer.tiny import Probe, _Probed, gpt2, training_logs
+from trainer.tiny import VOCABULARY, Probe, _Probed, gpt2, training_logs
 from trainer.trl_runs import (
     ACCUMULATION,
-    WORDS,
     MomoSFTConfig,
     MomoSFTTrainer,
     ProbedSFTTrainer,
     check_same,
+    data_of,
     dft,
     llama,
     options_of,
     plain_steps,
     prompts,
     run,
-    sentences,
     texts,
     tokenizer,
     trl,
 )
+from transformers import LlamaForSequenceClassification
 
 import hf_momo
-from hf_momo import Momo, MomoAdam, MomoArgumentsMixin, MomoTrainerMixin
+from hf_momo import Momo, MomoAdam
 from hf_momo.optimizers.registry import unwrap_optimizer
+from hf_momo.trainer import trl as momo_trl
 
 KEYS = ("loss", "step_size", "step_capped", "learning_rate", "mean_token_accuracy")
 
@@ -142,7 +145,8 @@ def check_handed(probe: Probe, values: list[float]) -> None:
     """Check that every step was handed the sum of the losses back-propagated since the last one."""
     assert len(values) == ACCUMULATION * len(probe.steps) > 0
     sums = [sum(values[at : at + ACCUMULATION]) for at in range(0, len(values), ACCUMULATION)]
-    assert [handed.loss for handed in probe.steps] == pytest.approx(sums, rel=1e-6)
+    # The terms of a policy gradient, of size 1, may cancel to nothing but their rounding.
+    assert [handed.loss for handed in probe.steps] == pytest.approx(sums, rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.parametrize("make_model", [llama, gpt2])
@@ -196,24 +200,17 @@ def test_resumed_is_unbroken(tmp_path: Path) -> None:
         assert torch.equal(ours, theirs)
 
 
-@dataclass
-class MomoDPOConfig(MomoArgumentsMixin, trl.DPOConfig):
-    """The class needs no further code."""
-
-
-class ProbedDPOTrainer(_Probed, MomoTrainerMixin, trl.DPOTrainer):
+class ProbedDPOTrainer(_Probed, momo_trl.MomoDPOTrainer):
     """Trainer with a probe, which takes the examples in their order."""
 
 
 def test_direct_preference_optimization(tmp_path: Path, back_propagated: list[float]) -> None:
     """The loss is averaged over the pairs of each batch, and the optimizer gets the mean of the window's batches."""
-    words = [[WORDS[token] for token in tokens] for tokens in sentences()]
-    pairs = [{"prompt": w[0], "chosen": " " + " ".join(w[1:]), "rejected": " " + " ".join(w[:0:-1])} for w in words]
     trainer = ProbedDPOTrainer(
         model=llama(),
         ref_model=llama(),
-        args=MomoDPOConfig(**options_of(tmp_path, learning_rate=0.05)),
-        train_dataset=Dataset.from_list(pairs),
+        args=momo_trl.MomoDPOConfig(**options_of(tmp_path, learning_rate=0.05)),
+        train_dataset=data_of("DPO"),
         processing_class=tokenizer(),
     )
     trainer.train()
@@ -223,6 +220,81 @@ def test_direct_preference_optimization(tmp_path: Path, back_propagated: list[fl
     logs = training_logs(trainer)
     assert [entry["loss"] for entry in logs] == pytest.approx([h.loss for h in trainer.probe.steps], rel=1e-3)
     assert all(entry.keys() >= {"step_size", "step_capped", "rewards/accuracies"} for entry in logs)
+
+
+def small_tokens(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    """Reward completions of words from the beginning of the vocabulary."""
+    return [-sum(ids) / (VOCABULARY * len(ids)) for ids in completion_ids]
+
+
+SAMPLING = {"num_generations": 4, "max_completion_length": 4, "max_length": None}
+# Options of the configuration, and arguments of the trainer.
+METHOD_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "GRPO": (SAMPLING, {"reward_funcs": small_tokens}),
+    "KTO": ({}, {"ref_model": llama}),
+    "RLOO": (SAMPLING | {"beta": 0.0}, {"reward_funcs": small_tokens}),
+    "Reward": ({}, {}),
+}
+
+
+@pytest.mark.parametrize("method", METHOD_OPTIONS)
+def test_each_method_trains(tmp_path: Path, method: str, back_propagated: list[float]) -> None:
+    """The loss of a policy gradient can be negative; with a bound of 0 every step would be 0."""
+    options, given = METHOD_OPTIONS[method]
+    config, trainer_class = getattr(momo_trl, f"Momo{method}Config"), getattr(momo_trl, f"Momo{method}Trainer")
+    options = {k: v for k, v in options_of(tmp_path, learning_rate=0.02, **options).items() if v is not None}
+    # TRL's own order of the examples: that of a policy gradient repeats each prompt.
+    trainer = type("Probed", (_Probed, trainer_class), {"_get_train_sampler": trainer_class._get_train_sampler})(
+        model=classifier() if method == "Reward" else llama(),
+        args=config(**options),
+        train_dataset=data_of(method),
+        processing_class=tokenizer(),
+        **{name: value() if value is llama else value for name, value in given.items()},
+    )
+    before = [param.detach().clone() for param in trainer.model.parameters()]
+    trainer.train()
+    check_handed(trainer.probe, back_propagated)
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+    for entry in training_logs(trainer):
+        assert entry["lower_bound"] == (momo_trl.METHODS[method] or 0.0)
+        assert entry["zero_steps"] == entry["skipped_steps"] == 0
+
+
+def classifier() -> nn.Module:
+    """Return a model with one score, which the loss of a reward model is made of."""
+    torch.manual_seed(13)
+    return LlamaForSequenceClassification(llama().config.__class__(**llama().config.to_dict() | {"num_labels": 1}))
+
+
+@pytest.mark.parametrize(
+    ("options", "optim_args"),
+    [
+        ({}, "lower_bound=-10000"),
+        ({"optim_args": "weight_decay_form=adamw"}, "weight_decay_form=adamw,lower_bound=-10000"),
+        ({"optim_args": "lower_bound=-3"}, "lower_bound=-3"),
+        ({"optim": "adamw_torch"}, None),
+    ],
+)
+def test_the_bound_of_a_policy_gradient(
+    tmp_path: Path, options: dict[str, Any], optim_args: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="hf_momo"):
+        args = momo_trl.MomoGRPOConfig(str(tmp_path), use_cpu=True, bf16=False, **options)
+    assert args.optim_args == optim_args
+    assert ("lower_bound was not given: it is -10000, far below the loss of GRPO" in caplog.text) is (
+        optim_args not in ("lower_bound=-3", None)
+    )
+    loaded = pickle.loads(pickle.dumps(args))
+    assert (type(loaded), loaded.optim_args) == (type(args), optim_args)
+
+
+def test_a_method_that_trl_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'MomoPPOConfig'; it has MomoDPOConfig, MomoDPOTrainer"):
+        momo_trl.MomoPPOConfig  # noqa: B018
+    monkeypatch.delitem(vars(momo_trl), "MomoKTOConfig", raising=False)
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(ImportError, match=r"hf_momo\.trainer\.trl needs trl\.KTOConfig .*pip install trl"):
+        momo_trl.MomoKTOConfig  # noqa: B018
 
 
 def test_the_command_line_of_trl(tmp_path: Path) -> None:

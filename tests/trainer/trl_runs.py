@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,12 @@ from torch import Tensor, nn
 from trainer.tiny import EOS, PAD, VOCABULARY, PlainStep, Probe, _Probed, quiet, training_logs
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from hf_momo import MomoArgumentsMixin, MomoTrainerMixin
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.trainer import ModelCardMixin
 
 trl = pytest.importorskip("trl", reason="needs trl, and that Python 3.11")
 
 
-@dataclass
-class MomoSFTConfig(MomoArgumentsMixin, trl.SFTConfig):
-    """The class needs no further code."""
-
-
-class MomoSFTTrainer(MomoTrainerMixin, ModelCardMixin, trl.SFTTrainer):
-    """TRL's trainer with MoMo, and with cards that extend TRL's. The class needs no further code."""
+from hf_momo.trainer.trl import MomoSFTConfig, MomoSFTTrainer  # noqa: E402 (loads trl)
 
 
 class ProbedSFTTrainer(_Probed, MomoSFTTrainer):
@@ -54,6 +45,19 @@ def sentences(count: int = 24) -> list[list[int]]:
 
 def texts() -> Dataset:
     return Dataset.from_list([{"text": " ".join(WORDS[token] for token in tokens)} for tokens in sentences()])
+
+
+def data_of(method: str) -> Dataset:
+    """Return sentences in the columns of a method; a rejected one counts downwards."""
+    words = [[WORDS[token] for token in tokens] for tokens in sentences()]
+    rows = [{"prompt": w[0], "chosen": " " + " ".join(w[1:]), "rejected": " " + " ".join(w[:0:-1])} for w in words]
+    if method == "KTO":
+        columns = ("chosen", "rejected")
+        kinds = [(row, columns[index % 2]) for index, row in enumerate(rows)]
+        rows = [{"prompt": row["prompt"], "completion": row[kind], "label": kind == "chosen"} for row, kind in kinds]
+    elif method in ("GRPO", "RLOO"):
+        rows = [{"prompt": row["prompt"]} for row in rows]
+    return Dataset.from_list(rows)
 
 
 def llama() -> nn.Module:
