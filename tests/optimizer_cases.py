@@ -74,6 +74,7 @@ METHODS = {
         {"signum": {"lr": 0.05}, "signum-momentum-0": {"lr": 0.05, "momentum": 0.0}},
         lambda group: {
             "update": lambda oracle, p, group: p.d.sign(),
+            "dual_norm": lambda gradient: gradient.abs().sum(),
             "beta": group["momentum"],
             "decay": "decoupled",
         },
@@ -83,6 +84,9 @@ OPTION_SETS: dict[str, dict[str, Any]] = {
     "plain": {},
     "decay": {"weight_decay": 0.2},
     "bound": {"lower_bound": 0.3},
+    "batch-slope": {"slope": "batch", "weight_decay": 0.2},
+    "progress": {"gap": "progress", "caution": 2.0, "lower_bound": 0.1},
+    "batch-slope-progress": {"slope": "batch", "gap": "progress", "caution": 0.3, "weight_decay": 0.1},
     "estimated": {"adapt_lower_bound": True},
     "estimated-decay": {"adapt_lower_bound": True, "weight_decay": 0.2, "lower_bound": -1.1},
 }
@@ -158,6 +162,7 @@ def make_oracle(optimizer: MomoOptimizer) -> Oracle:
         [oracle_group(group) for group in optimizer.param_groups],
         lower_bound=first["initial_lower_bound"],
         adapt_lower_bound=first.get("adapt_lower_bound", False),
+        **{name: first[name] for name in ("slope", "gap", "caution") if name in first},
         **method_of(type(optimizer)).oracle(first),
     )
 
@@ -173,6 +178,7 @@ def assert_scalars_match(optimizer: MomoOptimizer, oracle: Oracle, tolerance: fl
         "step_scale": oracle.t,
         "skipped_steps": oracle.skipped,
         "zero_steps": oracle.zeros,
+        "bound_excess_avg": oracle.bound_avg - oracle.weight_avg * oracle.initial,
     }
     for group, oracle_group_ in zip(optimizer.param_groups, oracle.groups, strict=True):
         for name, value in {**expected, "step_size": oracle_group_.step_size}.items():

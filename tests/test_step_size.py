@@ -46,6 +46,7 @@ def rule_inputs(draw):
         tensor(draw(finite) if started else 0.0),
         tensor((1 - beta**steps if from_zero else 1.0) if started else 0.0),
         tensor(max(draw(finite), initial) if started else initial),
+        tensor(0.0),
     )
     sums = GroupSums(tensor(draw(column)), tensor(draw(column)), tensor(draw(norms)))
     options = {
@@ -78,7 +79,7 @@ def test_scale_is_a_share_of_the_cap_and_bound_keeps_its_floor(inputs):
 def test_split_and_order_of_groups(inputs, random, share):
     """Cutting a group in two and shuffling the groups gives the same scale, averages and bound."""
     model, loss, sums, groups, options = inputs
-    rows = [(*row, group) for *row, group in zip(*(s.tolist() for s in sums), groups, strict=True)]
+    rows = [(*row, group) for *row, group in zip(*(s.tolist() for s in sums[:3]), groups, strict=True)]
     *numbers, group = rows.pop()
     rows += [([n * part for n in numbers] + [group]) for part in (share, 1.0 - share)]
     random.shuffle(rows)
@@ -105,6 +106,7 @@ def test_unit_of_the_loss_identity_metric(inputs, unit):
                 model.grad_dot_param_avg * unit,
                 model.weight_avg,
                 model.lower_bound * unit,
+                model.bound_excess_avg * unit,
             ),
             loss * unit,
             GroupSums(sums[0] * unit, sums[1] * unit, sums[2] * unit**2),
@@ -128,9 +130,10 @@ def test_unit_of_the_loss_adam_metric(inputs, unit):
                 model.grad_dot_param_avg * unit,
                 model.weight_avg,
                 model.lower_bound * unit,
+                model.bound_excess_avg * unit,
             ),
             loss * unit,
-            GroupSums(*(s * unit for s in sums)),
+            GroupSums(*(s * unit for s in sums[:3])),
             groups,
             {**options, "initial_lower_bound": options["initial_lower_bound"] * unit},
         )
@@ -213,6 +216,7 @@ def problems(draw):
         scale * numbers[10],
         tensor((1 - beta**steps if from_zero else 1.0) * scale * draw(st.sampled_from([1.0, 0.6]))),
         tensor(draw(st.sampled_from([-3.0, 0.0, 0.5]))),
+        tensor(0.0),
     )
     return Problem(
         x=numbers[:3],
@@ -289,7 +293,7 @@ def test_minimiser_test_sees_a_scale_that_is_slightly_off():
         lr=tensor([1.0, 1.0, 3.0]),
         decay=tensor([0.1, 0.1, 0.0]),
         grad=tensor([0.4, -0.9, 1.0]),
-        model=LossModel(*(tensor(v) for v in (0.0, 0.0, 0.0, 0.0, 0.0))),
+        model=LossModel(*(tensor(v) for v in (0.0,) * 6)),
         loss=2.0,
         weight=1.0,
         beta=0.0,
@@ -308,8 +312,8 @@ def test_minimiser_test_sees_a_scale_that_is_slightly_off():
 @pytest.mark.parametrize("group", [0, 1])
 def test_not_finite_keeps_the_model(value, place, group):
     """Any number that is not finite, in any group: not committed, and the model of the loss stays to the bit."""
-    model = LossModel(*(tensor(v) for v in (3.0, 1.5, -0.5, 0.7, 0.1)))
-    sums = {name: [1.0, 2.0] for name in GroupSums._fields}
+    model = LossModel(*(tensor(v) for v in (3.0, 1.5, -0.5, 0.7, 0.1, 0.2)))
+    sums = {name: [1.0, 2.0] for name in GroupSums._fields[:3]}
     loss, weight = 1.0, 1.0
     if place == "loss":
         loss = value
@@ -335,10 +339,10 @@ def test_not_finite_keeps_the_model(value, place, group):
 @pytest.mark.parametrize("field", GroupSums._fields[:2])
 def test_overflow_of_a_total_of_finite_sums(field):
     """Each group's sum fits float32, their total does not: as little a step as one with an infinite sum."""
-    sums = {name: torch.tensor([1.0, 1.0]) for name in GroupSums._fields}
+    sums = {name: torch.tensor([1.0, 1.0]) for name in GroupSums._fields[:3]}
     sums[field] = torch.tensor([3e38, 3e38])
     sums["slope"] = torch.tensor([3e38, 3e38])
-    model = LossModel(*torch.zeros(5))
+    model = LossModel(*torch.zeros(6))
     step = take_step(
         model,
         torch.tensor(1.0),
@@ -367,7 +371,7 @@ def test_bias_correction_in_float32(beta, steps):
 @given(st.integers(1, 30), st.sampled_from([0.0, 0.5, 0.9]), st.booleans())
 def test_weight_average_is_the_bias_correction_without_clipping(steps, beta, from_zero):
     """With every sample weight 1 the bound's factor is rho: the paper's rule."""
-    model = LossModel(*torch.zeros(5, dtype=torch.float64))
+    model = LossModel(*torch.zeros(6, dtype=torch.float64))
     for _ in range(steps):
         step = take_step(
             model,

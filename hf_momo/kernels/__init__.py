@@ -33,7 +33,9 @@ ELEMENTS_OF_A_TENSOR = 4_000
 class Kernel(Protocol):
     """Interface of a kernel. See ``eager.py`` for shapes and meaning."""
 
-    def measure_identity(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+    def measure_identity(
+        self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype, batch_slope: bool = False
+    ) -> Tensor:
         """Return the inner products in the identity metric."""
 
     def measure_adam(
@@ -43,6 +45,7 @@ class Kernel(Protocol):
         eps: float,
         bias_corrections: tuple[Tensor, Tensor],
         dtype: torch.dtype,
+        batch_slope: bool = False,
     ) -> Tensor:
         """Return the inner products in Adam's metric."""
 

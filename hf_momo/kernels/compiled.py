@@ -42,6 +42,7 @@ class _Job(ctypes.Structure):
         ("rows", _pointer),
         ("num_rows", _int64),
         ("num_parts", _int64),
+        ("batch_slope", _int64),
         ("sums", _pointer),
         ("runtime", ctypes.POINTER(_Runtime)),
     )
@@ -53,15 +54,17 @@ _ARGUMENTS = {
 }
 
 
-def _call(kind: str, stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], *arguments: float) -> Tensor:
+def _call(
+    kind: str, stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], batch_slope: bool, *arguments: float
+) -> Tensor:
     function = _function(kind, stored, dtype)
     assert function is not None
     table = array("q", chain.from_iterable(rows))
     num_parts = max(1, min(torch.get_num_threads(), sum(row[SIZE] for row in rows) // _ELEMENTS_OF_A_THREAD))
-    sums = torch.empty(num_parts, 3, dtype=torch.float64)
-    job = _Job(table.buffer_info()[0], len(rows), num_parts, sums.data_ptr(), _runtime(os.getpid()))
+    sums = torch.empty(num_parts, 4, dtype=torch.float64)
+    job = _Job(table.buffer_info()[0], len(rows), num_parts, batch_slope, sums.data_ptr(), _runtime(os.getpid()))
     function(ctypes.byref(job), *arguments)
-    return sums.sum(dim=0).to(dtype)
+    return sums.sum(dim=0)[: 4 if batch_slope else 3].to(dtype)
 
 
 _PROCESS = os.getpid()
@@ -99,9 +102,14 @@ def _function(kind: str, stored: torch.dtype, dtype: torch.dtype) -> Callable[..
 
 
 def _identity(
-    stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], grad_weight: Tensor, has_momentum: bool
+    stored: torch.dtype,
+    dtype: torch.dtype,
+    rows: tuple[Row, ...],
+    grad_weight: Tensor,
+    has_momentum: bool,
+    batch_slope: bool,
 ) -> Tensor:
-    return _call("identity", stored, dtype, rows, grad_weight.data_ptr())
+    return _call("identity", stored, dtype, rows, batch_slope, grad_weight.data_ptr())
 
 
 def _adam(
@@ -111,8 +119,9 @@ def _adam(
     betas: tuple[float, float],
     scaled_eps: Tensor,
     corrections: Tensor,
+    batch_slope: bool,
 ) -> Tensor:
-    return _call("adam", stored, dtype, rows, *betas, scaled_eps.data_ptr(), corrections.data_ptr())
+    return _call("adam", stored, dtype, rows, batch_slope, *betas, scaled_eps.data_ptr(), corrections.data_ptr())
 
 
 _kernel = TableKernel(_readable, lambda dtype: torch.float64, _identity, _adam)

@@ -40,21 +40,25 @@ class TableKernel(NamedTuple):
     """Takes the dtype of the sums; returns the dtypes of tensors that can be read."""
     scalar_dtype: Callable[[torch.dtype], torch.dtype]
     """Takes the dtype of the sums; returns the dtype of the scalars that the functions below get."""
-    identity: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], Tensor, bool], Tensor]
-    """Takes the dtypes of tensors and sums, rows, the weight of the gradient, and whether there is a momentum."""
-    adam: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], tuple[float, float], Tensor, Tensor], Tensor]
-    """Takes the dtypes of tensors and sums, rows, betas, scaled ``eps`` and corrections of each parameter."""
+    identity: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], Tensor, bool, bool], Tensor]
+    """Takes the dtypes of tensors and sums, rows, the weight of the gradient, whether there is a momentum, and whether
+    the slope of the batch is asked for."""
+    adam: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], tuple[float, float], Tensor, Tensor, bool], Tensor]
+    """Takes the dtypes of tensors and sums, rows, betas, scaled ``eps`` and corrections of each parameter, and whether
+    the slope of the batch is asked for."""
 
-    def measure_identity(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+    def measure_identity(
+        self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype, batch_slope: bool = False
+    ) -> Tensor:
         """Measure in the identity metric; see ``eager.measure_identity``."""
         weight = grad_weight.to(self.scalar_dtype(dtype))
 
         def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
-            return self.identity(stored, dtype, rows, weight, len(columns) > 2)
+            return self.identity(stored, dtype, rows, weight, len(columns) > 2, batch_slope)
 
         def by_eager(indices: list[int]) -> Tensor:
             chosen = (pick(column, indices) for column in columns)
-            return eager.measure_identity(*chosen, grad_weight=grad_weight, dtype=dtype)
+            return eager.measure_identity(*chosen, grad_weight=grad_weight, dtype=dtype, batch_slope=batch_slope)
 
         return measure_by_tables(columns, self.dtypes(dtype), by_table, by_eager)
 
@@ -65,6 +69,7 @@ class TableKernel(NamedTuple):
         eps: float,
         bias_corrections: tuple[Tensor, Tensor],
         dtype: torch.dtype,
+        batch_slope: bool = False,
     ) -> Tensor:
         """Measure in Adam's metric; see ``eager.measure_adam``."""
         first, second = (correction.to(self.scalar_dtype(dtype)) for correction in bias_corrections)
@@ -72,12 +77,14 @@ class TableKernel(NamedTuple):
         scaled_eps, corrections = (eps * roots).contiguous(), (roots / first).contiguous()
 
         def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
-            return self.adam(stored, dtype, rows, betas, scaled_eps, corrections)
+            return self.adam(stored, dtype, rows, betas, scaled_eps, corrections, batch_slope)
 
         def by_eager(indices: list[int]) -> Tensor:
             chosen = (pick(column, indices) for column in columns)
             picked = pick_numbers(bias_corrections, indices)
-            return eager.measure_adam(*chosen, betas=betas, eps=eps, bias_corrections=picked, dtype=dtype)
+            return eager.measure_adam(
+                *chosen, betas=betas, eps=eps, bias_corrections=picked, dtype=dtype, batch_slope=batch_slope
+            )
 
         return measure_by_tables(columns, self.dtypes(dtype), by_table, by_eager)
 
@@ -93,8 +100,8 @@ def measure_by_tables(
     Args:
         columns: Parameters, gradients and averages.
         dtypes: What ``measure_table`` reads.
-        measure_table: Takes the dtype of the tensors and their rows, called once a dtype; returns shape ``(3,)``.
-        measure_other: Takes the indices of rows that no table holds, returns shape ``(3,)``.
+        measure_table: Takes the dtype of the tensors and their rows, called once a dtype; returns the sums.
+        measure_other: Takes the indices of rows that no table holds, returns the same sums.
 
     Raises:
         ValueError: If there are no rows.

@@ -1,7 +1,7 @@
 """Inner products of a step on a GPU by a Triton kernel: one launch over all tensors of a dtype, whatever their sizes.
 
 A table in device memory holds the address and the size of every tensor. Tensors are cut into chunks, each program
-walks through its share of the chunks one after the other, adds up in registers and writes three numbers; these are
+walks through its share of the chunks one after the other, adds up in registers and writes three or four numbers; these are
 added up in float64. The number of programs depends on the device alone, so memory is a constant, nothing waits for
 the device, and the same tensors give the same bits on every run. Nothing here is particular to a vendor.
 
@@ -41,11 +41,12 @@ def _launch(
     adam: tuple[Tensor, Tensor] | None,
     *,
     momentum: bool = True,
+    batch_slope: bool,
 ) -> Tensor:
     device = grad_weight.device
     table, num_chunks = _table(rows, betas, device)
     programs = _num_programs(device)
-    partials = torch.empty(programs, 3, dtype=dtype, device=device)
+    partials = torch.empty(programs, 4 if batch_slope else 3, dtype=dtype, device=device)
     eps, corrections = adam if adam is not None else (grad_weight, grad_weight)
     # A launch goes to the current device, which need not be that of the tensors.
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
@@ -61,6 +62,7 @@ def _launch(
             SUMMED=DTYPES[dtype],
             ADAM=adam is not None,
             MOMENTUM=momentum,
+            BATCH=batch_slope,
             CHUNK=CHUNK,
             BLOCK=BLOCK,
             num_warps=NUM_WARPS,
@@ -106,9 +108,16 @@ _cached_table = functools.lru_cache(maxsize=_NUM_TABLES)(_make_table)
 
 
 def _identity(
-    stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], grad_weight: Tensor, has_momentum: bool
+    stored: torch.dtype,
+    dtype: torch.dtype,
+    rows: tuple[Row, ...],
+    grad_weight: Tensor,
+    has_momentum: bool,
+    batch_slope: bool,
 ) -> Tensor:
-    return _launch(stored, dtype, rows, (0.0, 0.0), grad_weight, None, momentum=has_momentum)
+    return _launch(
+        stored, dtype, rows, (0.0, 0.0), grad_weight, None, momentum=has_momentum, batch_slope=batch_slope
+    )
 
 
 def _adam(
@@ -118,9 +127,11 @@ def _adam(
     betas: tuple[float, float],
     scaled_eps: Tensor,
     corrections: Tensor,
+    batch_slope: bool,
 ) -> Tensor:
     weight = torch.full((), 1.0 - betas[0], dtype=dtype, device=scaled_eps.device)
-    return _launch(stored, dtype, rows, (betas[1], 1.0 - betas[1]), weight, (scaled_eps, corrections))
+    settings = (betas[1], 1.0 - betas[1])
+    return _launch(stored, dtype, rows, settings, weight, (scaled_eps, corrections), batch_slope=batch_slope)
 
 
 _kernel = TableKernel(lambda dtype: tuple(DTYPES), lambda dtype: dtype, _identity, _adam)

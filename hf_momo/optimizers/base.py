@@ -14,10 +14,11 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
+from hf_momo.estimates import Progress, SlopeAverage
 from hf_momo.kernels import Kernel, KernelChoice
 from hf_momo.optimizers import checkpoints, scalars
 from hf_momo.optimizers.checks import check_params, check_sample_weight, resolve_loss
-from hf_momo.optimizers.direction import COMMON_OPTIONS, Direction
+from hf_momo.optimizers.direction import COMMON_OPTIONS, Direction, check_estimates, wants_batch_slope
 from hf_momo.optimizers.group_tensors import Block, GroupTensors, collect
 from hf_momo.optimizers.options import Option, check_options, check_shared, choice
 from hf_momo.optimizers.records import LastStep
@@ -108,6 +109,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         try:
             group["initial_lower_bound"] = group["lower_bound"]
             check_options(group, self._options)
+            check_estimates(group, self.direction_of(group))
             check_params(group["params"])
             check_shared(self.param_groups, self._options)
             group["initial_lower_bound"] = float(group["initial_lower_bound"])
@@ -115,7 +117,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
-        for name in scalars.SCALARS:
+        for name in scalars.names_of(group):
             model = self.param_groups[0].get(name, 0.0) if len(self.param_groups) > 1 else 0.0
             group[name] = torch.as_tensor(model).detach().clone()
         if len(self.param_groups) == 1:
@@ -181,6 +183,7 @@ class MomoOptimizer(torch.optim.Optimizer):
     def last_step(self) -> LastStep:
         """Results of the last committed step (waits for the device)."""
         group = self.param_groups[0]
+        gap, slope = (float(group[name]) if name in group else None for name in ("last_gap", "last_slope"))
         return LastStep(
             step_size=tuple(float(each["step_size"]) for each in self.param_groups),
             capped=float(group["step_scale"]) >= 1.0,
@@ -190,6 +193,8 @@ class MomoOptimizer(torch.optim.Optimizer):
             capped_steps=int(group["capped_steps"]),
             skipped_steps=int(group["skipped_steps"]),
             zero_steps=int(group["zero_steps"]),
+            gap=gap,
+            slope=slope,
         )
 
     def _blocks(self) -> list[Block]:
@@ -199,9 +204,10 @@ class MomoOptimizer(torch.optim.Optimizer):
             trained, frozen = collect(group, self.state, direction.state_names(group), self._ranks)
             decoupled = direction.decays_in_model(group)
             lr, weight_decay = scalars.zero_dim(group["lr"]), group["weight_decay"]
-            blocks.append(Block(group, GroupSettings(lr, weight_decay, decoupled), trained, []))
+            dual_norm = direction.batch_slope == "dual norm"
+            blocks.append(Block(group, GroupSettings(lr, weight_decay, decoupled, dual_norm), trained, []))
             if frozen:
-                blocks.append(Block(group, GroupSettings(0.0, 0.0, decoupled), frozen, []))
+                blocks.append(Block(group, GroupSettings(0.0, 0.0, decoupled, dual_norm), frozen, []))
         return blocks
 
     def _averaging(self) -> Averaging:
@@ -229,7 +235,7 @@ class MomoOptimizer(torch.optim.Optimizer):
                 shares.append(sums / replicas)
             block.made.append(made if filled.params else None)
         if not shares:
-            return self._scalar("num_steps").new_zeros(3)
+            return self._scalar("num_steps").new_zeros(4 if wants_batch_slope(block.group) else 3)
         return shares[0] if len(shares) == 1 else torch.stack(shares).sum(dim=0)
 
     def _rule(
@@ -246,7 +252,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         else:
             check_sample_weight(sample_weight)
         return take_step(
-            LossModel(*(self._scalar(name) for name in LossModel._fields)),
+            LossModel(*map(self._scalar, LossModel._fields)),
             loss,
             GroupSums(*sums.unbind(dim=1)),
             settings,
@@ -254,13 +260,16 @@ class MomoOptimizer(torch.optim.Optimizer):
             sample_weight=sample_weight,
             initial_lower_bound=first["initial_lower_bound"],
             adapt_lower_bound=first.get("adapt_lower_bound", False),
+            slope_average=SlopeAverage(*map(self._scalar, SlopeAverage._fields)) if wants_batch_slope(first) else None,
+            progress=Progress(*map(self._scalar, Progress._fields)) if first.get("gap") == "progress" else None,
+            caution=first.get("caution", 1.0),
         )
 
     def _commit(self, step: Step, blocks: list[Block], weights: Averaging) -> None:
         skip = torch.where(step.finite, 0.0, 1.0)
         scale = step.scale.to(_exact_dtype(skip.device))
         for block in blocks:
-            direction, (lr, weight_decay, _) = self.direction_of(block.group), block.settings
+            direction, (lr, weight_decay, *_) = self.direction_of(block.group), block.settings
             decays_first = direction.decays_first(block.group)
             keep = 1.0 - lr * weight_decay if decays_first else block.settings.shrinkage
             decays = isinstance(weight_decay, Tensor) or weight_decay != 0.0

@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 from hf_momo.kernels import Kernel, eager
 from hf_momo.kernels.slices import flat_pieces, piece_size
 from hf_momo.optimizers.base import MomoOptimizer
-from hf_momo.optimizers.direction import Direction, Group, Measured
+from hf_momo.optimizers.direction import Direction, Group, Measured, wants_batch_slope
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.group_tensors import GroupTensors
 from hf_momo.optimizers.options import number
@@ -24,6 +24,8 @@ class SignumDirection(Direction):
 
     options: ClassVar = {"momentum": number(at_least=0.0, below=1.0, shared=True)}
     kernels = ("auto", "eager")
+
+    batch_slope = "dual norm"
 
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg",) if group["momentum"] > 0.0 else ()
@@ -40,9 +42,10 @@ class SignumDirection(Direction):
     def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
         scratch = eager.Scratch(tensors.params, averaging.bias_correction.dtype)
 
-        def direction(row: int, param: Tensor, grad: Tensor, *exp_avg: Tensor) -> tuple[Tensor, Tensor]:
+        def direction(row: int, param: Tensor, grad: Tensor, *exp_avg: Tensor) -> tuple[Tensor, ...]:
+            norm = (torch.linalg.vector_norm(grad, 1),) if wants_batch_slope(group) else ()
             averaged = torch.lerp(exp_avg[0], grad, averaging.grad_weight) if exp_avg else grad
-            return averaged, torch.sign(averaged, out=scratch.first(grad.numel()))
+            return averaged, torch.sign(averaged, out=scratch.first(grad.numel())), *norm
 
         return Measured(eager.measure_direction(tensors.columns(self.state_names(group)), direction, scratch))
 
@@ -89,6 +92,11 @@ class MomoSignum(MomoOptimizer):
         momentum: Weight of the past in the running averages, in [0, 1).
         weight_decay: Decoupled weight decay (``param * (1 - lr * weight_decay)`` before the step), in [0, inf).
         lower_bound: Lower bound of the loss, in units of the loss.
+        slope: ``"direction"``, or ``"batch"`` to use the l1 norms of the gradients of single batches where they are
+            larger. This option and the next two are not in the paper.
+        gap: ``"bound"``, or ``"progress"`` to use the decrease of the loss over the last octave of training in place
+            of the distance to ``lower_bound``.
+        caution: Factor of the slope, in (0, inf): steps below the cap are shorter by it.
         kernel: ``"auto"`` or ``"eager"`` (torch operations), which are the same here.
         process_group: The ranks that train the model together: ``None`` for all ranks of the job, a
             ``torch.distributed.ProcessGroup``, or ``"self"`` for an optimizer on one rank that is not data-parallel.
@@ -120,6 +128,9 @@ class MomoSignum(MomoOptimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         lower_bound: float = 0.0,
+        slope: str = "direction",
+        gap: str = "bound",
+        caution: float = 1.0,
         kernel: str = "auto",
         process_group: ProcessGroup = None,
         sharded: bool = False,
@@ -129,6 +140,9 @@ class MomoSignum(MomoOptimizer):
             "momentum": momentum,
             "weight_decay": weight_decay,
             "lower_bound": lower_bound,
+            "slope": slope,
+            "gap": gap,
+            "caution": caution,
             "kernel": kernel,
         }
         super().__init__(params, defaults, process_group=process_group, sharded=sharded)

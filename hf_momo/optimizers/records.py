@@ -14,11 +14,15 @@ class LastStep:
             the cap is binding.
         capped: Whether the cap ``lr`` was binding, so that the step was that of the base method.
         loss_avg: Running average of the loss (not bias-corrected).
-        lower_bound: Lower bound of the loss after the step.
+        lower_bound: Lower bound of the loss after the step: the average, where bounds came with the batches.
         num_steps: Steps committed so far.
         capped_steps: Number of these steps that were capped.
         skipped_steps: Number of steps not taken because the loss or a gradient was not finite.
         zero_steps: Number of committed steps of size 0, because the model of the loss was at or below the bound.
+        gap: How far the loss was to fall at most in this step, in units of the loss: the distance of the model of the
+            loss to the bound, or the progress. ``None`` without ``slope="batch"`` and ``gap="progress"``.
+        slope: Decrease of the loss in a step at the cap, by the slope in use. ``None`` where ``gap`` is. Below the cap
+            ``step_size`` is ``gap / (caution * slope)`` times ``lr``.
     """
 
     step_size: tuple[float, ...]
@@ -29,3 +33,5 @@ class LastStep:
     capped_steps: int
     skipped_steps: int
     zero_steps: int
+    gap: float | None = None
+    slope: float | None = None

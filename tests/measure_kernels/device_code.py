@@ -28,6 +28,7 @@ def assembly(target, stored):
         "SUMMED": types[summed],
         "ADAM": True,
         "MOMENTUM": True,
+        "BATCH": True,
         "CHUNK": CHUNK,
         "BLOCK": BLOCK,
     }
