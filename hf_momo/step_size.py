@@ -39,7 +39,7 @@ class LossModel(NamedTuple):
     lower_bound: Tensor
     """Lower bound of the loss, in units of the loss."""
     bound_excess_avg: Tensor
-    """Running average of what bounds that came with a batch exceed ``lower_bound`` by, each times its sample weight."""
+    """Running average of ``bound - lower_bound`` over bounds that came with a batch, each times its sample weight."""
 
 
 class Averaging(NamedTuple):
@@ -187,7 +187,7 @@ def take_step(
     sample_weight: Tensor | float,
     initial_lower_bound: float,
     adapt_lower_bound: bool,
-    batch_lower_bound: Tensor | None = None,
+    bound_excess: Tensor | None = None,
     slope_average: SlopeAverage | None = None,
     progress: Progress | None = None,
     caution: float = 1.0,
@@ -208,7 +208,7 @@ def take_step(
             while the loss was not.
         initial_lower_bound: The user's bound; the floor of an estimated one.
         adapt_lower_bound: Whether the bound is estimated on the fly (the paper's MoMo*).
-        batch_lower_bound: 0-d, lower bound of the loss of this batch in place of the user's.
+        bound_excess: 0-d, how far a lower bound that came with this batch is above the user's. ``None`` is 0.
         slope_average: State before the step of the average slope of the batches, which stands in place of the slope of
             the model where it is larger.
         progress: State before the step of the progress, which stands in place of the gap between model and bound, but
@@ -218,7 +218,7 @@ def take_step(
     Returns:
         The new model of the loss, the share of the cap, and whether the step is finite.
     """
-    excess = torch.zeros_like(loss) if batch_lower_bound is None else batch_lower_bound - model.lower_bound
+    excess = torch.zeros_like(loss) if bound_excess is None else bound_excess
     weight = torch.ones_like(loss) * sample_weight
     samples = (loss * sample_weight, sums.grad_dot_param.sum(), weight, excess * sample_weight)
     averages = (model.loss_avg, model.grad_dot_param_avg, model.weight_avg, model.bound_excess_avg)
@@ -263,7 +263,7 @@ def take_step(
         decrease = scale * _total([g.lr * slope for g, slope in zip(groups, slopes, strict=True)])
         lower_bound = ((model_value - 0.5 * decrease) / weight_avg).clamp(min=initial_lower_bound)
 
-    proposed = LossModel(model.num_steps + 1, *kept[:3], lower_bound, kept[3])
+    proposed = LossModel(model.num_steps + 1, kept[0], kept[1], kept[2], lower_bound, kept[3])
     # Finite sums of the groups can still overflow in their total, which only shows in the results.
     results = [loss, *kept, scale, *([lower_bound] if adapt_lower_bound else []), *estimates.values()]
     numbers = [column for column in sums if column is not None]

@@ -18,13 +18,13 @@ At step k, with batch loss f, gradient g, parameters x before the step, and the 
 The decoupled form has no ``s_i`` in the denominator. Adam's ``"adamw"`` decay is the proximal model with the decoupled
 shrinkage. A bound ``b`` that comes with a batch makes ``w-bar*bound`` the average of ``c*b``.
 
-With ``slope="batch"`` the denominator is at least ``w-bar * L`` times the weighted mean of ``A_j / L_j`` over the steps
-``j``, weights ``0.9^(k-j)`` for both numerator and ``c_j``, where ``L`` is the largest ``lr_i`` and
+With ``slope="batch"`` the denominator is at least ``w-bar * L`` times the sum of ``0.9^(k-j) A_j / L_j`` over the
+steps ``j``, divided by that of ``0.9^(k-j) c_j``, where ``L`` is the largest ``lr_i`` and
 
     A = sqrt(sum lr_i s_i <d, M^-1 d> * sum lr_i s_i <g, M^-1 g>)  with u = M^-1 d,  or  sum lr_i ||g||_*
 
-With ``gap="progress"`` the numerator is ``w-bar`` times the decrease of the loss over the last octave of steps, at least
-1% of ``|f-bar / w-bar|``, at most ``f-bar / w-bar - bound``. ``caution`` multiplies the denominator.
+With ``gap="progress"`` the numerator is ``w-bar`` times the decrease of the loss over the last octave of steps, at
+least 1% of ``|f-bar / w-bar|``, at most ``f-bar / w-bar - bound``. ``caution`` multiplies the denominator.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Inner products of a step on a GPU by a Triton kernel: one launch over all tensors of a dtype, whatever their sizes.
 
 A table in device memory holds the address and the size of every tensor. Tensors are cut into chunks, each program
-walks through its share of the chunks one after the other, adds up in registers and writes three or four numbers; these are
-added up in float64. The number of programs depends on the device alone, so memory is a constant, nothing waits for
+walks through its share of the chunks one after the other, adds up in registers and writes three or four numbers; these
+are added up in float64. The number of programs depends on the device alone, so memory is a constant, nothing waits for
 the device, and the same tensors give the same bits on every run. Nothing here is particular to a vendor.
 
 With ``TRITON_INTERPRET=1`` set before triton is imported, the same code runs on a CPU, slowly: for tests.
@@ -115,9 +115,7 @@ def _identity(
     has_momentum: bool,
     batch_slope: bool,
 ) -> Tensor:
-    return _launch(
-        stored, dtype, rows, (0.0, 0.0), grad_weight, None, momentum=has_momentum, batch_slope=batch_slope
-    )
+    return _launch(stored, dtype, rows, (0.0, 0.0), grad_weight, None, momentum=has_momentum, batch_slope=batch_slope)
 
 
 def _adam(

@@ -17,7 +17,7 @@ from torch.optim.optimizer import ParamsT
 from hf_momo.estimates import Progress, SlopeAverage
 from hf_momo.kernels import Kernel, KernelChoice
 from hf_momo.optimizers import checkpoints, scalars
-from hf_momo.optimizers.checks import check_params, check_sample_weight, resolve_loss
+from hf_momo.optimizers.checks import bound_excess, check_params, check_sample_weight, resolve_loss
 from hf_momo.optimizers.direction import COMMON_OPTIONS, Direction, check_estimates, wants_batch_slope
 from hf_momo.optimizers.group_tensors import Block, GroupTensors, collect
 from hf_momo.optimizers.options import Option, check_options, check_shared, choice
@@ -134,6 +134,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         *,
         loss: Tensor | float | None = None,
         sample_weight: Tensor | float = 1.0,
+        lower_bound: Tensor | float | None = None,
     ) -> Any:
         """Take one step.
 
@@ -145,14 +146,18 @@ class MomoOptimizer(torch.optim.Optimizer):
             sample_weight: Factor in (0, 1] by which the gradients were scaled after ``backward`` while ``loss`` was
                 not, as gradient clipping does: ``min(1, max_norm / norm)``. Without it clipping makes MoMo *more*
                 aggressive, because the loss seems too large for its gradient.
+            lower_bound: Lower bound of the loss of this batch, a real scalar on any device and in units of ``loss``,
+                such as the loss of a teacher on it. The step uses the running average of these bounds, weighted as the
+                losses are. ``None`` is the bound that the optimizer was made with.
 
         Returns:
             The loss as it was given.
 
         Raises:
             ValueError: If no loss is given, or it is not a scalar, or both ``closure`` and ``loss`` give one, or
-                ``sample_weight`` is out of range, or parameters are on several devices or were resized.
-            TypeError: If the loss or the sample weight is not a real number.
+                ``sample_weight`` is out of range, or ``lower_bound`` is given with ``adapt_lower_bound=True``, or
+                parameters are on several devices or were resized.
+            TypeError: If the loss, the sample weight or the bound is not a real number.
             RuntimeError: If a gradient is sparse or complex.
         """
         if closure is not None:
@@ -171,31 +176,20 @@ class MomoOptimizer(torch.optim.Optimizer):
         scalars.place(self.param_groups)
 
         # loss -> measure -> reduce -> rule -> commit
-        value = resolve_loss(loss, like=self._scalar("loss_avg"))
+        values = torch.stack(
+            [resolve_loss(loss, self._scalar("loss_avg")), bound_excess(lower_bound, self.param_groups[0])]
+        )
         weights = self._averaging()
         shares = [self._measure(block, weights) for block in blocks]
-        value, sums = self._ranks.sum(value, torch.stack(shares))
-        step = self._rule(value, sums, [block.settings for block in blocks], weights, sample_weight)
+        values, sums = self._ranks.sum(values, torch.stack(shares))
+        step = self._rule(values, sums, [block.settings for block in blocks], weights, sample_weight)
         self._commit(step, blocks, weights)
         return loss
 
     @property
     def last_step(self) -> LastStep:
         """Results of the last committed step (waits for the device)."""
-        group = self.param_groups[0]
-        gap, slope = (float(group[name]) if name in group else None for name in ("last_gap", "last_slope"))
-        return LastStep(
-            step_size=tuple(float(each["step_size"]) for each in self.param_groups),
-            capped=float(group["step_scale"]) >= 1.0,
-            loss_avg=float(group["loss_avg"]),
-            lower_bound=float(group["lower_bound"]),
-            num_steps=int(group["num_steps"]),
-            capped_steps=int(group["capped_steps"]),
-            skipped_steps=int(group["skipped_steps"]),
-            zero_steps=int(group["zero_steps"]),
-            gap=gap,
-            slope=slope,
-        )
+        return LastStep.of(self.param_groups)
 
     def _blocks(self) -> list[Block]:
         blocks = []
@@ -240,19 +234,19 @@ class MomoOptimizer(torch.optim.Optimizer):
 
     def _rule(
         self,
-        loss: Tensor,
+        values: Tensor,
         sums: Tensor,
         settings: list[GroupSettings],
         weights: Averaging,
         sample_weight: Tensor | float,
     ) -> Step:
-        first = self.param_groups[0]
+        first, (loss, excess) = self.param_groups[0], values.unbind()
         if isinstance(sample_weight, Tensor):
             sample_weight = sample_weight.detach().reshape(()).to(loss)
         else:
             check_sample_weight(sample_weight)
         return take_step(
-            LossModel(*map(self._scalar, LossModel._fields)),
+            scalars.read(first, LossModel),
             loss,
             GroupSums(*sums.unbind(dim=1)),
             settings,
@@ -260,8 +254,9 @@ class MomoOptimizer(torch.optim.Optimizer):
             sample_weight=sample_weight,
             initial_lower_bound=first["initial_lower_bound"],
             adapt_lower_bound=first.get("adapt_lower_bound", False),
-            slope_average=SlopeAverage(*map(self._scalar, SlopeAverage._fields)) if wants_batch_slope(first) else None,
-            progress=Progress(*map(self._scalar, Progress._fields)) if first.get("gap") == "progress" else None,
+            bound_excess=excess,
+            slope_average=scalars.read(first, SlopeAverage) if wants_batch_slope(first) else None,
+            progress=scalars.read(first, Progress) if first.get("gap") == "progress" else None,
             caution=first.get("caution", 1.0),
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,22 @@ class LastStep:
     zero_steps: int
     gap: float | None = None
     slope: float | None = None
+
+    @classmethod
+    def of(cls, groups: Sequence[Mapping[str, Any]]) -> LastStep:
+        """Return the results that stand in parameter groups."""
+        first = groups[0]
+        excess = float(first["bound_excess_avg"]) / (float(first["weight_avg"]) or 1.0)
+        gap, slope = (float(first[name]) if name in first else None for name in ("last_gap", "last_slope"))
+        return cls(
+            step_size=tuple(float(each["step_size"]) for each in groups),
+            capped=float(first["step_scale"]) >= 1.0,
+            loss_avg=float(first["loss_avg"]),
+            lower_bound=float(first["lower_bound"]) + excess,
+            num_steps=int(first["num_steps"]),
+            capped_steps=int(first["capped_steps"]),
+            skipped_steps=int(first["skipped_steps"]),
+            zero_steps=int(first["zero_steps"]),
+            gap=gap,
+            slope=slope,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,14 +19,22 @@ SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "zero_
 ESTIMATE_OPTIONS = ("slope", "gap", "caution")
 """Options that replace parts of the rule, of all groups."""
 
+_Scalars = TypeVar("_Scalars", LossModel, SlopeAverage, Progress)
+
 Groups = Sequence[dict[str, Any]]
 
 
 def names_of(group: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the scalars of ``group``: ``SCALARS``, and those of the estimates that its options ask for."""
+    """Return the names of the scalars of ``group``: ``SCALARS``, and the estimates that its options ask for."""
     slope = SlopeAverage._fields if group.get("slope") == "batch" else ()
     gap = Progress._fields if group.get("gap") == "progress" else ()
     return (*SCALARS, *slope, *gap, *(("last_gap", "last_slope") if slope or gap else ()))
+
+
+def read(group: Mapping[str, Any], kind: type[_Scalars]) -> _Scalars:
+    """Return the scalars of ``group`` that are the fields of a named tuple."""
+    fields: Any = kind
+    return kind(*(group[name] for name in fields._fields))
 
 
 def place(groups: Groups) -> None:

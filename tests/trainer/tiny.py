@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from hf_momo import MomoSeq2SeqTrainer, MomoSeq2SeqTrainingArguments, MomoTrainer, MomoTrainingArguments
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.registry import unwrap_optimizer
-from hf_momo.optimizers.scalars import SCALARS
+from hf_momo.optimizers.scalars import names_of
 
 FEATURES, CLASSES, POSITIONS = 5, 4, 6
 VOCABULARY, PAD, EOS = 24, 0, 1
@@ -363,4 +363,5 @@ def weights_of(model: nn.Module) -> list[Tensor]:
 
 def scalars_of(optimizer: Any) -> list[dict[str, float]]:
     """Return the optimizer's scalars, one dictionary per group."""
-    return [{name: float(group[name]) for name in SCALARS} for group in unwrap_optimizer(optimizer).param_groups]
+    groups = unwrap_optimizer(optimizer).param_groups
+    return [{name: float(group[name]) for name in names_of(group)} for group in groups]
