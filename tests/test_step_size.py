@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hf_momo import step_size
+from hf_momo.estimates import SlopeAverage
 from hf_momo.step_size import GroupSettings, GroupSums, LossModel, bias_correction
 
 # The automatic seed fixture is function-scoped; each example seeds itself.
@@ -91,6 +92,31 @@ def test_split_and_order_of_groups(inputs, random, share):
     assert float(moved.scale) == pytest.approx(float(step.scale), abs=1e-14 + 1e-10 / max(denominator, 1e-9))
     for new, old in zip(moved.model, step.model, strict=True):
         assert float(new) == pytest.approx(float(old), rel=1e-9, abs=1e-6)
+
+
+@relaxed
+@given(rule_inputs(), st.data())
+def test_split_and_order_of_groups_with_the_slope_of_the_batch(inputs, data):
+    """Hölder's bound is taken over all groups together: groups of equal settings may be cut in two.
+
+    The root of a sum is not the sum of the roots, so bounds of single groups would not add up.
+    """
+    model, loss, sums, groups, options = inputs
+    kinds = data.draw(st.lists(st.booleans(), min_size=len(groups), max_size=len(groups)))
+    groups = [group._replace(dual_norm=kind) for group, kind in zip(groups, kinds, strict=True)]
+    batch = data.draw(st.lists(positive, min_size=len(groups), max_size=len(groups)))
+    average = SlopeAverage(tensor(data.draw(positive)), tensor(0.5))
+    options = {**options, "adapt_lower_bound": False, "slope_average": average}
+    whole = run((model, loss, sums._replace(batch_slope=tensor(batch)), groups, options))
+    rows = [[*row, group] for *row, group in zip(*(s.tolist() for s in sums[:3]), batch, groups, strict=True)]
+    *numbers, group = rows.pop()
+    share = data.draw(st.floats(0.0, 1.0))
+    rows += [[n * part for n in numbers] + [group] for part in (share, 1.0 - share)]
+    data.draw(st.randoms(use_true_random=False)).shuffle(rows)
+    columns = list(zip(*rows, strict=True))
+    split = run((model, loss, GroupSums(*(tensor(c) for c in columns[:4])), columns[4], options))
+    for name in (*SlopeAverage._fields, "last_slope"):
+        assert float(split.estimates[name]) == pytest.approx(float(whole.estimates[name]), rel=1e-9, abs=1e-9)
 
 
 @relaxed
