@@ -85,7 +85,7 @@ def test_one_process_reduces_nothing(monkeypatch):
 
 
 def test_one_all_reduce_a_step(monkeypatch):
-    """Of 1 + 3 G numbers for G groups; the loss becomes the mean, replicated sums stay what they are."""
+    """Of 2 + 3 G numbers for G groups; the loss becomes the mean, replicated sums stay what they are."""
     messages = []
 
     def all_reduce(message, group=None):
@@ -100,7 +100,7 @@ def test_one_all_reduce_a_step(monkeypatch):
     params[0].grad, params[1].grad = torch.tensor([6.0, 8.0]), torch.zeros(2)
     optimizer.step(loss=25.0)
     (message,) = messages
-    assert (message * 4).tolist() == [25.0, 50.0, 50.0, 100.0, 0.0, 0.0, 0.0]
+    assert (message * 4).tolist() == [25.0, 0.0, 50.0, 50.0, 100.0, 0.0, 0.0, 0.0]
     assert optimizer.last_step.loss_avg == 25.0
     assert params[0].tolist() == [1.5, 2.0]
 

@@ -111,11 +111,11 @@ def resolve_number(name: str, value: Any, like: Tensor, *, hint: str) -> Tensor:
             raise ValueError(f"{name}: got a tensor of shape {tuple(value.shape)}, must be a scalar: {hint}")
         if not value.is_floating_point():
             raise TypeError(f"{name}: got a tensor of dtype {value.dtype}, must be of a real floating dtype")
-        value = value.detach().reshape(())
-        if value.device.type == "cpu" and like.device.type != "cpu":
+        scalar = value.detach().reshape(())
+        if scalar.device.type == "cpu" and like.device.type != "cpu":
             # Filled on the device: a copy from the host would wait for it.
-            return torch.full_like(like, float(value))
-        return value.to(like)
+            return torch.full_like(like, float(scalar))
+        return scalar.to(like)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: got {type(value).__name__} {value!r}, must be a 0-d tensor or a real number")
     return torch.full_like(like, float(value))

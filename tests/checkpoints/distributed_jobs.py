@@ -32,6 +32,7 @@ STEPS, SAVE_EVERY, BATCH = 8, 2, 8
 SETTINGS: dict[str, Callable[[nn.Module], MomoOptimizer]] = {
     "momo_adam": lambda model: MomoAdam(decay_groups(model, 0.1), lr=0.3, adapt_lower_bound=True, lower_bound=-0.1),
     "momo": lambda model: Momo(decay_groups(model, 0.1), lr=5.0),
+    "estimates": lambda model: MomoAdam(decay_groups(model, 0.1), lr=0.3, slope="batch", gap="progress"),
 }
 
 

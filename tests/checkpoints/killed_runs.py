@@ -46,7 +46,7 @@ RUNS: dict[str, Callable[..., Job]] = {
     "zero3": partial(with_trainer, backend="zero3", **ADAM),
     **{
         f"dcp-{setting}{'-flat' * flat}": partial(with_distributed_checkpoint, setting=setting, flat=flat)
-        for setting, flat in (("momo_adam", False), ("momo_adam", True), ("momo", True))
+        for setting, flat in (("momo_adam", False), ("momo_adam", True), ("momo", True), ("estimates", False))
     },
 }
 

@@ -86,7 +86,7 @@ def test_other_optimizers_get_no_bound(tmp_path: Path) -> None:
         args=arguments(tmp_path, optim="adamw_torch", learning_rate=1e-3),
         train_dataset=class_examples(),
     )
-    trainer.probe = object()
+    trainer.probe = object()  # no other, since it expects a loss
     trainer.train()
     assert all(torch.isfinite(param).all() for param in trainer.model.parameters())
 
@@ -97,9 +97,11 @@ def test_loss_computed_anew(tmp_path: Path) -> None:
     class Unrelated(DistillingTrainer):
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             backward = self.accelerator.backward
-            self.accelerator.backward = lambda loss, **kw: backward(
-                model(**self._prepare_inputs(inputs))["loss"], **kw
-            )
+
+            def backward_of_another_loss(loss: Any, **options: Any) -> None:
+                backward(model(**self._prepare_inputs(inputs))["loss"], **options)
+
+            self.accelerator.backward = backward_of_another_loss
             try:
                 return super().training_step(model, inputs, *args, **kwargs)
             finally:
@@ -111,5 +113,5 @@ def test_loss_computed_anew(tmp_path: Path) -> None:
         args=arguments(tmp_path, optim="momo"),
         train_dataset=class_examples(),
     )
-    with pytest.raises(RuntimeError, match="lower_bound: the loss that accelerator.backward got was not computed"):
+    with pytest.raises(RuntimeError, match=r"lower_bound: the loss that accelerator.backward got was not computed"):
         trainer.train()
