@@ -32,7 +32,9 @@ def ranks(tmp_path_factory):
     """What two gloo processes end with, by case."""
     folder = tmp_path_factory.mktemp("ranks")
     outs = [folder / f"{rank}.pt" for rank in range(2)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[1] / "recipes")}
+    root = WORKER.parents[1]
+    path = os.pathsep.join(map(str, (root, root / "recipes")))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     processes = [
         subprocess.Popen(
             [sys.executable, str(WORKER), str(folder / "store"), str(rank), str(out)],
