@@ -13,7 +13,7 @@ from hf_momo import sharding
 from hf_momo.optimizers.checks import resolve_loss
 from hf_momo.optimizers.group_tensors import GroupTensors, by_replicas
 from hf_momo.optimizers.momo_adam import MomoAdam
-from hf_momo.optimizers.scalars import SCALARS
+from hf_momo.optimizers.scalars import names_of
 
 _AVERAGES = ("exp_avg", "exp_avg_sq")
 
@@ -68,7 +68,7 @@ def load_adamw_state_dict(
     num_steps = max(float(entry["step"]) for entry in state.values())
     weight = -math.expm1(num_steps * math.log(beta)) if (beta := optimizer.param_groups[0]["betas"][0]) else 1.0
     present, product = _reduced(optimizer, state, loss)
-    values = dict.fromkeys(SCALARS, 0.0) | {
+    values = dict.fromkeys(names_of(optimizer.param_groups[0]), 0.0) | {
         "num_steps": num_steps,
         "weight_avg": weight,
         "loss_avg": weight * present,
@@ -105,7 +105,7 @@ def adamw_state_dict(optimizer: MomoAdam) -> dict[str, Any]:
     _check_optimizer(optimizer)
     own = optimizer.state_dict()
     defaults = torch.optim.AdamW([torch.nn.Parameter(torch.empty(0))]).defaults | {"fused": True}
-    foreign = {*SCALARS, *optimizer.defaults, "initial_lower_bound"} - defaults.keys()
+    foreign = {*names_of(optimizer.param_groups[0]), *optimizer.defaults, "initial_lower_bound"} - defaults.keys()
     groups = [
         defaults | {name: value for name, value in group.items() if name not in foreign}
         for group in own["param_groups"]

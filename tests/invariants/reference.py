@@ -11,7 +11,7 @@ import torch
 from invariants.batches import Window, accumulation_steps, item_weights, windows
 from invariants.configurations import Setting
 from invariants.models import build, examples, item_losses
-from optimizer_cases import METHODS, oracle_group
+from optimizer_cases import METHODS, oracle_group, oracle_options
 from oracle import Oracle
 from torch import Tensor, nn
 
@@ -64,8 +64,7 @@ def oracle_for(setting: Setting, groups: list[dict[str, Any]]) -> Oracle:
     settings = optimizer.param_groups
     return Oracle(
         [{**oracle_group(own), "params": group["params"]} for own, group in zip(settings, groups, strict=True)],
-        lower_bound=settings[0]["initial_lower_bound"],
-        adapt_lower_bound=settings[0].get("adapt_lower_bound", False),
+        **oracle_options(settings[0]),
         **METHODS[setting.optim].oracle(settings[0]),
     )
 
