@@ -45,9 +45,9 @@ class Ranks:
         """Return how many ranks hold the same piece of each parameter."""
         return num_replicas(params, self.process_group, sharded=self.sharded)
 
-    def sum(self, loss: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean of the losses and the sum of the shares over the ranks."""
-        return sum_over_ranks(loss, sums, self.process_group)
+    def sum(self, values: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of the values and the sum of the shares over the ranks."""
+        return sum_over_ranks(values, sums, self.process_group)
 
 
 def check_process_group(process_group: Any) -> ProcessGroup:
@@ -129,23 +129,24 @@ def local_grad(grad: Tensor, param: Tensor) -> Tensor:
     return local_tensor(grad)
 
 
-def sum_over_ranks(loss: Tensor, sums: Tensor, process_group: ProcessGroup = None) -> tuple[Tensor, Tensor]:
-    """Return the mean of the losses and the sum of the shares, by one all-reduce where there are several ranks.
+def sum_over_ranks(values: Tensor, sums: Tensor, process_group: ProcessGroup = None) -> tuple[Tensor, Tensor]:
+    """Return the mean of the values and the sum of the shares, by one all-reduce where there are several ranks.
 
     Args:
-        loss: 0-d, the loss of this rank.
+        values: Values of this rank, any shape: its loss, and what comes with it.
         sums: This rank's shares of the inner products, any shape: each divided by the number of replicas.
         process_group: The ranks that train together.
 
     Returns:
-        The mean of ``loss`` over ranks and the reduced ``sums``, bit-equal on every rank.
+        The mean of ``values`` over ranks and the reduced ``sums``, bit-equal on every rank.
     """
     ranks = num_ranks(process_group)
     if ranks == 1:
-        return loss, sums
-    message = torch.cat([loss.reshape(1) / ranks, sums.reshape(-1)])
+        return values, sums
+    message = torch.cat([values.reshape(-1) / ranks, sums.reshape(-1)])
     dist.all_reduce(message, group=None if isinstance(process_group, str) else process_group)
-    return message[0], message[1:].view_as(sums)
+    count = values.numel()
+    return message[:count].view_as(values), message[count:].view_as(sums)
 
 
 def first_rank_value(value: _Value) -> _Value:

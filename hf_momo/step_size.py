@@ -22,6 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hf_momo.estimates import MIN_PROGRESS, Progress, SlopeAverage
+
 
 class LossModel(NamedTuple):
     """State of the model of the loss. All fields are 0-d tensors of one device and floating dtype."""
@@ -36,6 +38,8 @@ class LossModel(NamedTuple):
     """Running average of the sample weights; equals the bias correction while every weight is 1."""
     lower_bound: Tensor
     """Lower bound of the loss, in units of the loss."""
+    bound_excess_avg: Tensor
+    """Running average of ``bound - lower_bound`` over bounds that came with a batch, each times its sample weight."""
 
 
 class Averaging(NamedTuple):
@@ -95,7 +99,7 @@ def averaging(
 
 
 class GroupSums(NamedTuple):
-    """Inner products of one step, one entry per parameter group (three tensors of shape ``(G,)``).
+    """Inner products of one step, one entry per parameter group (tensors of shape ``(G,)``).
 
     ``d`` is the averaged gradient, ``x`` the parameters before the step, ``g`` the gradient, and ``u`` the update that
     the base method would make at learning rate 1.
@@ -107,6 +111,9 @@ class GroupSums(NamedTuple):
     """``<g, x>``."""
     slope: Tensor
     """``<d, u>``: decrease of the model along ``u``. In a quadratic metric ``||d||^2 / bias_correction``."""
+    batch_slope: Tensor | None = None
+    """The slope of this batch, where it was asked for. In a quadratic metric ``M``, in which ``u = M^-1 d``, this is
+    ``<g, M^-1 g>``; else the dual norm of ``g`` times the norm of ``u``, which is a bound of ``<g, u>``."""
 
 
 class GroupSettings(NamedTuple):
@@ -119,6 +126,8 @@ class GroupSettings(NamedTuple):
     decoupled: bool = False
     """Whether parameters shrink by ``1 - lr * weight_decay`` before the step, in the model too, instead of by the
     proximal ``1 / (1 + lr * weight_decay)`` after it."""
+    dual_norm: bool = False
+    """Whether ``batch_slope`` is a dual norm and not a square in a quadratic metric."""
 
     @property
     def shrinkage(self) -> float | Tensor:
@@ -143,6 +152,9 @@ class Step(NamedTuple):
     """0-d bool: whether the model is at or below the lower bound, so that ``scale`` is 0."""
     finite: Tensor
     """0-d bool: whether loss, sums and the new model were all finite, so the step may be committed."""
+    estimates: dict[str, Tensor]
+    """New values of the fields of ``SlopeAverage`` and ``Progress`` that were given, with ``last_gap`` and
+    ``last_slope``; in a step that is not finite they have no meaning. Empty where none was given."""
 
 
 def bias_correction(beta: float, num_steps: Tensor) -> Tensor:
@@ -175,6 +187,10 @@ def take_step(
     sample_weight: Tensor | float,
     initial_lower_bound: float,
     adapt_lower_bound: bool,
+    bound_excess: Tensor | None = None,
+    slope_average: SlopeAverage | None = None,
+    progress: Progress | None = None,
+    caution: float = 1.0,
 ) -> Step:
     """Average the new sample into the model of the loss and find the step that minimises it.
 
@@ -192,18 +208,25 @@ def take_step(
             while the loss was not.
         initial_lower_bound: The user's bound; the floor of an estimated one.
         adapt_lower_bound: Whether the bound is estimated on the fly (the paper's MoMo*).
+        bound_excess: 0-d, how far a lower bound that came with this batch is above the user's. ``None`` is 0.
+        slope_average: State before the step of the average slope of the batches, which stands in place of the slope of
+            the model where it is larger.
+        progress: State before the step of the progress, which stands in place of the gap between model and bound, but
+            for no more than the gap between the averaged loss and the bound.
+        caution: Factor of the slope.
 
     Returns:
         The new model of the loss, the share of the cap, and whether the step is finite.
     """
-    samples = (loss * sample_weight, sums.grad_dot_param.sum(), torch.ones_like(loss) * sample_weight)
-    averages = (model.loss_avg, model.grad_dot_param_avg, model.weight_avg)
-    kept = [averaging.kept(average, sample) for average, sample in zip(averages, samples, strict=True)]
-    loss_avg, grad_dot_param_avg, weight_avg = kept
+    excess = torch.zeros_like(loss) if bound_excess is None else bound_excess
+    weight = torch.ones_like(loss) * sample_weight
+    # As vectors: a third of the calls.
+    samples = torch.stack([loss * sample_weight, sums.grad_dot_param.sum(), weight, excess * sample_weight])
+    averages = torch.stack([model.loss_avg, model.grad_dot_param_avg, model.weight_avg, model.bound_excess_avg])
+    kept = in_model = averaging.kept(averages, samples).unbind()
     if averaging.model_beta != averaging.beta:
-        loss_avg, grad_dot_param_avg, weight_avg = (
-            averaging.in_model(average, sample) for average, sample in zip(averages, samples, strict=True)
-        )
+        in_model = averaging.in_model(averages, samples).unbind()
+    loss_avg, grad_dot_param_avg, weight_avg, excess_avg = in_model
 
     products = sums.direction_dot_param.unbind()
     slopes = sums.slope.unbind()
@@ -215,8 +238,24 @@ def take_step(
         reset = (shrunk / (2 * weight_avg)).clamp(min=initial_lower_bound)
         lower_bound = torch.where(shrunk < weight_avg * lower_bound, reset, lower_bound)
 
-    numerator = shrunk - weight_avg * lower_bound
+    bound = weight_avg * lower_bound + excess_avg
+    numerator = shrunk - bound
     denominator = _total([g.slope_factor * slope for g, slope in zip(groups, slopes, strict=True)])
+    estimates: dict[str, Tensor] = {}
+    if slope_average is not None:
+        largest = torch.stack([torch.ones_like(loss) * group.lr for group in groups]).max()
+        slope_average, slope = slope_average.updated(_batch_slope(sums, groups), weight, largest)
+        estimates |= slope_average._asdict()
+        denominator = torch.maximum(denominator, weight_avg * slope)
+    if progress is not None:
+        progress = progress.updated(loss)
+        estimates |= progress._asdict()
+        floor = MIN_PROGRESS * loss_avg.abs()
+        numerator = torch.minimum(torch.maximum(weight_avg * progress.decrease, floor), loss_avg - bound)
+    if estimates:
+        estimates |= {"last_gap": numerator / weight_avg, "last_slope": denominator / weight_avg}
+    if caution != 1.0:
+        denominator = caution * denominator
     scale = torch.where(denominator > 0, numerator / denominator, 0.0).clamp(0.0, 1.0)
 
     if adapt_lower_bound:
@@ -224,12 +263,29 @@ def take_step(
         decrease = scale * _total([g.lr * slope for g, slope in zip(groups, slopes, strict=True)])
         lower_bound = ((model_value - 0.5 * decrease) / weight_avg).clamp(min=initial_lower_bound)
 
-    proposed = LossModel(model.num_steps + 1, kept[0], kept[1], kept[2], lower_bound)
+    proposed = LossModel(model.num_steps + 1, kept[0], kept[1], kept[2], lower_bound, kept[3])
     # Finite sums of the groups can still overflow in their total, which only shows in the results.
-    results = [loss, *kept, scale, *([lower_bound] if adapt_lower_bound else [])]
-    finite = torch.isfinite(torch.cat([torch.cat(sums), torch.stack(results)])).all()
+    results = [loss, *kept, scale, *([lower_bound] if adapt_lower_bound else []), *estimates.values()]
+    numbers = [column for column in sums if column is not None]
+    finite = torch.isfinite(torch.cat([*numbers, torch.stack(results)])).all()
     new = LossModel(*(torch.where(finite, new, old) for new, old in zip(proposed, model, strict=True)))
-    return Step(new, scale, numerator <= 0, finite)
+    return Step(new, scale, numerator <= 0, finite, estimates)
+
+
+def _batch_slope(sums: GroupSums, groups: Sequence[GroupSettings]) -> Tensor:
+    """Return a bound of the decrease along the step of all groups, at their rates, by the gradient of this batch.
+
+    By Hölder's inequality: in a quadratic metric the bound is the norm of the step times that of the gradient, over
+    all groups together. So groups of equal settings may be split. Dual norms add up.
+    """
+    assert sums.batch_slope is not None
+    rows = list(zip(groups, sums.slope.unbind(), sums.batch_slope.unbind(), strict=True))
+    norms = [g.slope_factor * batch for g, _, batch in rows if g.dual_norm]
+    squares = [(g.slope_factor * slope, g.slope_factor * batch) for g, slope, batch in rows if not g.dual_norm]
+    if squares:
+        # Their product could overflow.
+        norms.append(_total([step for step, _ in squares]).sqrt() * _total([grad for _, grad in squares]).sqrt())
+    return _total(norms)
 
 
 def _total(terms: list[Tensor]) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -84,7 +85,11 @@ METHODS = {
     ),
     "momo_adam": Method(
         MomoAdam,
-        {"adam-proximal": {"lr": 0.3}, "adam-adamw": {"lr": 0.3, "weight_decay_form": "adamw"}},
+        {
+            "adam-proximal": {"lr": 0.3},
+            "adam-adamw": {"lr": 0.3, "weight_decay_form": "adamw"},
+            "adam-batch-progress": {"lr": 0.3, "slope": "batch", "gap": "progress", "caution": 2.0},
+        },
         lambda group: {
             "update": _adam_update,
             "beta": group["betas"][0],
@@ -95,7 +100,11 @@ METHODS = {
     ),
     "momo_adafactor": Method(
         MomoAdafactor,
-        {"adafactor": {"lr": 0.2}, "adafactor-adamw": {"lr": 0.2, "weight_decay_form": "adamw"}},
+        {
+            "adafactor": {"lr": 0.2},
+            "adafactor-adamw": {"lr": 0.2, "weight_decay_form": "adamw"},
+            "adafactor-batch-progress": {"lr": 0.2, "slope": "batch", "gap": "progress", "caution": 2.0},
+        },
         lambda group: {
             "update": _adafactor_update,
             "beta": group["betas"][0],
@@ -127,9 +136,17 @@ METHODS = {
             "lion": {"lr": 0.05, "betas": (0.9, 0.98)},
             "lion-signum": {"lr": 0.05, "betas": (0.9, 0.9)},
             "lion-beta-0": {"lr": 0.05, "betas": (0.0, 0.9)},
+            "lion-batch-progress": {
+                "lr": 0.05,
+                "betas": (0.9, 0.98),
+                "slope": "batch",
+                "gap": "progress",
+                "caution": 2.0,
+            },
         },
         lambda group: {
             "update": lambda oracle, p, group: p.d.sign(),
+            "dual_norm": lambda gradient: gradient.abs().sum(),
             "beta": group["betas"][1],
             "model_beta": group["betas"][0],
             "decay": "decoupled",
@@ -140,6 +157,9 @@ OPTION_SETS: dict[str, dict[str, Any]] = {
     "plain": {},
     "decay": {"weight_decay": 0.2},
     "bound": {"lower_bound": 0.3},
+    "batch-slope": {"slope": "batch", "weight_decay": 0.2},
+    "progress": {"gap": "progress", "caution": 2.0, "lower_bound": 0.1},
+    "batch-slope-progress": {"slope": "batch", "gap": "progress", "caution": 0.3, "weight_decay": 0.1},
     "estimated": {"adapt_lower_bound": True},
     "estimated-decay": {"adapt_lower_bound": True, "weight_decay": 0.2, "lower_bound": -1.1},
 }
@@ -148,7 +168,7 @@ ESTIMATING = {
     name: (each.cls, options)
     for method, each in METHODS.items()
     for name, options in each.variants.items()
-    if "adapt_lower_bound" in get_optimizer_info(method).defaults
+    if "adapt_lower_bound" in get_optimizer_info(method).defaults and not {*options} & {"slope", "gap", "caution"}
 }
 CASES = [
     (cls, {**variant, **options}, f"{name}-{option_name}")
@@ -157,14 +177,15 @@ CASES = [
 ]
 
 
-def estimating(cls: type[MomoOptimizer]) -> dict[str, bool]:
-    """Return the option that estimates the bound, for the methods that have it: those in a quadratic metric."""
-    return {"adapt_lower_bound": True} if any(cls is each for each, _ in ESTIMATING.values()) else {}
+def estimating(cls: type[MomoOptimizer], options: Mapping[str, Any] = MappingProxyType({})) -> dict[str, bool]:
+    """Return the option that estimates the bound, for methods in a quadratic metric with no option against it."""
+    can = any(cls is each for each, _ in ESTIMATING.values()) and not {*options} & {"slope", "gap", "caution"}
+    return {"adapt_lower_bound": True} if can else {}
 
 
 def supported(cls: type[MomoOptimizer], options: dict[str, Any]) -> dict[str, Any]:
-    """Return ``options`` without the estimated bound where the method has no quadratic metric."""
-    return {name: value for name, value in options.items() if name != "adapt_lower_bound" or estimating(cls)}
+    """Return ``options`` without the estimated bound where the method or another option rules it out."""
+    return {name: value for name, value in options.items() if name != "adapt_lower_bound" or estimating(cls, options)}
 
 
 def method_of(cls: type[MomoOptimizer]) -> Method:
@@ -209,13 +230,22 @@ def oracle_group(group: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def oracle_options(group: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the rule, which all groups share."""
+    options = {name: group[name] for name in ("slope", "gap", "caution") if name in group}
+    return {
+        **options,
+        "lower_bound": group["initial_lower_bound"],
+        "adapt_lower_bound": group.get("adapt_lower_bound", False),
+    }
+
+
 def make_oracle(optimizer: MomoOptimizer) -> Oracle:
     """Return the oracle with the settings and the present parameters of an optimizer that has not stepped yet."""
     first = optimizer.param_groups[0]
     return Oracle(
         [oracle_group(group) for group in optimizer.param_groups],
-        lower_bound=first["initial_lower_bound"],
-        adapt_lower_bound=first.get("adapt_lower_bound", False),
+        **oracle_options(first),
         **method_of(type(optimizer)).oracle(first),
     )
 
@@ -231,6 +261,7 @@ def assert_scalars_match(optimizer: MomoOptimizer, oracle: Oracle, tolerance: fl
         "step_scale": oracle.t,
         "skipped_steps": oracle.skipped,
         "zero_steps": oracle.zeros,
+        "bound_excess_avg": oracle.bound_avg - oracle.weight_avg * oracle.initial,
     }
     for group, oracle_group_ in zip(optimizer.param_groups, oracle.groups, strict=True):
         for name, value in {**expected, "step_size": oracle_group_.step_size}.items():

@@ -18,11 +18,20 @@ At step k, with batch loss f, gradient g, parameters x before the step, and the 
     x        <- s_i * (x - t * lr_i * u)  (proximal),  or  s_i * x - t * lr_i * u  (decoupled)
 
 The decoupled form has no ``s_i`` in the denominator. Adam's ``"adamw"`` decay is the proximal model with the decoupled
-shrinkage.
+shrinkage. A bound ``b`` that comes with a batch makes ``w-bar*bound`` the average of ``c*b``.
+
+With ``slope="batch"`` the denominator is at least ``w-bar * L`` times the sum of ``0.9^(k-j) A_j / L_j`` over the
+steps ``j``, divided by that of ``0.9^(k-j) c_j``, where ``L`` is the largest ``lr_i`` and
+
+    A = sqrt(sum lr_i s_i <d, M^-1 d> * sum lr_i s_i <g, M^-1 g>)  with u = M^-1 d,  or  sum lr_i ||g||_*
+
+With ``gap="progress"`` the numerator is ``w-bar`` times the decrease of the loss over the last octave of steps, at
+least 1% of ``|f-bar / w-bar|``, at most ``f-bar / w-bar - bound``. ``caution`` multiplies the denominator.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +85,8 @@ class Oracle:
         model_beta: Weight of the past in the direction and the model; ``beta`` if left out.
         from_zero: Averages start at zero, not at the first sample.
         decay: ``"proximal"``, ``"adamw"`` or ``"decoupled"``.
+        dual_norm: Takes a gradient; returns the norm in whose dual steps have a constant length. ``None`` where the
+            update is linear in ``d``.
     """
 
     def __init__(
@@ -90,11 +101,19 @@ class Oracle:
         adapt_lower_bound: bool = False,
         from_zero: bool = True,
         decay: str = "proximal",
+        dual_norm: Callable[[Tensor], Tensor] | None = None,
+        slope: str = "direction",
+        gap: str = "bound",
+        caution: float = 1.0,
     ) -> None:
         self.groups = [self._group(group) for group in groups]
         self.update, self.beta, self.beta2, self.decay, self.from_zero = update, beta, beta2, decay, from_zero
         self.model_beta = beta if model_beta is None else model_beta
         self.initial, self.lower_bound, self.adapt = lower_bound, lower_bound, adapt_lower_bound
+        self.dual_norm, self.slope, self.gap, self.caution = dual_norm, slope, gap, caution
+        self.losses: list[float] = []
+        self.slopes: list[tuple[float, float]] = []
+        self.bound_avg = 0.0
         self.k = 0
         self.loss_avg = self.gamma = self.weight_avg = self.t = 0.0
         self.skipped = self.zeros = 0
@@ -112,14 +131,20 @@ class Oracle:
             return new, new
         return tuple(beta * old + (1 - beta) * new for beta in (self.beta, self.model_beta))
 
-    def step(self, loss: float, grads: Sequence[Sequence[Tensor | None]], sample_weight: float = 1.0) -> None:
+    def step(
+        self,
+        loss: float,
+        grads: Sequence[Sequence[Tensor | None]],
+        sample_weight: float = 1.0,
+        bound: float | None = None,
+    ) -> None:
         """Take one step; ``grads`` is nested like the groups, ``None`` where this batch gave no gradient."""
         given = [g for group in grads for g in group if g is not None]
         if not math.isfinite(loss) or not all(bool(torch.isfinite(g).all()) for g in given):
             self.skipped += 1
             return
         self.k += 1
-        gamma = 0.0
+        gamma = squares = norms = 0.0
         for group, group_grads in zip(self.groups, grads, strict=True):
             for p, g in zip(group.params, group_grads, strict=True):
                 if g is None and not p.seen:
@@ -130,9 +155,15 @@ class Oracle:
                 p.v = self.beta2 * p.v + (1 - self.beta2) * g * g
                 p.u = self.update(self, p, group)
                 gamma += _dot(g, p.x)
+                if self.slope == "batch" and not p.frozen:
+                    norms += group.lr * float(self.dual_norm(g)) if self.dual_norm else 0.0
+                    squares += 0.0 if self.dual_norm else self._rate(group) * _dot(g, self._update_for(p, g, group))
+        bound = self.initial if bound is None else bound
         self.loss_avg, loss_avg = self._averages(self.loss_avg, sample_weight * loss)
         self.gamma, gamma_avg = self._averages(self.gamma, gamma)
         self.weight_avg, weight_avg = self._averages(self.weight_avg, sample_weight)
+        self.bound_avg, bound_avg = self._averages(self.bound_avg, sample_weight * bound)
+        self.losses.append(loss)
 
         linear = shrunk_linear = denominator = full_slope = 0.0
         for group in self.groups:
@@ -150,7 +181,15 @@ class Oracle:
         m = loss_avg - gamma_avg + shrunk_linear
         if self.adapt and m < weight_avg * self.lower_bound:
             self.lower_bound = max(m / (2 * weight_avg), self.initial)
-        numerator = m - weight_avg * self.lower_bound
+        bound_term = weight_avg * self.lower_bound if self.adapt else bound_avg
+        numerator = m - bound_term
+        if self.gap == "progress":
+            progress = max(octave_decrease(self.losses) * weight_avg, 0.01 * abs(loss_avg))
+            numerator = min(progress, loss_avg - bound_term)
+        if self.slope == "batch":
+            slope = self._batch_slope(math.sqrt(denominator * squares) + norms, sample_weight)
+            denominator = max(denominator, weight_avg * slope)
+        denominator *= self.caution
         self.t = min(max(numerator / denominator, 0.0), 1.0) if denominator > 0 else 0.0
         self.zeros += numerator <= 0
         if self.adapt:
@@ -167,6 +206,47 @@ class Oracle:
                 p.x = p.x - self.t * group.lr * p.u
                 if self.decay == "proximal":
                     p.x = p.x / (1 + group.lr * group.weight_decay)
+
+    def _rate(self, group: OracleGroup) -> float:
+        return group.lr if self.decay == "decoupled" else group.lr / (1 + group.lr * group.weight_decay)
+
+    def _update_for(self, p: OracleParameter, g: Tensor, group: OracleGroup) -> Tensor:
+        """The update that the averaged gradient would give if it were ``g``."""
+        other = copy.copy(p)
+        other.d = g
+        return self.update(self, other, group)
+
+    def _batch_slope(self, sample: float, sample_weight: float) -> float:
+        """Return the average of the slopes of the batches at the present rates, per unit of sample weight."""
+        largest = max(group.lr for group in self.groups)
+        if largest == 0:
+            return 0.0
+        self.slopes.append((sample / largest, sample_weight))
+        weights = [0.9**age for age in reversed(range(len(self.slopes)))]
+        total = sum(w * slope for w, (slope, _) in zip(weights, self.slopes, strict=True))
+        weight = sum(w * c for w, (_, c) in zip(weights, self.slopes, strict=True))
+        return largest * total / weight
+
+
+def octave_decrease(losses: Sequence[float]) -> float:
+    """Mean of losses (k/4, k/2] minus mean of (k/2, k] if ``k`` losses are a power of two.
+
+    Else the mean of two such decreases: of the two octaves up to the last power of two ``p``, and from the last octave
+    to what came after it.
+    """
+    k = len(losses)
+    p = 2 ** int(math.log2(k))
+    before, last, after = losses[p // 4 : p // 2], losses[p // 2 : p], losses[p:k]
+    if k == 1:
+        return 0.0
+    decrease = (_mean(before) if before else losses[0]) - _mean(last)
+    if after:
+        decrease = ((2 * p - k) * decrease + 2 * (k - p) * (_mean(last) - _mean(after))) / k
+    return decrease
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "hf_momo"
 # Folder or file of the package: its number, and what it may import besides the standard library.
 LAYERS = {
     "utils": (0, {"matplotlib", "packaging", "safetensors", "yaml"}),
+    "estimates.py": (-1, {"torch"}),
     "step_size.py": (0, {"torch"}),
     "sharding.py": (0, {"torch"}),
     "kernels": (0, {"torch", "triton"}),
@@ -29,7 +30,7 @@ LAYERS = {
     "__main__.py": (7, set()),
 }
 # What `import hf_momo` loads needs torch alone; accelerate is named there for its types.
-CORE = ("step_size.py", "sharding.py", "kernels", "optimizers")
+CORE = ("estimates.py", "step_size.py", "sharding.py", "kernels", "optimizers")
 
 
 def files():

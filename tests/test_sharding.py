@@ -119,7 +119,7 @@ def test_one_process_reduces_nothing(monkeypatch):
 
 
 def test_one_all_reduce_a_step(monkeypatch):
-    """Of 1 + 3 G numbers for G groups; the loss becomes the mean, replicated sums stay what they are."""
+    """Of 2 + 3 G numbers for G groups; the loss becomes the mean, replicated sums stay what they are."""
     messages = []
 
     def all_reduce(message, group=None):
@@ -134,7 +134,7 @@ def test_one_all_reduce_a_step(monkeypatch):
     params[0].grad, params[1].grad = torch.tensor([6.0, 8.0]), torch.zeros(2)
     optimizer.step(loss=25.0)
     (message,) = messages
-    assert (message * 4).tolist() == [25.0, 50.0, 50.0, 100.0, 0.0, 0.0, 0.0]
+    assert (message * 4).tolist() == [25.0, 0.0, 50.0, 50.0, 100.0, 0.0, 0.0, 0.0]
     assert optimizer.last_step.loss_avg == 25.0
     assert params[0].tolist() == [1.5, 2.0]
 
@@ -277,9 +277,9 @@ def test_parts_with_different_replicas_make_one_sum(fake_ranks, monkeypatch):
     params[1].grad = DTensor.from_local(torch.full((2,), 1.0), piece.device_mesh, [S], run_check=False)
     Momo(params, lr=1e-9).step(loss=8.0)
     Momo([{"params": params[:1]}, {"params": params[1:]}], lr=1e-9).step(loss=8.0)
-    expected = [1.0, 2 * 4 / 8 + 6, 2 * 4 / 8 + 6, 4 / 8 + 2]
+    expected = [1.0, 0.0, 2 * 4 / 8 + 6, 2 * 4 / 8 + 6, 4 / 8 + 2]
     assert messages[0].tolist() == pytest.approx(expected)
-    assert (messages[1][1:4] + messages[1][4:]).tolist() == pytest.approx(expected[1:])
+    assert (messages[1][2:5] + messages[1][5:]).tolist() == pytest.approx(expected[2:])
 
 
 def test_copies_keep_what_they_know_of_the_job():

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hf_momo import step_size
+from hf_momo.estimates import SlopeAverage
 from hf_momo.step_size import GroupSettings, GroupSums, LossModel, bias_correction
 
 # The automatic seed fixture is function-scoped; each example seeds itself.
@@ -48,6 +49,7 @@ def rule_inputs(draw):
         tensor(draw(finite) if started else 0.0),
         tensor((1 - beta**steps if from_zero else 1.0) if started else 0.0),
         tensor(max(draw(finite), initial) if started else initial),
+        tensor(0.0),
     )
     sums = GroupSums(tensor(draw(column)), tensor(draw(column)), tensor(draw(norms)))
     options = {
@@ -80,7 +82,7 @@ def test_scale_is_a_share_of_the_cap_and_bound_keeps_its_floor(inputs):
 def test_split_and_order_of_groups(inputs, random, share):
     """Cutting a group in two and shuffling the groups gives the same scale, averages and bound."""
     model, loss, sums, groups, options = inputs
-    rows = [(*row, group) for *row, group in zip(*(s.tolist() for s in sums), groups, strict=True)]
+    rows = [(*row, group) for *row, group in zip(*(s.tolist() for s in sums[:3]), groups, strict=True)]
     *numbers, group = rows.pop()
     rows += [([n * part for n in numbers] + [group]) for part in (share, 1.0 - share)]
     random.shuffle(rows)
@@ -92,6 +94,31 @@ def test_split_and_order_of_groups(inputs, random, share):
     assert float(moved.scale) == pytest.approx(float(step.scale), abs=1e-14 + 1e-10 / max(denominator, 1e-9))
     for new, old in zip(moved.model, step.model, strict=True):
         assert float(new) == pytest.approx(float(old), rel=1e-9, abs=1e-6)
+
+
+@relaxed
+@given(rule_inputs(), st.data())
+def test_split_and_order_of_groups_with_the_slope_of_the_batch(inputs, data):
+    """Hölder's bound is taken over all groups together: groups of equal settings may be cut in two.
+
+    The root of a sum is not the sum of the roots, so bounds of single groups would not add up.
+    """
+    model, loss, sums, groups, options = inputs
+    kinds = data.draw(st.lists(st.booleans(), min_size=len(groups), max_size=len(groups)))
+    groups = [group._replace(dual_norm=kind) for group, kind in zip(groups, kinds, strict=True)]
+    batch = data.draw(st.lists(positive, min_size=len(groups), max_size=len(groups)))
+    average = SlopeAverage(tensor(data.draw(positive)), tensor(0.5))
+    options = {**options, "adapt_lower_bound": False, "slope_average": average}
+    whole = run((model, loss, sums._replace(batch_slope=tensor(batch)), groups, options))
+    rows = [[*row, group] for *row, group in zip(*(s.tolist() for s in sums[:3]), batch, groups, strict=True)]
+    *numbers, group = rows.pop()
+    share = data.draw(st.floats(0.0, 1.0))
+    rows += [[n * part for n in numbers] + [group] for part in (share, 1.0 - share)]
+    data.draw(st.randoms(use_true_random=False)).shuffle(rows)
+    columns = list(zip(*rows, strict=True))
+    split = run((model, loss, GroupSums(*(tensor(c) for c in columns[:4])), columns[4], options))
+    for name in (*SlopeAverage._fields, "last_slope"):
+        assert float(split.estimates[name]) == pytest.approx(float(whole.estimates[name]), rel=1e-9, abs=1e-9)
 
 
 @relaxed
@@ -107,6 +134,7 @@ def test_unit_of_the_loss_identity_metric(inputs, unit):
                 model.grad_dot_param_avg * unit,
                 model.weight_avg,
                 model.lower_bound * unit,
+                model.bound_excess_avg * unit,
             ),
             loss * unit,
             GroupSums(sums[0] * unit, sums[1] * unit, sums[2] * unit**2),
@@ -130,9 +158,10 @@ def test_unit_of_the_loss_adam_metric(inputs, unit):
                 model.grad_dot_param_avg * unit,
                 model.weight_avg,
                 model.lower_bound * unit,
+                model.bound_excess_avg * unit,
             ),
             loss * unit,
-            GroupSums(*(s * unit for s in sums)),
+            GroupSums(*(s * unit for s in sums[:3])),
             groups,
             {**options, "initial_lower_bound": options["initial_lower_bound"] * unit},
         )
@@ -215,6 +244,7 @@ def problems(draw):
         scale * numbers[10],
         tensor((1 - beta**steps if from_zero else 1.0) * scale * draw(st.sampled_from([1.0, 0.6]))),
         tensor(draw(st.sampled_from([-3.0, 0.0, 0.5]))),
+        tensor(0.0),
     )
     return Problem(
         x=numbers[:3],
@@ -300,7 +330,7 @@ def test_minimiser_test_sees_a_scale_that_is_slightly_off():
         lr=tensor([1.0, 1.0, 3.0]),
         decay=tensor([0.1, 0.1, 0.0]),
         grad=tensor([0.4, -0.9, 1.0]),
-        model=LossModel(*(tensor(v) for v in (0.0, 0.0, 0.0, 0.0, 0.0))),
+        model=LossModel(*(tensor(v) for v in (0.0,) * 6)),
         loss=2.0,
         weight=1.0,
         beta=0.0,
@@ -319,8 +349,8 @@ def test_minimiser_test_sees_a_scale_that_is_slightly_off():
 @pytest.mark.parametrize("group", [0, 1])
 def test_not_finite_keeps_the_model(value, place, group):
     """Any number that is not finite, in any group: not committed, and the model of the loss stays to the bit."""
-    model = LossModel(*(tensor(v) for v in (3.0, 1.5, -0.5, 0.7, 0.1)))
-    sums = {name: [1.0, 2.0] for name in GroupSums._fields}
+    model = LossModel(*(tensor(v) for v in (3.0, 1.5, -0.5, 0.7, 0.1, 0.2)))
+    sums = {name: [1.0, 2.0] for name in GroupSums._fields[:3]}
     loss, weight = 1.0, 1.0
     if place == "loss":
         loss = value
@@ -346,10 +376,10 @@ def test_not_finite_keeps_the_model(value, place, group):
 @pytest.mark.parametrize("field", GroupSums._fields[:2])
 def test_overflow_of_a_total_of_finite_sums(field):
     """Each group's sum fits float32, their total does not: as little a step as one with an infinite sum."""
-    sums = {name: torch.tensor([1.0, 1.0]) for name in GroupSums._fields}
+    sums = {name: torch.tensor([1.0, 1.0]) for name in GroupSums._fields[:3]}
     sums[field] = torch.tensor([3e38, 3e38])
     sums["slope"] = torch.tensor([3e38, 3e38])
-    model = LossModel(*torch.zeros(5))
+    model = LossModel(*torch.zeros(6))
     step = take_step(
         model,
         torch.tensor(1.0),
@@ -389,7 +419,7 @@ def test_bias_correction_of_a_direction_that_looks_ahead(beta, model_beta):
 @given(st.integers(1, 30), st.sampled_from([0.0, 0.5, 0.9]), st.booleans())
 def test_weight_average_is_the_bias_correction_without_clipping(steps, beta, from_zero):
     """With every sample weight 1 the bound's factor is rho: the paper's rule."""
-    model = LossModel(*torch.zeros(5, dtype=torch.float64))
+    model = LossModel(*torch.zeros(6, dtype=torch.float64))
     for _ in range(steps):
         step = take_step(
             model,

@@ -33,10 +33,14 @@ ELEMENTS_OF_A_TENSOR = 4_000
 class Kernel(Protocol):
     """Interface of a kernel. See ``eager.py`` for shapes and meaning."""
 
-    def measure_identity(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+    def measure_identity(
+        self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype, batch_slope: bool = False
+    ) -> Tensor:
         """Return the inner products in the identity metric."""
 
-    def measure_sign(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+    def measure_sign(
+        self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype, batch_slope: bool = False
+    ) -> Tensor:
         """Return the inner products for a sign method."""
 
     def update_sign(
@@ -51,6 +55,7 @@ class Kernel(Protocol):
         eps: float,
         bias_corrections: tuple[Tensor, Tensor],
         dtype: torch.dtype,
+        batch_slope: bool = False,
     ) -> Tensor:
         """Return the inner products in Adam's metric."""
 

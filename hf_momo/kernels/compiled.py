@@ -42,6 +42,7 @@ class _Job(ctypes.Structure):
         ("rows", _pointer),
         ("num_rows", _int64),
         ("num_parts", _int64),
+        ("batch_slope", _int64),
         ("sums", _pointer),
         ("runtime", ctypes.POINTER(_Runtime)),
     )
@@ -55,16 +56,23 @@ _ARGUMENTS = {
 }
 
 
-def _call(kind: str, stored: torch.dtype, dtype: torch.dtype | None, rows: Sequence[Row], *arguments: float) -> Tensor:
+def _call(
+    kind: str,
+    stored: torch.dtype,
+    dtype: torch.dtype | None,
+    rows: Sequence[Row],
+    batch_slope: bool,
+    *arguments: float,
+) -> Tensor:
     """Return the sums of a kind of loop over the rows; an update has none, and no ``dtype``."""
     function = _function(kind, stored, dtype)
     assert function is not None
     table = array("q", chain.from_iterable(rows))
     num_parts = max(1, min(torch.get_num_threads(), sum(row[SIZE] for row in rows) // _ELEMENTS_OF_A_THREAD))
-    sums = torch.empty(num_parts, 3, dtype=torch.float64)
-    job = _Job(table.buffer_info()[0], len(rows), num_parts, sums.data_ptr(), _runtime(os.getpid()))
+    sums = torch.empty(num_parts, 4, dtype=torch.float64)
+    job = _Job(table.buffer_info()[0], len(rows), num_parts, batch_slope, sums.data_ptr(), _runtime(os.getpid()))
     function(ctypes.byref(job), *arguments)
-    return sums if dtype is None else sums.sum(dim=0).to(dtype)
+    return sums if dtype is None else sums.sum(dim=0)[: 4 if batch_slope else 3].to(dtype)
 
 
 _PROCESS = os.getpid()
@@ -103,9 +111,15 @@ def _function(kind: str, stored: torch.dtype, dtype: torch.dtype | None) -> Call
 
 
 def _average(
-    kind: str, stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], grad_weight: Tensor, has_average: bool
+    kind: str,
+    stored: torch.dtype,
+    dtype: torch.dtype,
+    rows: tuple[Row, ...],
+    grad_weight: Tensor,
+    has_average: bool,
+    batch_slope: bool,
 ) -> Tensor:
-    return _call(kind, stored, dtype, rows, grad_weight.data_ptr())
+    return _call(kind, stored, dtype, rows, batch_slope, grad_weight.data_ptr())
 
 
 def _adam(
@@ -115,8 +129,9 @@ def _adam(
     betas: tuple[float, float],
     scaled_eps: Tensor,
     corrections: Tensor,
+    batch_slope: bool,
 ) -> Tensor:
-    return _call("adam", stored, dtype, rows, *betas, scaled_eps.data_ptr(), corrections.data_ptr())
+    return _call("adam", stored, dtype, rows, batch_slope, *betas, scaled_eps.data_ptr(), corrections.data_ptr())
 
 
 def update_sign(*columns: Sequence[Tensor], betas: tuple[float, float], lr: Tensor, skip: Tensor) -> Sequence[int]:
@@ -125,7 +140,7 @@ def update_sign(*columns: Sequence[Tensor], betas: tuple[float, float], lr: Tens
     tables, other = split(columns, readable)
     wide_lr, wide_skip = lr.double(), skip.double()
     for stored, rows in tables.items():
-        _call("update_sign", stored, None, rows, *betas, wide_lr.data_ptr(), wide_skip.data_ptr())
+        _call("update_sign", stored, None, rows, False, *betas, wide_lr.data_ptr(), wide_skip.data_ptr())
         for row in rows:
             # torch does this for what its own operations write to, so that autograd sees a use after the change.
             torch.autograd.graph.increment_version(columns[0][row[INDEX]])

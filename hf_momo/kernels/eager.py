@@ -15,7 +15,9 @@ from torch import Tensor
 from hf_momo.kernels.slices import check_shapes, flat_pieces, piece_size
 
 
-def measure_identity(*columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+def measure_identity(
+    *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype, batch_slope: bool = False
+) -> Tensor:
     """Return the inner products in the identity metric.
 
     Args:
@@ -23,39 +25,45 @@ def measure_identity(*columns: Sequence[Tensor], grad_weight: Tensor, dtype: tor
             not empty, all on one device), gradients ``g``, and with momentum its average before the step. Read only.
         grad_weight: 0-d, weight ``w`` of the gradient in the new momentum ``d = (1 - w) m + w g``.
         dtype: Dtype of the arithmetic and the result.
+        batch_slope: Whether to measure ``<g, g>`` too.
 
     Returns:
-        Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, d>``.
+        Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, d>``; of shape ``(4,)`` with ``<g, g>``.
     """
 
-    def direction(row: int, param: Tensor, grad: Tensor, *momentum: Tensor) -> tuple[Tensor, Tensor]:
+    def direction(row: int, param: Tensor, grad: Tensor, *momentum: Tensor) -> tuple[Tensor, ...]:
+        square = (torch.dot(grad, grad),) if batch_slope else ()
         if not momentum:
-            return grad, grad
+            return grad, grad, *square
         averaged = torch.lerp(momentum[0], grad, grad_weight, out=scratch.first(param.numel()))
-        return averaged, averaged
+        return averaged, averaged, *square
 
     scratch = Scratch(columns[0], dtype)
     return measure_direction(columns, direction, scratch)
 
 
-def measure_sign(*columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+def measure_sign(
+    *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype, batch_slope: bool = False
+) -> Tensor:
     """Return the inner products for a method that steps by the sign of an average of the gradients.
 
     Args:
         *columns: As for ``measure_identity``.
         grad_weight: 0-d, weight ``w`` of the gradient in the direction ``d = (1 - w) m + w g``.
         dtype: Dtype of the arithmetic and the result.
+        batch_slope: Whether to measure ``<g, sign(g)>`` too.
 
     Returns:
-        Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, sign(d)>``.
+        Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, sign(d)>``; of shape ``(4,)`` with ``<g, sign(g)>``.
     """
     scratch = Scratch(columns[0], dtype)
 
-    def direction(row: int, param: Tensor, grad: Tensor, *average: Tensor) -> tuple[Tensor, Tensor]:
+    def direction(row: int, param: Tensor, grad: Tensor, *average: Tensor) -> tuple[Tensor, ...]:
         averaged, sign = grad, scratch.second(param.numel())
+        norm = (torch.linalg.vector_norm(grad, 1),) if batch_slope else ()
         if average:
             averaged = torch.lerp(average[0], grad, grad_weight, out=scratch.first(param.numel()))
-        return averaged, torch.sign(averaged, out=sign)
+        return averaged, torch.sign(averaged, out=sign), *norm
 
     return measure_direction(columns, direction, scratch)
 
@@ -84,6 +92,7 @@ def measure_adam(
     eps: float,
     bias_corrections: tuple[Tensor, Tensor],
     dtype: torch.dtype,
+    batch_slope: bool = False,
 ) -> Tensor:
     """Return the inner products in Adam's metric ``sqrt(v / bias_correction) + eps``.
 
@@ -93,29 +102,32 @@ def measure_adam(
         eps: Added to the root of the second moment.
         bias_corrections: Those of the two moments after the step, tensors of shape ``(len(params),)``.
         dtype: Dtype of the arithmetic and the result.
+        batch_slope: Whether to measure a fourth number.
 
     Returns:
         Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, and the sum over parameters of
-        ``<d, d / (sqrt(v / bias_correction2) + eps)> / bias_correction1``, with the new moments ``d`` and ``v``.
+        ``<d, d / (sqrt(v / bias_correction2) + eps)> / bias_correction1``, with the new moments ``d`` and ``v``. The
+        fourth number is that sum with ``g`` in the place of ``d``.
     """
     scratch = Scratch(columns[0], dtype)
     root2 = bias_corrections[1].sqrt()
     scaled_eps = (eps * root2).unbind()
 
-    def direction(row: int, param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor) -> tuple[Tensor, Tensor]:
+    def direction(row: int, param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor) -> tuple[Tensor, ...]:
         averaged, metric = scratch.first(param.numel()), scratch.second(param.numel())
-        torch.lerp(exp_avg, grad, 1.0 - betas[0], out=averaged)
         torch.mul(exp_avg_sq, betas[1], out=metric)
         # The root of the bias correction is taken out of the metric and put back after the sum: a pass less.
         metric.addcmul_(grad, grad, value=1.0 - betas[1]).sqrt_().add_(scaled_eps[row])
-        return averaged, torch.div(averaged, metric, out=metric)
+        square = (torch.dot(grad, torch.div(grad, metric, out=averaged)),) if batch_slope else ()
+        torch.lerp(exp_avg, grad, 1.0 - betas[0], out=averaged)
+        return averaged, torch.div(averaged, metric, out=metric), *square
 
     return measure_direction(columns, direction, scratch, (root2 / bias_corrections[0]).unbind())
 
 
 def measure_direction(
     columns: Sequence[Sequence[Tensor]],
-    direction: Callable[..., tuple[Tensor, Tensor]],
+    direction: Callable[..., tuple[Tensor, ...]],
     scratch: Scratch,
     slope_scales: Sequence[Tensor | float] | None = None,
 ) -> Tensor:
@@ -124,12 +136,13 @@ def measure_direction(
     Args:
         columns: Parameters, gradients and averages, lists of one length, not empty.
         direction: Takes the index of a row and flat pieces of its tensors in the dtype of ``scratch``; returns the
-            averaged gradient ``d`` and the update ``u`` of the base method at rate 1, which may be in ``scratch``.
+            averaged gradient ``d`` and the update ``u`` of the base method at rate 1, which may be in ``scratch``;
+            and where the slope of the batch is asked for, that of the pieces, 0-d.
         scratch: Memory of one piece, and the dtype of the arithmetic and the result.
-        slope_scales: A factor of ``<d, u>`` for each row.
+        slope_scales: A factor of ``<d, u>`` and of the slope of the batch for each row.
 
     Returns:
-        Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, u>``.
+        Tensor of shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, u>``; of shape ``(4,)`` with the slope of the batch.
 
     Raises:
         ValueError: If there are no tensors, or tensors of one row differ in shape.
@@ -139,12 +152,13 @@ def measure_direction(
         check_shapes(row)
         for flat in flat_pieces(row, scratch.size):
             param, grad, *averages = (piece.to(scratch.dtype) for piece in flat)
-            averaged, update = direction(index, param, grad, *averages)
-            slope = torch.dot(averaged, update)
-            slope = slope if slope_scales is None else slope * slope_scales[index]
-            sums += [torch.dot(averaged, param), torch.dot(grad, param), slope]
+            averaged, update, *batch = direction(index, param, grad, *averages)
+            slopes = [torch.dot(averaged, update), *batch]
+            if slope_scales is not None:
+                slopes = [slope * slope_scales[index] for slope in slopes]
+            sums += [torch.dot(averaged, param), torch.dot(grad, param), *slopes]
     wide = scratch.dtype if scratch.device.type == "mps" else torch.float64
-    return torch.stack(sums).view(-1, 3).sum(dim=0, dtype=wide).to(scratch.dtype)
+    return torch.stack(sums).view(-1, 2 + len(slopes)).sum(dim=0, dtype=wide).to(scratch.dtype)
 
 
 class Scratch:

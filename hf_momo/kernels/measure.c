@@ -60,35 +60,41 @@ static inline double fused_double(double a, double b, double c) { return fma(a, 
 static inline double fused_double(double a, double b, double c) { return a * b + c; }
 #endif
 
+/* Handling of the terms of the batch slope: left out, or summed. */
+#define NOTHING(TERM)
+#define SUMMED(TERM) grad_norm += TERM;
+
 /* The loops of one block, with and without averages; STEP is a constant in each use, so that the loop is vectorised.
  * TERM is what is summed for the slope. */
 #define GRADIENT_LOOP(T, A, STEP, TERM)                                                            \
-    _Pragma("omp simd reduction(+ : dot_d, dot_g, norm)")                                          \
+    _Pragma("omp simd reduction(+ : dot_d, norm)")                                                 \
     for (int64_t i = 0; i < n; i++) {                                                              \
         A x = of_##T(p[i]), gi = of_##T(g[(STEP) * i]);                                            \
         A d = gi;                                                                                  \
         dot_d += d * x;                                                                            \
         norm += TERM;                                                                              \
     }                                                                                              \
-    dot_g = dot_d;
+    dot_g = dot_d;                                                                                 \
+    grad_norm = norm;
 
-#define AVERAGE_LOOP(T, A, STEP, TERM)                                                             \
-    _Pragma("omp simd reduction(+ : dot_d, dot_g, norm)")                                          \
+#define AVERAGE_LOOP(T, A, STEP, TERM, BATCH_TERM)                                                 \
+    _Pragma("omp simd reduction(+ : dot_d, dot_g, norm, grad_norm)")                               \
     for (int64_t i = 0; i < n; i++) {                                                              \
         A x = of_##T(p[i]), gi = of_##T(g[(STEP) * i]), mi = of_##T(m[i]);                         \
         A d = mi + weight * (gi - mi);                                                             \
         dot_d += d * x;                                                                            \
         dot_g += gi * x;                                                                           \
         norm += TERM;                                                                              \
+        BATCH_TERM                                                                                 \
     }
 
-#define IDENTITY_LOOP(T, A, STEP) GRADIENT_LOOP(T, A, STEP, d * d)
-#define MOMENTUM_LOOP(T, A, STEP) AVERAGE_LOOP(T, A, STEP, d * d)
-#define SIGN_LOOP(T, A, STEP) GRADIENT_LOOP(T, A, STEP, size_##A(d))
-#define SIGN_MOMENTUM_LOOP(T, A, STEP) AVERAGE_LOOP(T, A, STEP, size_##A(d))
+#define IDENTITY_LOOP(T, A, STEP, BATCH) GRADIENT_LOOP(T, A, STEP, d * d)
+#define MOMENTUM_LOOP(T, A, STEP, BATCH) AVERAGE_LOOP(T, A, STEP, d * d, BATCH(gi * gi))
+#define SIGN_LOOP(T, A, STEP, BATCH) GRADIENT_LOOP(T, A, STEP, size_##A(d))
+#define SIGN_MOMENTUM_LOOP(T, A, STEP, BATCH) AVERAGE_LOOP(T, A, STEP, size_##A(d), BATCH(size_##A(gi)))
 
-#define ADAM_LOOP(T, A, STEP)                                                                      \
-    _Pragma("omp simd reduction(+ : dot_d, dot_g, norm)")                                          \
+#define ADAM_LOOP(T, A, STEP, BATCH)                                                               \
+    _Pragma("omp simd reduction(+ : dot_d, dot_g, norm, grad_norm)")                               \
     for (int64_t i = 0; i < n; i++) {                                                              \
         A x = of_##T(p[i]), gi = of_##T(g[(STEP) * i]), mi = of_##T(m[i]), vi = of_##T(v[i]);      \
         A d = mi + weight * (gi - mi);                                                             \
@@ -96,9 +102,10 @@ static inline double fused_double(double a, double b, double c) { return a * b +
         dot_d += d * x;                                                                            \
         dot_g += gi * x;                                                                           \
         norm += d * d / metric;                                                                    \
+        BATCH(gi * gi / metric)                                                                    \
     }
 
-#define DEFINE_BLOCK(KIND, LOOP, T, A)                                                             \
+#define DEFINE_BLOCK(KIND, LOOP, BATCH, T, A)                                                      \
     static void KIND##_block_##T##_##A(const Row *row, int64_t start, int64_t n, const Settings *s, double *sums) { \
         const T *p = (const T *)(intptr_t)row->param + start;                                      \
         const T *g = (const T *)(intptr_t)row->grad + row->grad_step * start;                      \
@@ -106,16 +113,18 @@ static inline double fused_double(double a, double b, double c) { return a * b +
         const T *v = (const T *)(intptr_t)row->exp_avg_sq + start;                                 \
         A weight = (A)s->grad_weight, beta2 = (A)s->beta2, weight2 = (A)s->grad_weight2;           \
         A eps = s->eps ? (A)s->eps[row->index] : 0;                                                \
-        A dot_d = 0, dot_g = 0, norm = 0;                                                          \
+        A dot_d = 0, dot_g = 0, norm = 0, grad_norm = 0;                                           \
         (void)m, (void)v, (void)weight, (void)beta2, (void)weight2, (void)eps;                     \
         if (row->grad_step) {                                                                      \
-            LOOP(T, A, 1)                                                                          \
+            LOOP(T, A, 1, BATCH)                                                                   \
         } else {                                                                                   \
-            LOOP(T, A, 0)                                                                          \
+            LOOP(T, A, 0, BATCH)                                                                   \
         }                                                                                          \
         sums[0] += (double)dot_d;                                                                  \
         sums[1] += (double)dot_g;                                                                  \
-        sums[2] += (double)norm * (s->corrections ? s->corrections[row->index] : 1.0);             \
+        double correction = s->corrections ? s->corrections[row->index] : 1.0;                     \
+        sums[2] += (double)norm * correction;                                                      \
+        sums[3] += (double)grad_norm * correction;                                                 \
     }
 
 /* Updates of a sign method; STEP as above. */
@@ -162,7 +171,8 @@ typedef struct {
 typedef struct {
     const Row *rows;
     int64_t num_rows, num_parts;
-    double *sums; /* three numbers a part */
+    int64_t batch_slope; /* whether the fourth sum is asked for */
+    double *sums;        /* four numbers a part */
     const Runtime *runtime;
 } Job;
 
@@ -177,9 +187,9 @@ typedef struct {
  * first, of which the cache then holds some. */
 static void add_part(const Work *work, int64_t part) {
     const Job *job = work->job;
-    double *sums = job->sums + 3 * part;
+    double *sums = job->sums + 4 * part;
     int64_t passed = 0;
-    sums[0] = sums[1] = sums[2] = 0.0;
+    sums[0] = sums[1] = sums[2] = sums[3] = 0.0;
     for (int64_t r = 0; r < job->num_rows; r++) {
         const Row *row = &job->rows[work->from_the_end ? job->num_rows - 1 - r : r];
         int64_t size = row->size, num_chunks = (size + CHUNK - 1) / CHUNK;
@@ -213,22 +223,27 @@ static void add_all(const Job *job, Block block, const Settings *settings, int f
 
 /* `grad_weight` is read at its address, the other numbers are values. */
 #define DEFINE_MEASURE(T, A)                                                                       \
-    DEFINE_BLOCK(identity, IDENTITY_LOOP, T, A)                                                    \
-    DEFINE_BLOCK(momentum, MOMENTUM_LOOP, T, A)                                                    \
-    DEFINE_BLOCK(sign, SIGN_LOOP, T, A)                                                            \
-    DEFINE_BLOCK(sign_momentum, SIGN_MOMENTUM_LOOP, T, A)                                          \
-    DEFINE_BLOCK(adam, ADAM_LOOP, T, A)                                                            \
+    DEFINE_BLOCK(identity, IDENTITY_LOOP, NOTHING, T, A)                                           \
+    DEFINE_BLOCK(momentum, MOMENTUM_LOOP, NOTHING, T, A)                                           \
+    DEFINE_BLOCK(momentum_batch, MOMENTUM_LOOP, SUMMED, T, A)                                      \
+    DEFINE_BLOCK(sign, SIGN_LOOP, NOTHING, T, A)                                                   \
+    DEFINE_BLOCK(sign_momentum, SIGN_MOMENTUM_LOOP, NOTHING, T, A)                                 \
+    DEFINE_BLOCK(sign_momentum_batch, SIGN_MOMENTUM_LOOP, SUMMED, T, A)                            \
+    DEFINE_BLOCK(adam, ADAM_LOOP, NOTHING, T, A)                                                   \
+    DEFINE_BLOCK(adam_batch, ADAM_LOOP, SUMMED, T, A)                                              \
     void identity_##T##_##A(const Job *job, const double *grad_weight) {                           \
-        Settings settings = {*grad_weight, 0.0, 0.0, 0, 0, 0.0, 0.0};                                \
-        add_all(job, job->rows->exp_avg ? momentum_block_##T##_##A : identity_block_##T##_##A, &settings, 1); \
+        Settings settings = {*grad_weight, 0.0, 0.0, 0, 0, 0.0, 0.0};                              \
+        Block momentum = job->batch_slope ? momentum_batch_block_##T##_##A : momentum_block_##T##_##A; \
+        add_all(job, job->rows->exp_avg ? momentum : identity_block_##T##_##A, &settings, 1);      \
     }                                                                                              \
     void sign_##T##_##A(const Job *job, const double *grad_weight) {                               \
-        Settings settings = {*grad_weight, 0.0, 0.0, 0, 0, 0.0, 0.0};                                \
-        add_all(job, job->rows->exp_avg ? sign_momentum_block_##T##_##A : sign_block_##T##_##A, &settings, 1); \
+        Settings settings = {*grad_weight, 0.0, 0.0, 0, 0, 0.0, 0.0};                              \
+        Block momentum = job->batch_slope ? sign_momentum_batch_block_##T##_##A : sign_momentum_block_##T##_##A; \
+        add_all(job, job->rows->exp_avg ? momentum : sign_block_##T##_##A, &settings, 1);          \
     }                                                                                              \
     void adam_##T##_##A(const Job *job, double beta1, double beta2, const double *eps, const double *corrections) { \
         Settings settings = {1.0 - beta1, beta2, 1.0 - beta2, eps, corrections, 0.0, 0.0};         \
-        add_all(job, adam_block_##T##_##A, &settings, 1);                                          \
+        add_all(job, job->batch_slope ? adam_batch_block_##T##_##A : adam_block_##T##_##A, &settings, 1); \
     }
 
 /* `lr` and `skip` are read at their addresses; where `skip` is not 0, nothing is written. */

@@ -40,30 +40,37 @@ class TableKernel(NamedTuple):
     """Takes the dtype of the sums; returns the dtypes of tensors that can be read."""
     scalar_dtype: Callable[[torch.dtype], torch.dtype]
     """Takes the dtype of the sums; returns the dtype of the scalars that the functions below get."""
-    average: Callable[[str, torch.dtype, torch.dtype, tuple[Row, ...], Tensor, bool], Tensor]
-    """Takes ``"identity"`` or ``"sign"``, the dtypes of tensors and sums, rows, the weight of the gradient, and
-    whether there is an average."""
-    adam: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], tuple[float, float], Tensor, Tensor], Tensor]
-    """Takes the dtypes of tensors and sums, rows, betas, scaled ``eps`` and corrections of each parameter."""
+    average: Callable[[str, torch.dtype, torch.dtype, tuple[Row, ...], Tensor, bool, bool], Tensor]
+    """Takes ``"identity"`` or ``"sign"``, the dtypes of tensors and sums, rows, the weight of the gradient, whether
+    there is an average, and whether the slope of the batch is asked for."""
+    adam: Callable[[torch.dtype, torch.dtype, tuple[Row, ...], tuple[float, float], Tensor, Tensor, bool], Tensor]
+    """Takes the dtypes of tensors and sums, rows, betas, scaled ``eps`` and corrections of each parameter, and whether
+    the slope of the batch is asked for."""
 
-    def measure_identity(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+    def measure_identity(
+        self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype, batch_slope: bool = False
+    ) -> Tensor:
         """Measure in the identity metric; see ``eager.measure_identity``."""
-        return self._measure_average("identity", columns, grad_weight, dtype)
+        return self._measure_average("identity", columns, grad_weight, dtype, batch_slope)
 
-    def measure_sign(self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+    def measure_sign(
+        self, *columns: Sequence[Tensor], grad_weight: Tensor, dtype: torch.dtype, batch_slope: bool = False
+    ) -> Tensor:
         """Measure for a sign method; see ``eager.measure_sign``."""
-        return self._measure_average("sign", columns, grad_weight, dtype)
+        return self._measure_average("sign", columns, grad_weight, dtype, batch_slope)
 
-    def _measure_average(self, kind: str, columns: Columns, grad_weight: Tensor, dtype: torch.dtype) -> Tensor:
+    def _measure_average(
+        self, kind: str, columns: Columns, grad_weight: Tensor, dtype: torch.dtype, batch_slope: bool
+    ) -> Tensor:
         weight = grad_weight.to(self.scalar_dtype(dtype))
         by_torch = {"identity": eager.measure_identity, "sign": eager.measure_sign}[kind]
 
         def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
-            return self.average(kind, stored, dtype, rows, weight, len(columns) > 2)
+            return self.average(kind, stored, dtype, rows, weight, len(columns) > 2, batch_slope)
 
         def by_eager(indices: list[int]) -> Tensor:
             chosen = (pick(column, indices) for column in columns)
-            return by_torch(*chosen, grad_weight=grad_weight, dtype=dtype)
+            return by_torch(*chosen, grad_weight=grad_weight, dtype=dtype, batch_slope=batch_slope)
 
         return measure_by_tables(columns, self.dtypes(dtype), by_table, by_eager)
 
@@ -74,6 +81,7 @@ class TableKernel(NamedTuple):
         eps: float,
         bias_corrections: tuple[Tensor, Tensor],
         dtype: torch.dtype,
+        batch_slope: bool = False,
     ) -> Tensor:
         """Measure in Adam's metric; see ``eager.measure_adam``."""
         first, second = (correction.to(self.scalar_dtype(dtype)) for correction in bias_corrections)
@@ -81,12 +89,14 @@ class TableKernel(NamedTuple):
         scaled_eps, corrections = (eps * roots).contiguous(), (roots / first).contiguous()
 
         def by_table(stored: torch.dtype, rows: tuple[Row, ...]) -> Tensor:
-            return self.adam(stored, dtype, rows, betas, scaled_eps, corrections)
+            return self.adam(stored, dtype, rows, betas, scaled_eps, corrections, batch_slope)
 
         def by_eager(indices: list[int]) -> Tensor:
             chosen = (pick(column, indices) for column in columns)
             picked = pick_numbers(bias_corrections, indices)
-            return eager.measure_adam(*chosen, betas=betas, eps=eps, bias_corrections=picked, dtype=dtype)
+            return eager.measure_adam(
+                *chosen, betas=betas, eps=eps, bias_corrections=picked, dtype=dtype, batch_slope=batch_slope
+            )
 
         return measure_by_tables(columns, self.dtypes(dtype), by_table, by_eager)
 
@@ -102,8 +112,8 @@ def measure_by_tables(
     Args:
         columns: Parameters, gradients and averages.
         dtypes: What ``measure_table`` reads.
-        measure_table: Takes the dtype of the tensors and their rows, called once a dtype; returns shape ``(3,)``.
-        measure_other: Takes the indices of rows that no table holds, returns shape ``(3,)``.
+        measure_table: Takes the dtype of the tensors and their rows, called once a dtype; returns the sums.
+        measure_other: Takes the indices of rows that no table holds, returns the same sums.
 
     Raises:
         ValueError: If there are no rows.

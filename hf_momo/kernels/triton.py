@@ -1,8 +1,8 @@
 """Inner products of a step on a GPU by a Triton kernel: one launch over all tensors of a dtype, whatever their sizes.
 
 A table in device memory holds the address and the size of every tensor. Tensors are cut into chunks, each program
-walks through its share of the chunks one after the other, adds up in registers and writes three numbers; these are
-added up in float64. The number of programs depends on the device alone, so memory is a constant, nothing waits for
+walks through its share of the chunks one after the other, adds up in registers and writes three or four numbers; these
+are added up in float64. The number of programs depends on the device alone, so memory is a constant, nothing waits for
 the device, and the same tensors give the same bits on every run. Nothing here is particular to a vendor.
 
 With ``TRITON_INTERPRET=1`` set before triton is imported, the same code runs on a CPU, slowly: for tests.
@@ -43,11 +43,12 @@ def _launch(
     *,
     momentum: bool = True,
     sign: bool = False,
+    batch_slope: bool,
 ) -> Tensor:
     device = grad_weight.device
     table, num_chunks = _table(rows, betas, device)
     programs = _num_programs(device)
-    partials = torch.empty(programs, 3, dtype=dtype, device=device)
+    partials = torch.empty(programs, 4 if batch_slope else 3, dtype=dtype, device=device)
     eps, corrections = adam if adam is not None else (grad_weight, grad_weight)
     # A launch goes to the current device, which need not be that of the tensors.
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
@@ -64,6 +65,7 @@ def _launch(
             ADAM=adam is not None,
             MOMENTUM=momentum,
             SIGN=sign,
+            BATCH=batch_slope,
             CHUNK=CHUNK,
             BLOCK=BLOCK,
             num_warps=NUM_WARPS,
@@ -109,10 +111,16 @@ _cached_table = functools.lru_cache(maxsize=_NUM_TABLES)(_make_table)
 
 
 def _average(
-    kind: str, stored: torch.dtype, dtype: torch.dtype, rows: tuple[Row, ...], grad_weight: Tensor, has_average: bool
+    kind: str,
+    stored: torch.dtype,
+    dtype: torch.dtype,
+    rows: tuple[Row, ...],
+    grad_weight: Tensor,
+    has_average: bool,
+    batch_slope: bool,
 ) -> Tensor:
-    sign = kind == "sign"
-    return _launch(stored, dtype, rows, (0.0, 0.0), grad_weight, None, momentum=has_average, sign=sign)
+    options = {"momentum": has_average, "sign": kind == "sign", "batch_slope": batch_slope}
+    return _launch(stored, dtype, rows, (0.0, 0.0), grad_weight, None, **options)
 
 
 def _adam(
@@ -122,9 +130,11 @@ def _adam(
     betas: tuple[float, float],
     scaled_eps: Tensor,
     corrections: Tensor,
+    batch_slope: bool,
 ) -> Tensor:
     weight = torch.full((), 1.0 - betas[0], dtype=dtype, device=scaled_eps.device)
-    return _launch(stored, dtype, rows, (betas[1], 1.0 - betas[1]), weight, (scaled_eps, corrections))
+    settings = (betas[1], 1.0 - betas[1])
+    return _launch(stored, dtype, rows, settings, weight, (scaled_eps, corrections), batch_slope=batch_slope)
 
 
 _kernel = TableKernel(lambda dtype: tuple(DTYPES), lambda dtype: dtype, _average, _adam)

@@ -37,10 +37,11 @@ def measure_kernel(
     ADAM: tl.constexpr,
     MOMENTUM: tl.constexpr,
     SIGN: tl.constexpr,
+    BATCH: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Three sums over this program's share of the chunks, into its row of ``partials``."""
+    """Three sums, with ``BATCH`` four, over this program's share of the chunks, into its row of ``partials``."""
     program = tl.program_id(0)
     share = (num_chunks + tl.num_programs(0) - 1) // tl.num_programs(0)
     chunk = program * share
@@ -50,6 +51,7 @@ def measure_kernel(
     dot_d = tl.zeros([BLOCK], SUMMED)
     dot_g = tl.zeros([BLOCK], SUMMED)
     norm = tl.zeros([BLOCK], SUMMED)
+    grad_norm = tl.zeros([BLOCK], SUMMED)
     while chunk < stop:
         row = rows + which * WIDTH
         size = tl.load(row + 4)
@@ -57,21 +59,23 @@ def measure_kernel(
         start = (chunk - (end - (size + CHUNK - 1) // CHUNK)) * CHUNK
         whole = (start + CHUNK <= size) & (tl.load(row + 5) == 1)
         if whole & (_all_bits(row, ADAM, MOMENTUM) % 16 == 0):
-            dot_d, dot_g, norm = _add_chunk(
-                dot_d, dot_g, norm, table, row, start, grad_weight, scaled_eps, corrections,
-                STORED, SUMMED, ADAM, MOMENTUM, SIGN, CHUNK, BLOCK, True,
+            dot_d, dot_g, norm, grad_norm = _add_chunk(
+                dot_d, dot_g, norm, grad_norm, table, row, start, grad_weight, scaled_eps, corrections,
+                STORED, SUMMED, ADAM, MOMENTUM, SIGN, BATCH, CHUNK, BLOCK, True,
             )  # fmt: skip
         else:
-            dot_d, dot_g, norm = _add_chunk(
-                dot_d, dot_g, norm, table, row, start, grad_weight, scaled_eps, corrections,
-                STORED, SUMMED, ADAM, MOMENTUM, SIGN, CHUNK, BLOCK, False,
+            dot_d, dot_g, norm, grad_norm = _add_chunk(
+                dot_d, dot_g, norm, grad_norm, table, row, start, grad_weight, scaled_eps, corrections,
+                STORED, SUMMED, ADAM, MOMENTUM, SIGN, BATCH, CHUNK, BLOCK, False,
             )  # fmt: skip
         chunk += 1
         which = tl.where(chunk < end, which, which + 1)
-    sums = partials + program * 3
+    sums = partials + program * (4 if BATCH else 3)
     tl.store(sums, tl.sum(dot_d, axis=0))
     tl.store(sums + 1, tl.sum(dot_g, axis=0))
     tl.store(sums + 2, tl.sum(norm, axis=0))
+    if BATCH:
+        tl.store(sums + 3, tl.sum(grad_norm, axis=0))
 
 
 @triton.jit
@@ -103,6 +107,7 @@ def _add_chunk(
     dot_d,
     dot_g,
     norm,
+    grad_norm,
     table,
     row,
     start,
@@ -114,6 +119,7 @@ def _add_chunk(
     ADAM: tl.constexpr,
     MOMENTUM: tl.constexpr,
     SIGN: tl.constexpr,
+    BATCH: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
     WHOLE: tl.constexpr,
@@ -146,18 +152,24 @@ def _add_chunk(
             d = _elements(row + 2, start, lanes, left, STORED, WHOLE).to(SUMMED)
             d += weight * (g - d)
         terms = tl.abs(d) if SIGN else d * d
+        batch_terms = tl.abs(g) if SIGN else g * g
         if ADAM:
             v = _elements(row + 3, start, lanes, left, STORED, WHOLE).to(SUMMED)
-            terms = _quotient(terms, beta2 * v + weight2 * (g * g), eps) * correction
+            second = beta2 * v + weight2 * (g * g)
+            terms = _quotient(terms, second, eps) * correction
+            batch_terms = _quotient(batch_terms, second, eps) * correction
         if not WHOLE:
             # A lane beyond the end may be 0 / 0, or hold the one number of an expanded gradient.
             g = tl.where(lanes < left, g, 0.0)
             d = tl.where(lanes < left, d, 0.0)
             terms = tl.where(lanes < left, terms, 0.0)
+            batch_terms = tl.where(lanes < left, batch_terms, 0.0)
         dot_d += d * x
         dot_g += g * x
         norm += terms
-    return dot_d, dot_g, norm
+        if BATCH:
+            grad_norm += batch_terms
+    return dot_d, dot_g, norm, grad_norm
 
 
 @triton.jit

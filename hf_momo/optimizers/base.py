@@ -15,9 +15,11 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import ParamsT
 
+from hf_momo.estimates import Progress, SlopeAverage
 from hf_momo.kernels import Kernel, KernelChoice
 from hf_momo.optimizers import checkpoints, scalars
 from hf_momo.optimizers.checks import (
+    bound_excess,
     check_has_estimate,
     check_params,
     check_sample_weight,
@@ -25,8 +27,8 @@ from hf_momo.optimizers.checks import (
     given_loss,
     resolve_loss,
 )
-from hf_momo.optimizers.direction import COMMON_OPTIONS, Direction
-from hf_momo.optimizers.group_tensors import Block, GroupTensors, collect
+from hf_momo.optimizers.direction import COMMON_OPTIONS, Direction, check_estimates, wants_batch_slope
+from hf_momo.optimizers.group_tensors import Block, collect, exact_dtype
 from hf_momo.optimizers.options import Option, check_options, check_shared, choice
 from hf_momo.optimizers.records import LastStep
 from hf_momo.sharding import ProcessGroup, Ranks, check_process_group
@@ -135,6 +137,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         try:
             group["initial_lower_bound"] = group["lower_bound"]
             check_options(group, self._options)
+            check_estimates(group, self.direction_of(group))
             check_params(group["params"])
             check_shared(self.param_groups, self._options)
             group["initial_lower_bound"] = float(group["initial_lower_bound"])
@@ -142,7 +145,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
-        for name in scalars.SCALARS:
+        for name in scalars.names_of(group):
             model = self.param_groups[0].get(name, 0.0) if len(self.param_groups) > 1 else 0.0
             group[name] = torch.as_tensor(model).detach().clone()
         if len(self.param_groups) == 1:
@@ -159,6 +162,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         *,
         loss: Tensor | float | None = None,
         sample_weight: Tensor | float = 1.0,
+        lower_bound: Tensor | float | None = None,
     ) -> Any:
         """Take one step.
 
@@ -170,14 +174,18 @@ class MomoOptimizer(torch.optim.Optimizer):
             sample_weight: Factor in (0, 1] by which the gradients were scaled after ``backward`` while ``loss`` was
                 not, as gradient clipping does: ``min(1, max_norm / norm)``. Without it clipping makes MoMo *more*
                 aggressive, because the loss seems too large for its gradient.
+            lower_bound: Lower bound of the loss of this batch, a real scalar on any device and in units of ``loss``,
+                such as the loss of a teacher on it. The step uses the running average of these bounds, weighted as the
+                losses are. ``None`` is the bound that the optimizer was made with.
 
         Returns:
             The loss as it was given.
 
         Raises:
             ValueError: If no loss is given, or it is not a scalar, or both ``closure`` and ``loss`` give one, or
-                ``sample_weight`` is out of range, or parameters are on several devices or were resized.
-            TypeError: If the loss or the sample weight is not a real number.
+                ``sample_weight`` is out of range, or ``lower_bound`` is given with ``adapt_lower_bound=True``, or
+                parameters are on several devices or were resized.
+            TypeError: If the loss, the sample weight or the bound is not a real number.
             RuntimeError: If a gradient is sparse or complex.
         """
         loss = given_loss(closure, loss)
@@ -190,30 +198,20 @@ class MomoOptimizer(torch.optim.Optimizer):
         scalars.place(self.entries)
 
         # loss -> measure -> reduce -> rule -> commit
-        value = resolve_loss(loss, like=self._scalar("loss_avg"))
+        values = torch.stack(
+            [resolve_loss(loss, self._scalar("loss_avg")), bound_excess(lower_bound, self.entries[0])]
+        )
         weights = self._averaging()
         shares = [self._measure(block, weights) for block in blocks]
-        value, sums = self._ranks.sum(value, torch.stack(shares))
-        step = self._rule(value, sums, [block.settings for block in blocks], weights, sample_weight)
+        values, sums = self._ranks.sum(values, torch.stack(shares))
+        step = self._rule(values, sums, [block.settings for block in blocks], weights, sample_weight)
         self._commit(step, blocks, weights)
         return loss
 
     @property
     def last_step(self) -> LastStep:
         """Results of the last committed step (waits for the device)."""
-        entries = self.entries
-        group = entries[0]
-        return LastStep(
-            step_size=tuple(float(each["step_size"]) for each in entries),
-            capped=float(group["step_scale"]) >= 1.0,
-            loss_avg=float(group["loss_avg"]),
-            lower_bound=float(group["lower_bound"]),
-            num_steps=int(group["num_steps"]),
-            capped_steps=int(group["capped_steps"]),
-            skipped_steps=int(group["skipped_steps"]),
-            zero_steps=int(group["zero_steps"]),
-            uphill_steps=int(group.get("uphill_steps", 0)),
-        )
+        return LastStep.of(self.entries)
 
     def _blocks(self) -> list[Block]:
         blocks = []
@@ -222,9 +220,10 @@ class MomoOptimizer(torch.optim.Optimizer):
             trained, frozen = collect(group, self.state, partial(direction.new_state, group), self._ranks)
             decoupled = direction.decays_in_model(group)
             lr, weight_decay = scalars.zero_dim(group["lr"]), group["weight_decay"]
-            blocks.append(Block(group, GroupSettings(lr, weight_decay, decoupled), trained, []))
+            dual_norm = direction.batch_slope == "dual norm"
+            blocks.append(Block(group, GroupSettings(lr, weight_decay, decoupled, dual_norm), trained, []))
             if frozen:
-                blocks.append(Block(group, GroupSettings(0.0, 0.0, decoupled), frozen, []))
+                blocks.append(Block(group, GroupSettings(0.0, 0.0, decoupled, dual_norm), frozen, []))
         return blocks
 
     def _averaging(self) -> Averaging:
@@ -252,24 +251,24 @@ class MomoOptimizer(torch.optim.Optimizer):
                 shares.append(sums / replicas)
             block.made.append(made if filled.params else None)
         if not shares:
-            return self._scalar("num_steps").new_zeros(3)
+            return self._scalar("num_steps").new_zeros(4 if wants_batch_slope(block.group) else 3)
         return shares[0] if len(shares) == 1 else torch.stack(shares).sum(dim=0)
 
     def _rule(
         self,
-        loss: Tensor,
+        values: Tensor,
         sums: Tensor,
         settings: list[GroupSettings],
         weights: Averaging,
         sample_weight: Tensor | float,
     ) -> Step:
-        first = self.entries[0]
+        first, (loss, excess) = self.entries[0], values.unbind()
         if isinstance(sample_weight, Tensor):
             sample_weight = sample_weight.detach().reshape(()).to(loss)
         else:
             check_sample_weight(sample_weight)
         return take_step(
-            LossModel(*(self._scalar(name) for name in LossModel._fields)),
+            scalars.read(first, LossModel),
             loss,
             GroupSums(*sums.unbind(dim=1)),
             settings,
@@ -277,13 +276,17 @@ class MomoOptimizer(torch.optim.Optimizer):
             sample_weight=sample_weight,
             initial_lower_bound=first["initial_lower_bound"],
             adapt_lower_bound=first.get("adapt_lower_bound", False),
+            bound_excess=excess,
+            slope_average=scalars.read(first, SlopeAverage) if wants_batch_slope(first) else None,
+            progress=scalars.read(first, Progress) if first.get("gap") == "progress" else None,
+            caution=first.get("caution", 1.0),
         )
 
     def _commit(self, step: Step, blocks: list[Block], weights: Averaging) -> None:
         skip = torch.where(step.finite, 0.0, 1.0)
-        scale = step.scale.to(_exact_dtype(skip.device))
+        scale = step.scale.to(exact_dtype(skip.device))
         for block in blocks:
-            direction, (lr, weight_decay, _) = self.direction_of(block.group), block.settings
+            direction, (lr, weight_decay, *_) = self.direction_of(block.group), block.settings
             decays_first = direction.decays_first(block.group)
             keep = 1.0 - lr * weight_decay if decays_first else block.settings.shrinkage
             decays = isinstance(weight_decay, Tensor) or weight_decay != 0.0
@@ -291,27 +294,14 @@ class MomoOptimizer(torch.optim.Optimizer):
                 if not tensors.params:
                     continue
                 if decays and decays_first:
-                    _shrink(tensors, keep, step.finite)
+                    tensors.shrink(keep, step.finite)
                 # Without alpha the 0-d tensor would be taken for a Python number: a read that waits for the device.
                 torch._foreach_add_([state["step"] for state in tensors.states], 1.0 - skip, alpha=1)
                 direction.commit(block.group, direction.filled(tensors), weights, made, scale * lr, skip)
                 if decays and not decays_first:
-                    _shrink(tensors, keep, step.finite)
+                    tensors.shrink(keep, step.finite)
         scalars.write(self.entries, step)
 
     def _scalar(self, name: str) -> Tensor:
         value: Tensor = self.entries[0][name]
         return value
-
-
-def _exact_dtype(device: torch.device) -> torch.dtype:
-    # In float64 a capped step has exactly the user's lr, so it is torch's own to the bit. Accelerators' fused kernels
-    # read a float32 lr.
-    return torch.float64 if device.type == "cpu" else torch.float32
-
-
-def _shrink(tensors: GroupTensors, keep: float | Tensor, finite: Tensor) -> None:
-    # Filled on the device: a copy from the host would wait for it.
-    factor = torch.ones((), dtype=_exact_dtype(finite.device), device=finite.device) * keep
-    # The overload by name: torch._foreach_mul_ would read a 0-d tensor as a Python number and wait for the device.
-    torch.ops.aten._foreach_mul_.Tensor(tensors.params, torch.where(finite, factor, 1.0))

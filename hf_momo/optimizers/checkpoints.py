@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from hf_momo.optimizers.scalars import SCALARS, Groups
+from hf_momo.optimizers.scalars import ESTIMATE_OPTIONS, SCALARS, Groups, names_of
 
 if TYPE_CHECKING:
     from hf_momo.optimizers.base import MomoOptimizer
@@ -27,7 +27,10 @@ def with_copied_entries(groups: Groups, state_dict: dict[str, Any]) -> dict[str,
 
 
 def check(optimizer: MomoOptimizer, loaded: dict[str, Any]) -> None:
-    """Check what ``load_state_dict`` is about to set; turns step counters that are plain numbers into tensors.
+    """Check what ``load_state_dict`` is about to set, and complete it.
+
+    Step counters that are plain numbers become tensors. State saved before ``slope``, ``gap`` and ``caution`` existed
+    takes the optimizer's own options, and estimates that a state lacks begin anew.
 
     Args:
         optimizer: Still with its present state.
@@ -41,6 +44,11 @@ def check(optimizer: MomoOptimizer, loaded: dict[str, Any]) -> None:
     groups, state = loaded["param_groups"], loaded["state"]
     required = {*optimizer.defaults, *SCALARS, "initial_lower_bound"}
     for group, own in zip(groups, optimizer.param_groups, strict=True):
+        if "loss_avg" in group:
+            added = {name: own[name] for name in ESTIMATE_OPTIONS if name in own}
+            group |= {name: value for name, value in added.items() if name not in group}
+            fresh = {*names_of(group)} - {*SCALARS} | {"bound_excess_avg"}
+            group |= {name: torch.zeros_like(own["loss_avg"]) for name in fresh - group.keys()}
         # Not the entries of others: schedulers write initial_lr, users a name or a factor for the rate of a layer.
         if missing := [name for name in own if name in required and name not in group]:
             _refuse(optimizer, group, f"no {', '.join(missing)} in its parameter groups")

@@ -121,15 +121,52 @@ def resolve_loss(loss: Any, like: Tensor) -> Tensor:
             " hf_momo.connect(accelerator, optimizer); with the Hugging Face Trainer use hf_momo.MomoTrainer (or add"
             " MomoTrainerMixin to your trainer class); a closure must return it"
         )
-    if isinstance(loss, Tensor):
-        if loss.numel() != 1:
-            raise ValueError(
-                f"loss: got a tensor of shape {tuple(loss.shape)}, must be a scalar: the one that backward was called"
-                " on (reduce it with .mean())"
-            )
-        if not loss.is_floating_point():
-            raise TypeError(f"loss: got a tensor of dtype {loss.dtype}, must be of a real floating dtype")
-        return loss.detach().reshape(()).to(like)
-    if isinstance(loss, bool) or not isinstance(loss, Real):
-        raise TypeError(f"loss: got {type(loss).__name__} {loss!r}, must be a 0-d tensor or a real number")
-    return torch.full_like(like, float(loss))
+    return resolve_number("loss", loss, like, hint="the one that backward was called on (reduce it with .mean())")
+
+
+def bound_excess(lower_bound: Any, group: Mapping[str, Any]) -> Tensor:
+    """Return by how much the bound of one step exceeds that of the optimizer, 0-d; 0 where there is none.
+
+    Raises:
+        ValueError: If the optimizer estimates its bound, or the bound is not a single number.
+        TypeError: If it is not a real number or tensor.
+    """
+    own: Tensor = group["lower_bound"]
+    if lower_bound is None:
+        return torch.zeros_like(own)
+    if group.get("adapt_lower_bound"):
+        raise ValueError(
+            f"lower_bound: got {lower_bound!r} for one step, but adapt_lower_bound=True estimates the bound from the"
+            " losses; use one of the two"
+        )
+    given = resolve_number("lower_bound", lower_bound, own, hint="a bound of the mean loss of the batch")
+    excess: Tensor = given - own
+    return excess
+
+
+def resolve_number(name: str, value: Any, like: Tensor, *, hint: str) -> Tensor:
+    """Bring a number of one step to a detached 0-d tensor of the dtype and device of ``like``.
+
+    Args:
+        name: Name in messages.
+        value: A tensor of one element or a number.
+        like: 0-d tensor.
+        hint: Which scalar it must be.
+
+    Raises:
+        ValueError: If it is a tensor of several elements.
+        TypeError: If it is not a real number or tensor.
+    """
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise ValueError(f"{name}: got a tensor of shape {tuple(value.shape)}, must be a scalar: {hint}")
+        if not value.is_floating_point():
+            raise TypeError(f"{name}: got a tensor of dtype {value.dtype}, must be of a real floating dtype")
+        scalar = value.detach().reshape(())
+        if scalar.device.type == "cpu" and like.device.type != "cpu":
+            # Filled on the device: a copy from the host would wait for it.
+            return torch.full_like(like, float(scalar))
+        return scalar.to(like)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: got {type(value).__name__} {value!r}, must be a 0-d tensor or a real number")
+    return torch.full_like(like, float(value))

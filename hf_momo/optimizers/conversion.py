@@ -19,7 +19,7 @@ from hf_momo.optimizers.checks import resolve_loss
 from hf_momo.optimizers.foreign_state import StateDicts, check_groups, joined_state, matched_params, placed
 from hf_momo.optimizers.group_tensors import GroupTensors, by_replicas
 from hf_momo.optimizers.momo_adam import MomoAdam
-from hf_momo.optimizers.scalars import SCALARS
+from hf_momo.optimizers.scalars import names_of
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def load_base_state_dict(
     if beta and not optimizer.direction_of(first).starts_at_first_sample(first):
         weight = -math.expm1(steps * math.log(beta))
     present, product = _reduced(optimizer, state, loss)
-    values = dict.fromkeys(SCALARS, 0.0) | {
+    values = dict.fromkeys(names_of(optimizer.param_groups[0]), 0.0) | {
         "num_steps": steps,
         "weight_avg": weight,
         "loss_avg": weight * present,
@@ -124,7 +124,7 @@ def base_state_dict(optimizer: MomoOptimizer) -> dict[str, Any]:
         direction = optimizer.direction_of(group)
         base_cls: Any = getattr(torch.optim, str(direction.base_cls))
         defaults = base_cls([torch.nn.Parameter(torch.empty(0, 0))]).defaults
-        foreign = {*SCALARS, *optimizer.defaults, "initial_lower_bound"} - defaults.keys()
+        foreign = {*names_of(group), *optimizer.defaults, "initial_lower_bound"} - defaults.keys()
         kept = {name: value for name, value in group.items() if name not in foreign}
         groups.append(defaults | kept | dict(direction.base_options(group)))
         for key in group["params"]:

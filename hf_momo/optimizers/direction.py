@@ -10,24 +10,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hf_momo.kernels import Kernel
 from hf_momo.optimizers.group_tensors import GroupTensors
-from hf_momo.optimizers.options import Option, flag, number
+from hf_momo.optimizers.options import Option, choice, flag, number
 from hf_momo.step_size import Averaging
 
 Group = Mapping[str, Any]
+
+
+def wants_batch_slope(group: Group) -> bool:
+    """Return whether ``Direction.measure`` must add the slope of the batch to its sums."""
+    return bool(group.get("slope") == "batch")
 
 
 class Measured(NamedTuple):
     """Result of measuring."""
 
     sums: Tensor
-    """Shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, u>`` (see ``step_size.GroupSums``)."""
+    """Shape ``(3,)``: ``<d, x>``, ``<g, x>``, ``<d, u>``; with ``slope="batch"`` also the slope of this batch (see
+    ``step_size.GroupSums``), so shape ``(4,)``."""
     made: Any = None
     """Results that committing needs again, such as orthogonalised matrices."""
 
@@ -53,6 +59,10 @@ class Direction(ABC):
 
     base_state: ClassVar[Mapping[str, str]] = {}
     """The names that it gives the averages, where they are others."""
+
+    batch_slope: ClassVar[Literal["metric", "dual norm"] | None] = None
+    """How the slope of a batch is measured, the fourth number of ``measure`` (see ``step_size.GroupSums``): in the
+    quadratic metric of the method, or as a dual norm of the gradient. ``None`` where there is neither."""
 
     @abstractmethod
     def state_names(self, group: Group) -> tuple[str, ...]:
@@ -115,5 +125,29 @@ COMMON_OPTIONS: Mapping[str, Option] = {
     "weight_decay": number(at_least=0.0),
     "initial_lower_bound": number(shared=True, shown="lower_bound"),
     "adapt_lower_bound": flag(shared=True),
+    "slope": choice("direction", "batch", shared=True),
+    "gap": choice("bound", "progress", shared=True),
+    "caution": number(positive=True, shared=True),
 }
 """Options of the groups of every optimizer; ``adapt_lower_bound`` only where the method has a quadratic metric."""
+
+
+def check_estimates(group: Group, direction: Direction) -> None:
+    """Check that the options which replace parts of the rule fit the method and each other.
+
+    Raises:
+        ValueError: If ``slope="batch"`` cannot be measured, or the bound is estimated from a rule that an option
+            replaces.
+    """
+    if wants_batch_slope(group) and direction.batch_slope is None:
+        raise ValueError(
+            "slope: got 'batch', which measures the gradient of each batch in the metric of the method or by a dual"
+            " norm, and this method has neither; leave it 'direction'"
+        )
+    replaced = {"slope": "direction", "gap": "bound", "caution": 1.0}
+    for name, default in replaced.items():
+        if group.get("adapt_lower_bound") and group.get(name, default) != default:
+            raise ValueError(
+                f"{name}: got {group[name]!r} with adapt_lower_bound=True, whose estimate rests on the step that"
+                f" {name}={default!r} gives; use one of the two"
+            )

@@ -53,6 +53,13 @@ class GroupTensors:
         states, owners = list(compress(self.states, chosen)), list(compress(self.owners, chosen))
         return GroupTensors(params, grads, states, owners)
 
+    def shrink(self, factor: float | Tensor, finite: Tensor) -> None:
+        """Multiply the parameters by ``factor`` where the 0-d ``finite`` is true."""
+        # Filled on the device: a copy from the host would wait for it.
+        wide = torch.ones((), dtype=exact_dtype(finite.device), device=finite.device) * factor
+        # The overload by name: torch._foreach_mul_ would read a 0-d tensor as a Python number and wait for the device.
+        torch.ops.aten._foreach_mul_.Tensor(self.params, torch.where(finite, wide, 1.0))
+
 
 @dataclass
 class Block:
@@ -99,6 +106,13 @@ def collect(
         by_replicas(tensors.where(trained), list(compress(replicas, trained))),
         by_replicas(tensors.where(frozen), list(compress(replicas, frozen))),
     )
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype of rates and factors of the decay on ``device``."""
+    # In float64 a capped step has exactly the user's lr, so it is torch's own to the bit. Accelerators' fused kernels
+    # read a float32 lr.
+    return torch.float64 if device.type == "cpu" else torch.float32
 
 
 def by_replicas(tensors: GroupTensors, replicas: Sequence[int]) -> list[tuple[int, GroupTensors]]:

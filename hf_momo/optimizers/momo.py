@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 
 from hf_momo.kernels import Kernel
 from hf_momo.optimizers.base import MomoOptimizer
-from hf_momo.optimizers.direction import Direction, Group, Measured
+from hf_momo.optimizers.direction import Direction, Group, Measured, wants_batch_slope
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.group_tensors import GroupTensors
 from hf_momo.optimizers.options import flag, number
@@ -27,6 +27,7 @@ class MomentumDirection(Direction):
         "bias_correction": flag(shared=True),
     }
 
+    batch_slope = "metric"
     base_cls = "SGD"
     base_state: ClassVar = {"exp_avg": "momentum_buffer"}
 
@@ -47,8 +48,9 @@ class MomentumDirection(Direction):
             *tensors.columns(self.state_names(group)),
             grad_weight=averaging.grad_weight,
             dtype=averaging.bias_correction.dtype,
+            batch_slope=wants_batch_slope(group),
         )
-        return Measured(torch.cat([sums[:2], (sums[2] / averaging.bias_correction).reshape(1)]))
+        return Measured(torch.cat([sums[:2], sums[2:] / averaging.bias_correction]))
 
     def commit(
         self, group: Group, tensors: GroupTensors, averaging: Averaging, made: Any, lr: Tensor, skip: Tensor
@@ -102,6 +104,11 @@ class Momo(MomoOptimizer):
         lower_bound: Lower bound of the loss, in units of the loss. 0 is right for most losses.
         adapt_lower_bound: Estimate the bound on the fly (the paper's MoMo*); ``lower_bound`` is then its floor.
         bias_correction: Start the averages at zero and correct for it, as Adam does, instead of at the first sample.
+        slope: ``"direction"``, or ``"batch"`` to use the slope of the gradients of single batches where it is larger.
+            This option and the next two are not in the paper.
+        gap: ``"bound"``, or ``"progress"`` to use the decrease of the loss over the last octave of training in place
+            of the distance to ``lower_bound``.
+        caution: Factor of the slope, in (0, inf): steps below the cap are shorter by it.
         kernel: How the inner products are computed: ``"eager"`` (torch operations), ``"compiled"`` (CPU, needs a C
             compiler), ``"triton"`` (GPU, needs triton), or ``"auto"``, which takes the fastest at the first step.
         process_group: The ranks that train the model together: ``None`` for all ranks of the job, a
@@ -137,6 +144,9 @@ class Momo(MomoOptimizer):
         lower_bound: float = 0.0,
         adapt_lower_bound: bool = False,
         bias_correction: bool = False,
+        slope: str = "direction",
+        gap: str = "bound",
+        caution: float = 1.0,
         kernel: str = "auto",
         process_group: ProcessGroup = None,
         sharded: bool = False,
@@ -149,6 +159,9 @@ class Momo(MomoOptimizer):
             "lower_bound": lower_bound,
             "adapt_lower_bound": adapt_lower_bound,
             "bias_correction": bias_correction,
+            "slope": slope,
+            "gap": gap,
+            "caution": caution,
             "kernel": kernel,
         }
         super().__init__(params, defaults, process_group=process_group, sharded=sharded)

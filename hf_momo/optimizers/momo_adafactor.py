@@ -14,7 +14,7 @@ from hf_momo.kernels import Kernel
 from hf_momo.kernels.eager import Scratch
 from hf_momo.kernels.slices import check_shapes, rectangles
 from hf_momo.optimizers.base import MomoOptimizer
-from hf_momo.optimizers.direction import Group, Measured
+from hf_momo.optimizers.direction import Group, Measured, wants_batch_slope
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.group_tensors import GroupTensors
 from hf_momo.optimizers.momo_adam import AdamDirection
@@ -65,7 +65,7 @@ class AdafactorDirection(AdamDirection):
 
     def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
         matrices, others = _split(tensors)
-        sums, made = [averaging.bias_correction.new_zeros(3)], None
+        sums, made = [averaging.bias_correction.new_zeros(4 if wants_batch_slope(group) else 3)], None
         if others.params:
             sums.append(super().measure(group, others, averaging, kernel).sums)
         if matrices.params:
@@ -143,20 +143,23 @@ def _mean_squares(matrices: GroupTensors, flat: Tensor, shapes: Sequence[torch.S
 
 def _measure_matrices(group: Group, matrices: GroupTensors, made: SecondMoments, scratch: Scratch) -> Tensor:
     """Return the inner products over the matrices, see ``eager.measure_direction``."""
-    beta1, roots, sums = group["betas"][0], _cut(made.roots, made.shapes), []
+    roots, sums, batch_slope = _cut(made.roots, made.shapes), [], wants_batch_slope(group)
     columns = (*matrices.columns(("exp_avg",)), roots[::2], roots[1::2], made.bias_corrections.unbind())
     for *stored, row_roots, col_roots, correction in zip(*columns, strict=True):
         for *pieces, row_root, col_root in _blocks(stored, row_roots, col_roots, scratch.size):
             param, grad, exp_avg = (piece.to(scratch.dtype) for piece in pieces)
             averaged, metric = (of(grad.numel()).view(grad.shape) for of in (scratch.first, scratch.second))
-            torch.lerp(exp_avg, grad, 1.0 - beta1, out=averaged)
             torch.mul(row_root, col_root, out=metric).add_(group["eps"])
-            update = torch.div(averaged, metric, out=metric).view(-1)
-            averaged, param, grad = averaged.view(-1), param.reshape(-1), grad.reshape(-1)
-            slope = torch.dot(averaged, update) / correction
-            sums += [torch.dot(averaged, param), torch.dot(grad, param), slope]
+            batch = [_dot(grad, torch.div(grad, metric, out=averaged)) / correction] if batch_slope else []
+            torch.lerp(exp_avg, grad, 1.0 - group["betas"][0], out=averaged)
+            slope = _dot(averaged, torch.div(averaged, metric, out=metric)) / correction
+            sums += [_dot(averaged, param), _dot(grad, param), slope, *batch]
     wide = scratch.dtype if scratch.device.type == "mps" else torch.float64
-    return torch.stack(sums).view(-1, 3).sum(dim=0, dtype=wide).to(scratch.dtype)
+    return torch.stack(sums).view(-1, 4 if batch_slope else 3).sum(dim=0, dtype=wide).to(scratch.dtype)
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    return torch.dot(left.reshape(-1), right.reshape(-1))
 
 
 def _commit_matrices(group: Group, matrices: GroupTensors, made: SecondMoments, lr: Tensor, skip: Tensor) -> None:
@@ -178,11 +181,9 @@ def _commit_matrices(group: Group, matrices: GroupTensors, made: SecondMoments, 
 
 
 def _average_gradients(matrices: GroupTensors, beta: float, skip: Tensor) -> None:
-    """Average the gradients, by torch's fused SGD, which leaves the averages alone in a skipped step.
+    """Average the gradients by torch's fused SGD, which leaves the averages alone in a skipped step."""
 
-    It is a step of size ``1 - beta`` down the gradient of ``(exp_avg - grad)**2 / 2``.
-    """
-
+    # A step of size 1 - beta down the gradient of (exp_avg - grad)**2 / 2.
     def average(exp_avgs: list[Tensor], grads: list[Tensor]) -> None:
         torch._fused_sgd_(
             exp_avgs,
@@ -237,16 +238,16 @@ class MomoAdafactor(MomoOptimizer):
         betas: Weights of the past in the averages of loss and gradient, and of the squared gradient, each in [0, 1).
         eps: Added to the root of the second moment, in [0, inf).
         weight_decay: Coefficient of the weight decay, in [0, inf).
-        weight_decay_form: ``"proximal"`` (``param / (1 + lr * weight_decay)`` after the step) or ``"adamw"``
-            (``param * (1 - lr * weight_decay)`` before it).
+        weight_decay_form: ``"proximal"`` or ``"adamw"``, see ``MomoAdam``.
         lower_bound: Lower bound of the loss, in units of the loss.
         adapt_lower_bound: Estimate the bound on the fly; ``lower_bound`` is then its floor.
-        kernel: How the inner products of vectors are computed, see ``MomoAdam``; those of matrices are torch
-            operations.
+        slope: ``"direction"`` or ``"batch"``, see ``MomoAdam``.
+        gap: ``"bound"`` or ``"progress"``, see ``MomoAdam``.
+        caution: Factor of the slope, in (0, inf), see ``MomoAdam``.
+        kernel: How the inner products of vectors are computed, see ``MomoAdam``; matrices take torch operations.
         process_group: The ranks that train the model together: ``None`` for all ranks of the job, a
             ``torch.distributed.ProcessGroup``, or ``"self"`` for an optimizer on one rank that is not data-parallel.
-        sharded: Must be ``False``: FSDP1 and ZeRO flatten the parameters, and flat parameters have no rows and
-            columns. DTensors (FSDP2, tensor parallelism) have.
+        sharded: Must be ``False``: the flat parameters of FSDP1 and ZeRO have no rows and columns; DTensors have.
 
     Raises:
         ValueError: If an argument is out of range, parameters are complex or on several devices, or groups disagree in
@@ -276,6 +277,9 @@ class MomoAdafactor(MomoOptimizer):
         weight_decay_form: str = "proximal",
         lower_bound: float = 0.0,
         adapt_lower_bound: bool = False,
+        slope: str = "direction",
+        gap: str = "bound",
+        caution: float = 1.0,
         kernel: str = "auto",
         process_group: ProcessGroup = None,
         sharded: bool = False,
@@ -288,6 +292,9 @@ class MomoAdafactor(MomoOptimizer):
             "weight_decay_form": weight_decay_form,
             "lower_bound": lower_bound,
             "adapt_lower_bound": adapt_lower_bound,
+            "slope": slope,
+            "gap": gap,
+            "caution": caution,
             "kernel": kernel,
         }
         super().__init__(params, defaults, process_group=process_group, sharded=sharded)

@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 
 from hf_momo.kernels import Kernel
 from hf_momo.optimizers.base import MomoOptimizer
-from hf_momo.optimizers.direction import Direction, Group, Measured
+from hf_momo.optimizers.direction import Direction, Group, Measured, wants_batch_slope
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.group_tensors import GroupTensors
 from hf_momo.optimizers.options import betas, choice, number
@@ -31,6 +31,7 @@ class AdamDirection(Direction):
         "weight_decay_form": choice("proximal", "adamw", shared=True),
     }
 
+    batch_slope = "metric"
     base_cls = "AdamW"
 
     def base_options(self, group: Group) -> Mapping[str, Any]:
@@ -57,6 +58,7 @@ class AdamDirection(Direction):
                 eps=group["eps"],
                 bias_corrections=(bias_correction(beta1, num_steps), bias_correction(beta2, num_steps)),
                 dtype=dtype,
+                batch_slope=wants_batch_slope(group),
             )
         )
 
@@ -136,6 +138,11 @@ class MomoAdam(MomoOptimizer):
         lower_bound: Lower bound of the loss, in units of the loss. 0 is right for a cross-entropy without label
             smoothing.
         adapt_lower_bound: Estimate the bound on the fly (the paper's MoMo-Adam*); ``lower_bound`` is then its floor.
+        slope: ``"direction"``, or ``"batch"`` to use the slope of the gradients of single batches where it is larger.
+            This option and the next two are not in the paper.
+        gap: ``"bound"``, or ``"progress"`` to use the decrease of the loss over the last octave of training in place
+            of the distance to ``lower_bound``.
+        caution: Factor of the slope, in (0, inf): steps below the cap are shorter by it.
         kernel: How the inner products are computed: ``"eager"`` (torch operations), ``"compiled"`` (CPU, needs a C
             compiler), ``"triton"`` (GPU, needs triton), or ``"auto"``, which takes the fastest at the first step.
         process_group: The ranks that train the model together: ``None`` for all ranks of the job, a
@@ -171,6 +178,9 @@ class MomoAdam(MomoOptimizer):
         weight_decay_form: str = "proximal",
         lower_bound: float = 0.0,
         adapt_lower_bound: bool = False,
+        slope: str = "direction",
+        gap: str = "bound",
+        caution: float = 1.0,
         kernel: str = "auto",
         process_group: ProcessGroup = None,
         sharded: bool = False,
@@ -183,6 +193,9 @@ class MomoAdam(MomoOptimizer):
             "weight_decay_form": weight_decay_form,
             "lower_bound": lower_bound,
             "adapt_lower_bound": adapt_lower_bound,
+            "slope": slope,
+            "gap": gap,
+            "caution": caution,
             "kernel": kernel,
         }
         super().__init__(params, defaults, process_group=process_group, sharded=sharded)

@@ -13,7 +13,7 @@ from hf_momo.kernels import Kernel
 from hf_momo.kernels.slices import batches_of, piece_size
 from hf_momo.kernels.tables import pick
 from hf_momo.optimizers.base import MomoOptimizer
-from hf_momo.optimizers.direction import Direction, Group, Measured
+from hf_momo.optimizers.direction import Direction, Group, Measured, wants_batch_slope
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.group_tensors import GroupTensors
 from hf_momo.optimizers.options import betas
@@ -28,6 +28,8 @@ class LionDirection(Direction):
     """
 
     options: ClassVar = {"betas": betas((0.9, 0.99))}
+
+    batch_slope = "dual norm"
 
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg",) if group["betas"][0] > 0.0 else ()
@@ -49,6 +51,7 @@ class LionDirection(Direction):
             *tensors.columns(self.state_names(group)),
             grad_weight=averaging.grad_weight,
             dtype=averaging.bias_correction.dtype,
+            batch_slope=wants_batch_slope(group),
         )
         return Measured(sums, made=kernel)
 
@@ -109,6 +112,11 @@ class MomoLion(MomoOptimizer):
             the decay of AdamW it is to be as many times larger as ``lr`` is smaller.
         lower_bound: Lower bound of the loss, in units of the loss. 0 is right for a cross-entropy without label
             smoothing.
+        slope: ``"direction"``, or ``"batch"`` to use the l1 norms of the gradients of single batches where they are
+            larger. This option and the next two are not from MoMo's paper.
+        gap: ``"bound"``, or ``"progress"`` to use the decrease of the loss over the last octave of training in place
+            of the distance to ``lower_bound``.
+        caution: Factor of the slope, in (0, inf): steps below the cap are shorter by it.
         kernel: How the inner products are computed: ``"eager"`` (torch operations), ``"compiled"`` (CPU, needs a C
             compiler; it takes the step too), ``"triton"`` (GPU, needs triton), or ``"auto"``, which takes the fastest
             at the first step.
@@ -142,6 +150,9 @@ class MomoLion(MomoOptimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         lower_bound: float = 0.0,
+        slope: str = "direction",
+        gap: str = "bound",
+        caution: float = 1.0,
         kernel: str = "auto",
         process_group: ProcessGroup = None,
         sharded: bool = False,
@@ -151,6 +162,9 @@ class MomoLion(MomoOptimizer):
             "betas": betas,
             "weight_decay": weight_decay,
             "lower_bound": lower_bound,
+            "slope": slope,
+            "gap": gap,
+            "caution": caution,
             "kernel": kernel,
         }
         super().__init__(params, defaults, process_group=process_group, sharded=sharded)

@@ -20,7 +20,7 @@ from hf_momo.optimizers.bases import (
     settings_in_units_of_a_step,
     weight_decay_form,
 )
-from hf_momo.optimizers.checks import check_params, given_loss, resolve_loss
+from hf_momo.optimizers.checks import bound_excess, check_params, given_loss, resolve_loss
 from hf_momo.optimizers.group_tensors import Block, collect
 from hf_momo.sharding import ProcessGroup, Ranks, check_process_group
 from hf_momo.step_size import Averaging, GroupSettings
@@ -165,6 +165,7 @@ class MomoWrapper(MomoOptimizer):
         *,
         loss: Tensor | float | None = None,
         sample_weight: Tensor | float = 1.0,
+        lower_bound: Tensor | float | None = None,
     ) -> Any:
         """Take one step; see ``MomoOptimizer.step``."""
         loss = given_loss(closure, loss)
@@ -177,28 +178,30 @@ class MomoWrapper(MomoOptimizer):
         scalars.place(self.entries)
 
         # loss -> measure -> reduce -> step of the base -> measure and reduce its slope -> rule -> go back
-        value = resolve_loss(loss, like=self._scalar("loss_avg"))
+        values = torch.stack(
+            [resolve_loss(loss, self._scalar("loss_avg")), bound_excess(lower_bound, self.entries[0])]
+        )
         weights = self._averaging()
-        value, sums = self._ranks.sum(value, torch.stack([self._measure(block, weights) for block in blocks]))
+        values, sums = self._ranks.sum(values, torch.stack([self._measure(block, weights) for block in blocks]))
         # The one wait for the device: the base cannot be told later that its step is to be skipped.
-        if not bool(torch.isfinite(torch.cat([value.reshape(1), sums.flatten()])).all()):
+        if not bool(torch.isfinite(torch.cat([values, sums.flatten()])).all()):
             scalars.count_skipped(self.entries)
             return loss
         self._average(blocks, weights)
         before = [base_step.copied(block) for block in blocks[::2]]
         self.base.step()
         moved = list(zip(blocks[::2], before, strict=True))
-        slopes = torch.stack([base_step.measured(*each, like=value) for each in moved])
-        _, slopes = self._ranks.sum(torch.zeros_like(value), slopes)
+        slopes = torch.stack([base_step.measured(*each, like=values[0]) for each in moved])
+        _, slopes = self._ranks.sum(torch.zeros_like(values[0]), slopes)
         # The blocks of parameters that the base did not move come second in each group.
         sums[0::2, 2], sums[1::2, 2] = slopes[:, 0], 0.0
-        step = self._rule(value, sums, [block.settings for block in blocks], weights, sample_weight)
+        step = self._rule(values, sums, [block.settings for block in blocks], weights, sample_weight)
         # The model leads up, and so no step was taken, although the base would have moved.
         uphill = (step.scale <= 0) & (slopes[:, 1].sum() > 0) & ~step.below_bound
         for each in moved:
             base_step.go_back(*each, step)
         for entry in self.entries:
-            entry["uphill_steps"] = entry["uphill_steps"].to(value) + (uphill & step.finite)
+            entry["uphill_steps"] = entry["uphill_steps"].to(values) + (uphill & step.finite)
         scalars.write(self.entries, step._replace(below_bound=step.below_bound | uphill))
         return loss
 

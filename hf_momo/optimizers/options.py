@@ -30,6 +30,7 @@ def number(
     *,
     at_least: float = -math.inf,
     below: float = math.inf,
+    positive: bool = False,
     tensor: bool = False,
     shared: bool = False,
     shown: str | None = None,
@@ -37,7 +38,7 @@ def number(
     """Return an option that is a finite number in ``[at_least, below)``, with ``tensor`` also as a tensor."""
 
     def check(name: str, value: Any) -> None:
-        check_number(name, value, at_least=at_least, below=below, tensor=tensor)
+        check_number(name, value, at_least=at_least, below=below, positive=positive, tensor=tensor)
 
     return Option(check, shared, shown)
 
@@ -106,20 +107,27 @@ def check_shared(groups: Sequence[Mapping[str, Any]], options: Mapping[str, Opti
 
 
 def check_number(
-    name: str, value: Any, *, at_least: float = -math.inf, below: float = math.inf, tensor: bool = False
+    name: str,
+    value: Any,
+    *,
+    at_least: float = -math.inf,
+    below: float = math.inf,
+    positive: bool = False,
+    tensor: bool = False,
 ) -> None:
-    """Check that ``value`` is a finite number in ``[at_least, below)``.
+    """Check that ``value`` is a finite number in ``[at_least, below)``, and above 0 if it must be ``positive``.
 
     Raises:
         ValueError: If it is out of range, or a tensor of several elements.
         TypeError: If it is not a number.
     """
     legal = f"in [{at_least:g}, {below:g})" if math.isfinite(at_least) else "a finite number"
+    legal = f"in (0, {below:g})" if positive else legal
     if isinstance(value, Tensor) and tensor:
         if value.numel() != 1:
             raise ValueError(f"{name}: got a tensor of {value.numel()} elements; a tensor {name} must have 1 element")
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: got {value!r}, must be a number {legal}")
-    if not (math.isfinite(value) and at_least <= float(value) < below):
+    if not (math.isfinite(value) and at_least <= float(value) < below) or (positive and value <= 0):
         raise ValueError(f"{name}: got {value!r}, must be {legal}")

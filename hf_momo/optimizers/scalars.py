@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
-from typing import Any
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from hf_momo.estimates import Progress, SlopeAverage
 from hf_momo.step_size import LossModel, Step
 
 # The scalars live in every parameter group, all groups the same values: group entries are what torch.save, deepcopy,
@@ -15,7 +16,25 @@ from hf_momo.step_size import LossModel, Step
 # these ways, and per-parameter state is cast to the parameter's dtype on load.
 SCALARS = (*LossModel._fields, "step_scale", "step_size", "capped_steps", "zero_steps", "skipped_steps")
 
+ESTIMATE_OPTIONS = ("slope", "gap", "caution")
+"""Options that replace parts of the rule, of all groups."""
+
+_Scalars = TypeVar("_Scalars", LossModel, SlopeAverage, Progress)
+
 Groups = Sequence[MutableMapping[str, Any]]
+
+
+def names_of(group: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the scalars of ``group``: ``SCALARS``, and the estimates that its options ask for."""
+    slope = SlopeAverage._fields if group.get("slope") == "batch" else ()
+    gap = Progress._fields if group.get("gap") == "progress" else ()
+    return (*SCALARS, *slope, *gap, *(("last_gap", "last_slope") if slope or gap else ()))
+
+
+def read(group: Mapping[str, Any], kind: type[_Scalars]) -> _Scalars:
+    """Return the scalars of ``group`` that are the fields of a named tuple."""
+    fields: Any = kind
+    return kind(*(group[name] for name in fields._fields))
 
 
 def place(groups: Groups) -> None:
@@ -26,8 +45,9 @@ def place(groups: Groups) -> None:
     """
     device, dtype = device_of(groups), _dtype_of(groups)
     for group in groups:
-        for name in SCALARS:
-            scalar = group[name]
+        for name in names_of(group):
+            # An option that was set during training has no state yet.
+            scalar = group.get(name, 0.0)
             if not isinstance(scalar, Tensor) or scalar.device != device or scalar.dtype != dtype:
                 on_host = not isinstance(scalar, Tensor) or scalar.device.type == "cpu"
                 # Filled on the device: a copy from the host would wait for it.
@@ -54,17 +74,18 @@ def device_of(groups: Groups) -> torch.device:
 def write(groups: Groups, step: Step) -> None:
     """Write the results of a step into all groups; of a skipped step only its count."""
     first = groups[0]
-    updates = dict(step.model._asdict())
+    updates = step.model._asdict()
+    updates |= {name: torch.where(step.finite, new, first[name]) for name, new in step.estimates.items()}
     updates["step_scale"] = torch.where(step.finite, step.scale, first["step_scale"])
     taken = step.finite.to(step.scale.dtype)
     updates["capped_steps"] = first["capped_steps"] + taken * (step.scale >= 1.0)
     updates["zero_steps"] = first["zero_steps"] + taken * step.below_bound
     updates["skipped_steps"] = first["skipped_steps"] + (1.0 - taken)
-    targets, sources = [], []
+    targets, sources, names = [], [], names_of(first)
     for group in groups:
         updates["step_size"] = torch.where(step.finite, step.scale * zero_dim(group["lr"]), group["step_size"])
-        targets += [group[name] for name in SCALARS]
-        sources += [updates[name] for name in SCALARS]
+        targets += [group[name] for name in names]
+        sources += [updates[name] for name in names]
     # In place, so that a captured CUDA graph keeps reading and writing the same memory.
     torch._foreach_copy_(targets, sources)
 

@@ -14,6 +14,7 @@ from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.registry import list_optimizers, unwrap_optimizer
 from hf_momo.tap import gradients
 from hf_momo.tap.backends import Backend, backend_of
+from hf_momo.tap.bounds import as_tensor_like
 from hf_momo.tap.loss_tap import LossTap
 from hf_momo.utils.versions import check_version
 
@@ -60,7 +61,8 @@ def tap_accelerator(accelerator: Accelerator) -> LossTap:
 
     The wrapped ``backward`` also takes ``optimizer=``: the optimizer, or a list of them, whose gradients the loss
     makes. It is needed only where several optimizers share the accelerator and neither the graph of the loss nor the
-    gradients tell.
+    gradients tell. It also takes ``lower_bound=``: a lower bound of this loss, such as the loss of a teacher on the
+    same batch, in units of ``loss`` as it is passed. It must be given for all micro-batches of a step or for none.
 
     Args:
         accelerator: The accelerator whose ``backward`` the training loop calls.
@@ -90,19 +92,25 @@ def _tapped_backward(accelerator: Accelerator, tap: LossTap) -> Any:
     checked: WeakSet[MomoOptimizer] = WeakSet()
 
     @functools.wraps(backward)
-    def tapped_backward(loss: Tensor, *, optimizer: Any = None, **kwargs: Any) -> Any:
+    def tapped_backward(
+        loss: Tensor, *, optimizer: Any = None, lower_bound: Tensor | float | None = None, **kwargs: Any
+    ) -> Any:
         tap.resume(map(unwrap_optimizer, accelerator._optimizers))
         for attached in tap.optimizers:
             if attached not in checked:
                 backend.check_prepared(attached)
                 checked.add(attached)
         named = tap.reached_by(loss) if optimizer is None else _named(tap, optimizer)
+        bound = tap.announced_bound.take(loss)
+        if lower_bound is not None:
+            bound = as_tensor_like(lower_bound, loss)
         # Before the call, because DeepSpeed steps the optimizer inside of it.
         record = functools.partial(
             tap.record,
             _as_back_propagated(backend, loss, **kwargs),
             ends_window=accelerator.sync_gradients,
             step_was_skipped=accelerator.optimizer_step_was_skipped,
+            lower_bound=None if bound is None else _as_back_propagated(backend, bound, **kwargs),
         )
         if named or not tap.optimizers:
             record(optimizers=named)

@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.tap import gradients
 from hf_momo.tap.backends import Backend
+from hf_momo.tap.bounds import AnnouncedBound
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class _Window:
 
     handle: RemovableHandle
     loss: Tensor | None = None
+    lower_bound: Tensor | None = None
     sample_weight: Tensor | float = 1.0
     ended: bool = False
     released: bool = False
@@ -40,7 +42,17 @@ class _Window:
     warned: bool = False
 
     def open(self) -> None:
-        self.loss, self.sample_weight, self.ended, self.gradient = None, 1.0, False, None
+        self.loss, self.lower_bound, self.sample_weight, self.ended, self.gradient = None, None, 1.0, False, None
+
+    def add(self, loss: Tensor, lower_bound: Tensor | None) -> None:
+        if self.loss is not None and (lower_bound is None) != (self.lower_bound is None):
+            raise ValueError(
+                "lower_bound: given for some micro-batches of one optimizer step and not for others; give it for all"
+                " of them, or for none, which then have the bound of the optimizer"
+            )
+        if lower_bound is not None:
+            self.lower_bound = lower_bound if self.lower_bound is None else self.lower_bound + lower_bound
+        self.loss = loss if self.loss is None else self.loss + loss
 
     @property
     def active(self) -> bool:
@@ -72,6 +84,7 @@ class LossTap:
 
     def __init__(self, backend: Backend | None = None) -> None:
         self.backend = backend
+        self.announced_bound = AnnouncedBound()
         self._windows: WeakKeyDictionary[MomoOptimizer, _Window] = WeakKeyDictionary()
 
     def attach(self, optimizer: MomoOptimizer) -> RemovableHandle:
@@ -136,6 +149,7 @@ class LossTap:
         ends_window: bool,
         step_was_skipped: bool = False,
         optimizers: Iterable[MomoOptimizer] | None = None,
+        lower_bound: Tensor | None = None,
     ) -> None:
         """Add a micro-batch, before its backward pass.
 
@@ -144,12 +158,17 @@ class LossTap:
             ends_window: Whether the optimizer may step after this micro-batch.
             step_was_skipped: See ``open_abandoned``.
             optimizers: The attached optimizers whose gradients this loss adds to; all of them by default.
+            lower_bound: 0-d, a lower bound of the loss of this micro-batch, scaled as ``loss`` is. ``None`` is the
+                bound of the optimizer.
+
+        Raises:
+            ValueError: If a bound was given for some micro-batches of the window only.
         """
         chosen = self._chosen(optimizers)
         self.open_abandoned(chosen, step_was_skipped=step_was_skipped)
         for optimizer in chosen:
             window = self._windows[optimizer]
-            window.loss = loss if window.loss is None else window.loss + loss
+            window.add(loss, lower_bound)
             window.ended = ends_window
 
     def open_abandoned(self, optimizers: Iterable[MomoOptimizer], *, step_was_skipped: bool) -> None:
@@ -230,6 +249,8 @@ class LossTap:
         self._warn_of_changed_gradients(optimizer, window)
         factor = 1.0 if self.backend is None else self.backend.clipping_factor(optimizer)
         kwargs = {**kwargs, "loss": window.loss, "sample_weight": factor * window.sample_weight}
+        if window.lower_bound is not None:
+            kwargs["lower_bound"] = window.lower_bound
         window.open()
         return args, kwargs
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import Trainer
 
@@ -66,12 +66,27 @@ class MomoTrainerMixin(_TrainerBase):
     binding), ``skipped_steps`` and ``zero_steps``. With other optimizers it changes nothing except the loss of the
     models described in ``correct_loss_scale``.
 
+    With ``lower_bound_in_outputs = True`` in its class, a Trainer gives a lower bound with each batch: its
+    ``compute_loss`` returns outputs with an entry ``lower_bound``, in units of the loss that it returns::
+
+        class Distillation(MomoSeq2SeqTrainer):
+            lower_bound_in_outputs = True
+
+            def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+                loss, outputs = super().compute_loss(model, dict(inputs), return_outputs=True, **kwargs)
+                if model.training:
+                    with torch.no_grad():
+                        outputs["lower_bound"] = super().compute_loss(self.teacher, dict(inputs), **kwargs)
+                return (loss, outputs) if return_outputs else loss
+
     Attributes:
+        lower_bound_in_outputs: Whether ``compute_loss`` returns the lower bound of each batch in its outputs.
         loss_tap: The tap on the accelerator.
         pilot_bound: The lower bound that ``optim_args`` takes from another run (``lower_bound=from=RUN``).
         restored_arguments: Training arguments that a resumed checkpoint overrode, with the values in use.
     """
 
+    lower_bound_in_outputs: ClassVar[bool] = False
     loss_tap: LossTap
     pilot_bound: PilotBound | None = None
     restored_arguments: Mapping[str, Any] = MappingProxyType({})
@@ -145,6 +160,28 @@ class MomoTrainerMixin(_TrainerBase):
         if isinstance(unwrap_optimizer(self.optimizer), MomoOptimizer) and not math.isinf(max_norm):
             self.loss_tap.record_clipping(norm, max_norm)
         return norm
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Take a training step as the Trainer does, and read the bound of the batch from the outputs."""
+        if not (self.lower_bound_in_outputs and isinstance(unwrap_optimizer(self.optimizer), MomoOptimizer)):
+            return super().training_step(*args, **kwargs)
+        # On the instance and not in the mixin, whose method an extended class has replaced by its own.
+        self.compute_loss = functools.partial(self._bounded_loss, self.compute_loss)  # type: ignore[method-assign]
+        try:
+            return super().training_step(*args, **kwargs)
+        finally:
+            del self.compute_loss
+
+    def _bounded_loss(self, compute_loss: Any, *args: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        loss, outputs = compute_loss(*args, return_outputs=True, **kwargs)
+        bound = outputs.get("lower_bound") if isinstance(outputs, Mapping) else None
+        if bound is None:
+            raise ValueError(
+                "lower_bound_in_outputs: the outputs of compute_loss have no entry 'lower_bound'; return it, or leave"
+                " lower_bound_in_outputs False in the class of the Trainer"
+            )
+        self.loss_tap.announced_bound.announce(bound, loss)
+        return (loss, outputs) if return_outputs else loss
 
     def _decay_all_alike(self, optimizer: MomoOptimizer) -> None:
         if self.args.weight_decay:

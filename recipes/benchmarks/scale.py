@@ -62,7 +62,7 @@ def step_cost(parameters: float, gpus: int, bytes_per_second: float, hop_seconds
     measure_bytes = MEASURE_TENSORS * BYTES * share
     return Cost(
         measure_bytes=measure_bytes,
-        message_bytes=BYTES * (1 + 3 * GROUPS),
+        message_bytes=BYTES * (2 + 3 * GROUPS),
         measure_seconds=measure_bytes / bytes_per_second,
         message_seconds=2 * math.ceil(math.log2(gpus)) * hop_seconds if gpus > 1 else 0.0,
         update_seconds=UPDATE_TENSORS * BYTES * share / bytes_per_second,

@@ -33,6 +33,7 @@ SETTINGS: dict[str, Callable[[nn.Module], MomoOptimizer]] = {
     "momo_adam": lambda model: MomoAdam(decay_groups(model, 0.1), lr=0.3, adapt_lower_bound=True, lower_bound=-0.1),
     "momo": lambda model: Momo(decay_groups(model, 0.1), lr=5.0),
     "momo_adafactor": lambda model: MomoAdafactor(decay_groups(model, 0.1), lr=0.3, lower_bound=-0.1),
+    "estimates": lambda model: MomoAdam(decay_groups(model, 0.1), lr=0.3, slope="batch", gap="progress"),
 }
 
 

@@ -46,7 +46,13 @@ RUNS: dict[str, Callable[..., Job]] = {
     "zero3": partial(with_trainer, backend="zero3", **ADAM),
     **{
         f"dcp-{setting}{'-flat' * flat}": partial(with_distributed_checkpoint, setting=setting, flat=flat)
-        for setting, flat in (("momo_adam", False), ("momo_adam", True), ("momo", True), ("momo_adafactor", False))
+        for setting, flat in (
+            ("momo_adam", False),
+            ("momo_adam", True),
+            ("momo", True),
+            ("momo_adafactor", False),
+            ("estimates", False),
+        )
     },
 }
 

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hf_momo.optimizers import MomoOptimizer
-from hf_momo.optimizers.scalars import SCALARS
+from hf_momo.optimizers.scalars import names_of
 
 
 class Recorder:
@@ -60,4 +60,4 @@ def whole(tensor: Tensor) -> Tensor:
 
 def scalars_of(optimizer: Any) -> list[dict[str, float]]:
     """Return the scalars of every group; JSON keeps a float to the bit."""
-    return [{name: float(group[name]) for name in SCALARS} for group in optimizer.entries]
+    return [{name: float(group[name]) for name in names_of(group)} for group in optimizer.entries]

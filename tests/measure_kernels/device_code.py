@@ -29,6 +29,7 @@ def assembly(target, stored):
         "ADAM": True,
         "MOMENTUM": True,
         "SIGN": False,
+        "BATCH": True,
         "CHUNK": CHUNK,
         "BLOCK": BLOCK,
     }

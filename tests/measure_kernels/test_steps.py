@@ -33,7 +33,7 @@ def test_steps_are_those_of_the_oracle(name, device, cls, options):
     """Two groups, an estimated bound, and one parameter that has no gradient in some steps."""
     params = [torch.nn.Parameter(p.detach().to(device)) for p in make_params()]
     groups = [{"params": params[:2], "weight_decay": 0.1}, {"params": params[2:], "lr": 0.05}]
-    optimizer = cls(groups, **options, **estimating(cls), kernel=name)
+    optimizer = cls(groups, **options, **estimating(cls, options), kernel=name)
     oracle = make_oracle(optimizer)
     generator = torch.Generator().manual_seed(1)
     for active in (None, [0, 1, 3], None, [2, 3]):

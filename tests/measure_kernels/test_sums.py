@@ -33,42 +33,44 @@ def random_columns(count, dtype, device, shapes=SHAPES):
     return columns
 
 
-def identity(kernel, columns, weight, dtype):
+def identity(kernel, columns, weight, dtype, **options):
     grad_weight = torch.tensor(weight, dtype=dtype, device=columns[0][0].device)
-    return kernel.measure_identity(*columns[:3], grad_weight=grad_weight, dtype=dtype)
+    return kernel.measure_identity(*columns[:3], grad_weight=grad_weight, dtype=dtype, **options)
 
 
-def adam(kernel, columns, eps, dtype):
+def adam(kernel, columns, eps, dtype, **options):
     """Return bias corrections that differ: parameter ``i`` is at its step ``i + 1``."""
     steps = torch.arange(1, len(columns[0]) + 1, dtype=dtype, device=columns[0][0].device)
     corrections = bias_correction(BETA1, steps), bias_correction(BETA2, steps)
-    return kernel.measure_adam(*columns, betas=(BETA1, BETA2), eps=eps, bias_corrections=corrections, dtype=dtype)
+    settings = {"betas": (BETA1, BETA2), "eps": eps, "bias_corrections": corrections}
+    return kernel.measure_adam(*columns, **settings, dtype=dtype, **options)
 
 
-def sign(kernel, columns, weight, dtype):
+def sign(kernel, columns, weight, dtype, **options):
     grad_weight = torch.tensor(weight, dtype=dtype, device=columns[0][0].device)
-    return kernel.measure_sign(*columns[:3], grad_weight=grad_weight, dtype=dtype)
+    return kernel.measure_sign(*columns[:3], grad_weight=grad_weight, dtype=dtype, **options)
 
 
 def sign_terms(columns, weight):
-    *dots, squares = identity_terms(columns, weight)
-    return *dots, [square.sqrt() for square in squares]
+    *dots, squares, batch_squares = identity_terms(columns, weight)
+    return *dots, [square.sqrt() for square in squares], [square.sqrt() for square in batch_squares]
 
 
 def identity_terms(columns, weight):
-    """Return the terms of each of the three sums: one float64 tensor per parameter."""
+    """Return the terms of each of the four sums: one float64 tensor per parameter."""
     x, g, *rest = ([t.as_subclass(torch.Tensor).double().cpu() for t in column] for column in columns)
     d = g if not rest else [(1 - weight) * mi + weight * gi for mi, gi in zip(rest[0], g, strict=True)]
-    return products(d, x), products(g, x), products(d, d)
+    return products(d, x), products(g, x), products(d, d), products(g, g)
 
 
 def adam_terms(columns, eps):
-    terms = [], [], []
+    terms = [], [], [], []
     rows = zip(*([t.as_subclass(torch.Tensor).double().cpu() for t in column] for column in columns), strict=True)
     for k, (x, g, m, v) in enumerate(rows, start=1):
         d = BETA1 * m + (1 - BETA1) * g
         metric = ((BETA2 * v + (1 - BETA2) * g * g) / (1 - BETA2**k)).sqrt() + eps
-        for column, term in zip(terms, (d * x, g * x, d * d / metric / (1 - BETA1**k)), strict=True):
+        metric = metric * (1 - BETA1**k)
+        for column, term in zip(terms, (d * x, g * x, d * d / metric, g * g / metric), strict=True):
             column.append(term)
     return terms
 
@@ -82,10 +84,10 @@ def assert_unchanged(columns, before):
         assert all(torch.equal(t, b) for t, b in zip(column, column_before, strict=True))
 
 
-def assert_sums(actual, terms, dtype):
-    assert actual.shape == (3,)
+def assert_sums(actual, terms, dtype, count=3):
+    assert actual.shape == (count,)
     assert actual.dtype == dtype
-    for got, parts in zip(actual.double().cpu(), terms, strict=True):
+    for got, parts in zip(actual.double().cpu(), terms[:count], strict=True):
         exact = sum(part.sum() for part in parts)
         size = sum(part.abs().sum() for part in parts)
         assert abs(float(got - exact)) <= TOLERANCE[dtype] * float(size)
@@ -112,10 +114,33 @@ def test_adam(kernel, device, dtype, eps):
     assert_unchanged(columns, before)
 
 
+@pytest.mark.parametrize(
+    ("measure", "terms_of", "count", "argument"),
+    [
+        pytest.param(adam, adam_terms, 4, 1e-3, id="adam"),
+        pytest.param(identity, identity_terms, 3, 0.1, id="identity"),
+        pytest.param(identity, identity_terms, 2, 1.0, id="identity-no-average"),
+        pytest.param(sign, sign_terms, 3, 0.1, id="sign"),
+        pytest.param(sign, sign_terms, 2, 1.0, id="sign-no-average"),
+    ],
+)
+def test_slope_of_the_batch(kernel, device, dtype, measure, terms_of, count, argument):
+    """The fourth number is the third sum with the gradient in the place of its average; the others keep their bits."""
+    columns = random_columns(count, dtype, device)
+    strided = [every_second(t.reshape(-1)) if t.dim() > 1 else t for t in columns[1]]
+    columns = [[t.reshape(s.shape) for t, s in zip(column, strided, strict=True)] for column in columns]
+    columns[1] = strided
+    wide = arithmetic(dtype)
+    sums = measure(kernel, columns, argument, wide, batch_slope=True)
+    assert_sums(sums, terms_of(columns, argument), wide, count=4)
+    assert torch.equal(sums[:3], measure(kernel, columns, argument, wide))
+
+
 def test_more_than_a_piece():
     """Tensors larger than a piece of the eager kernel."""
     columns = random_columns(4, torch.float32, "cpu", [(520, 521), (3,)])
-    assert_sums(adam(eager, columns, 1e-8, torch.float32), adam_terms(columns, 1e-8), torch.float32)
+    sums = adam(eager, columns, 1e-8, torch.float32, batch_slope=True)
+    assert_sums(sums, adam_terms(columns, 1e-8), torch.float32, count=4)
 
 
 def expanded(t):
@@ -217,7 +242,7 @@ def test_no_eps_and_tiny_second_moments(kernel, device):
         for average in averages:
             average.zero_()
     actual = adam(kernel, columns, 0.0, torch.float32)
-    *_, exact = adam_terms(columns, 0.0)
+    _, _, exact, _ = adam_terms(columns, 0.0)
     # (1 - beta2) g^2 = 1e-42 is some 700 units of the smallest float32.
     assert float(actual[2]) == pytest.approx(float(sum(part.sum() for part in exact)), rel=1e-2, abs=0.0)
 

@@ -131,7 +131,7 @@ def test_losses_that_jump_reset_the_estimated_bound(cls, options):
 def test_group_added_during_training(cls, options):
     """A group added later joins the model of the loss as it stands; its momentum starts then."""
     params = make_params()
-    optimizer = cls(params[:2], **options, weight_decay=0.1, **estimating(cls))
+    optimizer = cls(params[:2], **options, weight_decay=0.1, **estimating(cls, options))
     oracle = make_oracle(optimizer)
     run(optimizer, oracle, tolerance=1e-12, steps=5)
     optimizer.add_param_group({"params": params[2:], "lr": 0.7})
@@ -162,7 +162,7 @@ def test_parameter_unfrozen_later(cls, options):
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_split_and_order_of_groups_change_nothing(cls, options, split, dtype):
     """Groups with equal settings are one group."""
-    options = {**options, "weight_decay": 0.1, **estimating(cls)}
+    options = {**options, "weight_decay": 0.1, **estimating(cls, options)}
     results = []
     for groups in (((0, 1, 2, 3),), split):
         torch.manual_seed(0)

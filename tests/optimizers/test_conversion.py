@@ -160,6 +160,7 @@ def started_oracle(ours: MomoAdam, adamw: AdamW, loss: float) -> Oracle:
     oracle.k = max(p.steps for p in seen)
     oracle.weight_avg = 1 - BETAS[0] ** oracle.k
     oracle.loss_avg = oracle.weight_avg * loss
+    oracle.bound_avg = oracle.weight_avg * oracle.initial
     oracle.gamma = sum(float((p.m * p.x).sum()) for p in seen)
     return oracle
 

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from hf_momo import LastStep, Momo
-from hf_momo.optimizers.scalars import SCALARS
+from hf_momo.optimizers.scalars import SCALARS, names_of
 
 by_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS.keys())
 DTYPES = [torch.float32, torch.bfloat16]
@@ -35,7 +35,7 @@ def start(cls, options, dtype=torch.float32):
     model = Model(dtype)
     params = list(model.weights)
     groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.05, "weight_decay": 0.2}]
-    return model, cls(groups, **options, **estimating(cls), lower_bound=-0.3)
+    return model, cls(groups, **options, **estimating(cls, options), lower_bound=-0.3)
 
 
 def run(model, optimizer, steps, seed):
@@ -118,12 +118,12 @@ def test_model_scalars_stand_in_every_group(cls, options):
     first = optimizer.param_groups[0]
     pointers = set()
     for group in optimizer.param_groups:
-        for name in SCALARS:
+        for name in names_of(group):
             assert isinstance(group[name], torch.Tensor)
             assert (group[name].shape, group[name].dtype) == ((), torch.float32)
             assert name == "step_size" or torch.equal(group[name], first[name])
             pointers.add(group[name].data_ptr())
-    assert len(pointers) == len(optimizer.param_groups) * len(SCALARS)
+    assert len(pointers) == len(optimizer.param_groups) * len(names_of(first))
     assert {"loss_avg", "grad_dot_param_avg", "weight_avg", "lower_bound", "step_size", "skipped_steps"} <= set(
         SCALARS
     )

@@ -15,7 +15,7 @@ def test_more_gpus():
     """The share shrinks with the number of GPUs, the message is constant, its latency grows logarithmically."""
     few, many = (step_cost(7e9, gpus, 1e12, 1e-5) for gpus in (8, 1024))
     assert few.measure_bytes == pytest.approx(128 * many.measure_bytes)
-    assert few.message_bytes == many.message_bytes == 28
+    assert few.message_bytes == many.message_bytes == 32
     assert (few.message_seconds, many.message_seconds) == pytest.approx((6e-5, 20e-5))
 
 

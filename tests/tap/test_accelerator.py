@@ -164,6 +164,36 @@ def test_gradients_changed_past_the_accelerator_are_warned_of(
     assert "gradients were changed between accelerator.backward and step()" in record.message
 
 
+@pytest.mark.parametrize("accumulation", [1, 6])
+@pytest.mark.parametrize("as_number", [True, False])
+def test_bound_of_the_batch(accumulation: int, as_number: bool) -> None:
+    """The bound is scaled and summed as the loss is: so the share of the two is what it was for each micro-batch."""
+    loop = Loop(accumulation)
+    seen: list[Any] = []
+    loop.inner.register_step_pre_hook(lambda optimizer, args, kwargs: seen.append(kwargs))
+    for batch in loop.loader:
+        with loop.accelerator.accumulate(loop.model):
+            loss = loop.model(**batch)["loss"]
+            bound = 0.5 * loss
+            loop.accelerator.backward(loss, lower_bound=float(bound.detach()) if as_number else bound)
+            loop.optimizer.step()
+            loop.optimizer.zero_grad()
+    assert len(seen) == 6 // accumulation
+    for kwargs in seen:
+        torch.testing.assert_close(kwargs["lower_bound"], 0.5 * kwargs["loss"])
+        assert not kwargs["lower_bound"].requires_grad
+    assert loop.inner.last_step.num_steps == 6 // accumulation
+
+
+def test_bound_of_some_micro_batches() -> None:
+    """The share of a micro-batch in the loss is not known, so neither is that of the optimizer's own bound."""
+    loop = Loop(2)
+    with pytest.raises(ValueError, match="lower_bound: given for some micro-batches of one optimizer step"):
+        for index, batch in enumerate(loop.loader):
+            with loop.accelerator.accumulate(loop.model):
+                loop.accelerator.backward(loop.model(**batch)["loss"], lower_bound=None if index else -3.0)
+
+
 def accumulate_by_hand(loop: Loop) -> None:
     for index, batch in enumerate(loop.loader):
         loop.accelerator.backward(loop.model(**batch)["loss"] / 2)

@@ -15,6 +15,7 @@ import torch
 from trainer import two_ranks
 from trainer.tiny import (
     Classifier,
+    DistillingTrainer,
     Examples,
     class_examples,
     decay_groups,
@@ -60,6 +61,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Ranks:
 RUNS = [
     *(f"euler/{name}" for name in two_ranks.EULER),
     *(f"trajectory/{name}" for name in two_ranks.TRAJECTORIES),
+    *(f"distilled/{name}" for name in two_ranks.DISTILLED),
     "translation",
     "bad-batch",
     "accelerate-loop",
@@ -109,6 +111,24 @@ def test_two_ranks_are_one_process_on_the_whole_batch(ranks: Ranks, name: str) -
             torch.testing.assert_close(torch.tensor(ours), theirs.detach().flatten(), rtol=1e-3, atol=1e-4)
     handed = zip(*(rank[f"trajectory/{name}"]["steps"] for rank in ranks), strict=True)
     assert [0.5 * (one[0] + two[0]) for one, two in handed] == pytest.approx([s.loss for s in steps], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", two_ranks.DISTILLED)
+def test_bounds_of_two_ranks_are_that_of_the_whole_batch(ranks: Ranks, name: str) -> None:
+    """Two ranks, each with two micro-batches of two examples and their bounds, are one process on the eight."""
+    model, teacher = Classifier(), Classifier()
+    optimizer = MomoAdam(decay_groups(model, 0.0), lr=0.1)
+    batches = micro_batches(class_examples(), 8) * 2
+    steps = plain_loop(
+        model,
+        optimizer,
+        [[batch] for batch in batches[: two_ranks.TRAJECTORY_STEPS]],
+        bound_of=lambda batch: DistillingTrainer.bound_of(teacher, batch),
+    )
+    for rank in ranks:
+        logs = rank[f"distilled/{name}"]["logs"]
+        assert [entry["step_size"] for entry in logs] == pytest.approx([s.step_size for s in steps], rel=1e-3)
+        assert [entry["lower_bound"] for entry in logs] == pytest.approx([s.lower_bound for s in steps], rel=1e-4)
 
 
 def test_the_inflated_loss_of_a_translation_model(ranks: Ranks) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from hf_momo import MomoSeq2SeqTrainer, MomoSeq2SeqTrainingArguments, MomoTrainer, MomoTrainingArguments
 from hf_momo.optimizers import MomoOptimizer
 from hf_momo.optimizers.registry import unwrap_optimizer
-from hf_momo.optimizers.scalars import SCALARS
+from hf_momo.optimizers.scalars import names_of
 
 FEATURES, CLASSES, POSITIONS = 5, 4, 6
 VOCABULARY, PAD, EOS = 24, 0, 1
@@ -94,6 +94,17 @@ class Classifier(nn.Module):
         if labels is None:
             return {"logits": logits}
         return {"loss": nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten()), "logits": logits}
+
+
+class WindowClassifier(Classifier):
+    """The same, divided by the number of labels in the whole accumulation window if the caller passes it."""
+
+    def forward(self, features: Tensor, labels: Tensor | None = None, **kwargs: Any) -> dict[str, Tensor]:
+        outputs = super().forward(features, labels)
+        num_items = kwargs.get("num_items_in_batch")
+        if num_items is not None and labels is not None:
+            outputs["loss"] = outputs["loss"] * labels.numel() / num_items
+        return outputs
 
 
 class Examples(Dataset):
@@ -261,6 +272,30 @@ class ProbedSeq2SeqTrainer(_Probed, MomoSeq2SeqTrainer):
     """``MomoSeq2SeqTrainer`` with a probe, in the order of the examples."""
 
 
+class DistillingTrainer(ProbedTrainer):
+    """Trainer whose bound is a part of the loss of a teacher on the same batch, computed as the loss is."""
+
+    lower_bound_in_outputs = True
+    share = 0.25
+
+    def __init__(self, *args: Any, teacher: nn.Module, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.teacher = teacher
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        loss, outputs = super().compute_loss(model, dict(inputs), return_outputs=True, **kwargs)
+        if model.training:
+            with torch.no_grad():
+                outputs["lower_bound"] = self.share * super().compute_loss(self.teacher, dict(inputs), **kwargs)
+        return (loss, outputs) if return_outputs else loss
+
+    @classmethod
+    def bound_of(cls, teacher: nn.Module, batch: Example) -> float:
+        """Return the bound of one batch."""
+        with torch.no_grad():
+            return cls.share * teacher(**batch)["loss"].item()
+
+
 def quiet(folder: Path | str) -> dict[str, Any]:
     """Return arguments for all runs: on the CPU, every step logged, nothing saved."""
     return {
@@ -327,6 +362,7 @@ def plain_loop(
     loss_of: Callable[[nn.Module, Example], Tensor] = lambda model, batch: model(**batch)["loss"],
     max_norm: float = 0.0,
     lr_of: Callable[[int], float] | None = None,
+    bound_of: Callable[[Example], float] | None = None,
 ) -> list[PlainStep]:
     """Train with torch alone. The loss of a window is the mean of its micro-batches' losses."""
     steps = []
@@ -344,7 +380,8 @@ def plain_loop(
         if max_norm:
             norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
             weight = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        optimizer.step(loss=total, sample_weight=weight)
+        bound = None if bound_of is None else sum(map(bound_of, window)) / len(window)
+        optimizer.step(loss=total, sample_weight=weight, lower_bound=bound)
         optimizer.zero_grad()
         last = optimizer.last_step
         steps.append(PlainStep(float(total), last.step_size[0], last.lower_bound))
@@ -363,4 +400,5 @@ def weights_of(model: nn.Module) -> list[Tensor]:
 
 def scalars_of(optimizer: Any) -> list[dict[str, float]]:
     """Return the optimizer's scalars, one dictionary per group."""
-    return [{name: float(group[name]) for name in SCALARS} for group in unwrap_optimizer(optimizer).param_groups]
+    groups = unwrap_optimizer(optimizer).param_groups
+    return [{name: float(group[name]) for name in names_of(group)} for group in groups]

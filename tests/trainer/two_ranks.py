@@ -23,12 +23,14 @@ from torch.utils.data import DataLoader
 from trainer.tiny import (
     ALWAYS_CAPPED,
     Classifier,
+    DistillingTrainer,
     Examples,
     LinearLoss,
     LinearLossOverWindow,
     Probe,
     ProbedSeq2SeqTrainer,
     ProbedTrainer,
+    WindowClassifier,
     arguments,
     class_examples,
     marian,
@@ -78,6 +80,8 @@ TRAJECTORIES: dict[str, dict[str, Any]] = {
     "clipped": {"optim": "momo_adam", "learning_rate": 0.1, "max_grad_norm": 0.3},
 }
 TRAJECTORY_STEPS = 6
+# With a bound that comes with the batch; by the class of the model, whose loss is divided by the Trainer or by itself.
+DISTILLED: dict[str, type[Classifier]] = {"means": Classifier, "items": WindowClassifier}
 BAD_EXAMPLE = 13  # in the second batch of the second rank, so the second step is bad on one rank alone
 
 
@@ -97,6 +101,23 @@ def trajectory(name: str, folder: str) -> ProbedTrainer:
     return ProbedTrainer(
         model=Classifier(),
         args=arguments(folder, ddp_backend="gloo", max_steps=TRAJECTORY_STEPS, **TRAJECTORIES[name]),
+        train_dataset=class_examples(),
+    )
+
+
+def distillation(name: str, folder: str) -> DistillingTrainer:
+    return DistillingTrainer(
+        model=DISTILLED[name](),
+        teacher=DISTILLED[name](),
+        args=arguments(
+            folder,
+            ddp_backend="gloo",
+            optim="momo_adam",
+            learning_rate=0.1,
+            max_steps=TRAJECTORY_STEPS,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=2,
+        ),
         train_dataset=class_examples(),
     )
 
@@ -164,6 +185,8 @@ def main(folder: Path) -> None:
         runs[f"euler/{name}"] = lambda name=name: train(euler(name, work))
     for name in TRAJECTORIES:
         runs[f"trajectory/{name}"] = lambda name=name: train(trajectory(name, work))
+    for name in DISTILLED:
+        runs[f"distilled/{name}"] = lambda name=name: train(distillation(name, work))
     runs["translation"] = lambda: train(translation(work))
     runs["bad-batch"] = lambda: train(bad_batch_on_one_rank(work))
     results = {name: run() for name, run in runs.items()}
