@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,6 +120,7 @@ METHODS = {
             "muon": {"lr": 0.05},
             "muon-original": {"lr": 0.05, "adjust_lr_fn": "original", "betas": (0.5, 0.9), "ns_steps": 3},
             "muon-nesterov": {"lr": 0.05, "nesterov": True, "betas": (0.9, 0.98)},
+            "muon-progress": {"lr": 0.05, "gap": "progress", "caution": 2.0},
         },
         lambda group: {
             "update": _muon_update,
@@ -174,6 +176,7 @@ CASES = [
     (cls, {**variant, **options}, f"{name}-{option_name}")
     for (name, (cls, variant)), (option_name, options) in itertools.product(VARIANTS.items(), OPTION_SETS.items())
     if name in ESTIMATING or "adapt_lower_bound" not in options
+    if "slope" not in options or "slope" in inspect.signature(cls).parameters
 ]
 
 

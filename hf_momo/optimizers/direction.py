@@ -142,7 +142,7 @@ def check_estimates(group: Group, direction: Direction) -> None:
     if wants_batch_slope(group) and direction.batch_slope is None:
         raise ValueError(
             "slope: got 'batch', which measures the gradient of each batch in the metric of the method or by a dual"
-            " norm, and this method has neither; leave it 'direction'"
+            " norm, and this method measures neither; leave it 'direction'"
         )
     replaced = {"slope": "direction", "gap": "bound", "caution": 1.0}
     for name, default in replaced.items():

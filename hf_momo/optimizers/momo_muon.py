@@ -59,6 +59,9 @@ class MomoMuon(MomoOptimizer):
         weight_decay: Decoupled weight decay (``param * (1 - lr * weight_decay)`` before the step), in [0, inf).
         lower_bound: Lower bound of the loss, in units of the loss. It cannot be estimated on the fly: the estimate
             rests on a quadratic metric.
+        gap: ``"bound"``, or ``"progress"`` to use the decrease of the loss over the last octave of training in place
+            of the distance to ``lower_bound``.
+        caution: Factor of the slope, in (0, inf): steps below the cap are shorter by it.
         kernel: How the inner products of Adam's half are computed: ``"eager"``, ``"compiled"``, ``"triton"`` or
             ``"auto"``. Muon's half uses torch operations.
         process_group: The ranks that train the model together: ``None`` for all ranks of the job, a
@@ -102,6 +105,8 @@ class MomoMuon(MomoOptimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         lower_bound: float = 0.0,
+        gap: str = "bound",
+        caution: float = 1.0,
         kernel: str = "auto",
         process_group: ProcessGroup = None,
         sharded: bool = False,
@@ -118,6 +123,8 @@ class MomoMuon(MomoOptimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "lower_bound": lower_bound,
+            "gap": gap,
+            "caution": caution,
             "kernel": kernel,
         }
         _check_momentum(momentum, betas)
