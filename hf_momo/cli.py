@@ -18,7 +18,7 @@ from hf_momo.sweep.cli import add_sweep_parser
 from hf_momo.utils.errors import UsageError, run_command
 from hf_momo.utils.threads import wait_for_idle_threads
 
-_RUN_HELP = """run a program of the Hugging Face Trainer with --optim momo and --optim momo_adam"""
+_RUN_HELP = """run a program of the Hugging Face Trainer with the optimizers of hf_momo as --optim"""
 _RUN_DESCRIPTION = """\
 Run a program that uses the stock Trainer, or a subclass of it, with the optimizers of hf_momo among its own:
 

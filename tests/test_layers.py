@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers
+
 PACKAGE = Path(__file__).parent.parent / "hf_momo"
 
 # Folder or file of the package: its number, and what it may import besides the standard library.
@@ -85,6 +87,48 @@ def test_imports_only_the_packages_of_its_folder(name):
 @pytest.mark.parametrize("name", CORE)
 def test_the_core_is_torch_alone(name):
     assert layer_of(name)[1] <= {"torch", "triton"}
+
+
+# Files that belong to one method: the constructor and the direction, the halves of Muon, the parts of the wrapper.
+METHOD_FILES = {
+    *(f"optimizers/{name}.py" for name in list_optimizers()),
+    "optimizers/muon_halves.py",
+    "optimizers/base_step.py",
+    "optimizers/bases.py",
+    "optimizers/wrapper_state.py",
+}
+# Places beside them and the registry that name a method, and why.
+NAMED = {
+    ("optimizers/conversion.py", "MomoAdam"),  # the public names with "adamw" in them
+    ("trainer/arguments.py", "momo_adam"),  # the default of --optim
+    # The word for the whole package: a tag of cards, the key of the wrapper's own options, a prefix of classes.
+    ("hub/cards/card.py", "momo"),
+    ("trainer/base_optimizer.py", "momo"),
+    ("trainer/trl.py", "Momo"),
+}
+
+
+def names_of_methods(name):
+    """Names and classes of methods that the code of a file names, outside of docstrings, comments and messages."""
+    names = {*list_optimizers(), *(get_optimizer_info(each).optimizer_cls.__name__ for each in list_optimizers())}
+    for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
+        for field in ("id", "attr", "name", "value"):  # variables, attributes, imports, strings
+            value = getattr(node, field, None)
+            if isinstance(value, str) and value.rpartition(".")[2] in names:
+                yield value.rpartition(".")[2]
+
+
+def test_only_the_files_of_a_method_and_the_registry_name_it():
+    """What the rest of the package needs to know of a method, it asks the registry's row or the direction."""
+    others = [name for name in files() if name not in METHOD_FILES | {"optimizers/registry.py"}]
+    assert {(file, name) for file in others for name in names_of_methods(file)} == NAMED
+
+
+def test_the_check_sees_a_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    lines = ("from a import Momo", "x: hf_momo.MomoLion", "if optim == 'momo_muon': pass", "f('momo_adam is Adam')")
+    (tmp_path / "a.py").write_text("\n".join(lines))
+    assert set(names_of_methods("a.py")) == {"Momo", "MomoLion", "momo_muon"}
 
 
 def test_the_check_sees_an_import(tmp_path, monkeypatch):

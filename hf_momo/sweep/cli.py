@@ -38,10 +38,10 @@ or with the arguments in a file (the keys are SCRIPT and the flags below, and ar
   hf-momo sweep --config recipes/studies/mnist.yaml --seed 0 -- --data_dir data/mnist
 
 SCRIPT must take --optim, --learning_rate, --seed and --output_dir and write all_results.json to its --output_dir, as
-the examples of transformers do. `hf-momo run` starts it, so that it knows momo and momo_adam. The same command goes on
-after Ctrl-C, a kill or a power cut, shares the runs on further machines, and adds learning rates, seeds or optimizers;
-runs that have ended are not repeated. A run that diverges or crashes is a result. The report is printed, and written
-to the folder as report.md, CSV tables and pictures."""
+the examples of transformers do. `hf-momo run` starts it, so that it knows the optimizers of hf_momo. The same command
+goes on after Ctrl-C, a kill or a power cut, shares the runs on further machines, and adds learning rates, seeds or
+optimizers; runs that have ended are not repeated. A run that diverges or crashes is a result. The report is printed,
+and written to the folder as report.md, CSV tables and pictures."""
 
 
 class _SweepParser(argparse.ArgumentParser):

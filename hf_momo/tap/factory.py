@@ -46,9 +46,8 @@ def create_optimizer(
         accelerator: The ``accelerate.Accelerator`` whose ``backward`` the loop calls.
         weight_decay: Weight decay coefficient, in [0, inf).
         **options: Other arguments of the optimizer's constructor. ``lower_bound`` may also be ``"from=RUN"``, a share
-            of the last training loss of another run, as in the Trainer's ``optim_args``.
-        **options: Other arguments of the optimizer's constructor. For ``"momo_wrapper"``: ``base``, a class of
-            optimizers such as ``torch.optim.AdamW``, and the arguments of that class.
+            of the last training loss of another run, as in the Trainer's ``optim_args``. ``"momo_wrapper"`` also takes
+            ``base``, a class of optimizers such as ``torch.optim.AdamW``, and the arguments of that class.
 
     Raises:
         ValueError: If no optimizer has this name, an option is out of range, or ``RUN`` gives no bound.

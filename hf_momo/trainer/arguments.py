@@ -29,11 +29,12 @@ OPTIMIZER_ARGUMENTS = ("learning_rate", "adam_beta1", "adam_beta2", "adam_epsilo
 _STOCK_OPTIMIZERS = [member.value for member in OptimizerNames]
 _NAMES = ", ".join(list_optimizers())
 _RATES = {name: get_optimizer_info(name).default_lr for name in list_optimizers()}
+_WITHOUT_RATE = ", ".join(name for name, rate in _RATES.items() if rate is None)
 _DEFAULT_RATES = ", ".join(f"{rate:g} for {name}" for name, rate in _RATES.items() if rate is not None)
 _OPTIM_HELP = f"The optimizer: {_NAMES}, or any of the Trainer's own."
 _LEARNING_RATE_HELP = (
     f"Cap on the step size ({_NAMES}) or the learning rate (other optimizers). Default: the optimizer's own"
-    f" ({_DEFAULT_RATES}); the Trainer's ({_STOCK_LEARNING_RATE:g}) for momo_wrapper and other optimizers."
+    f" ({_DEFAULT_RATES}); the Trainer's ({_STOCK_LEARNING_RATE:g}) for {_WITHOUT_RATE} and other optimizers."
 )
 
 
@@ -73,7 +74,7 @@ def momo_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[typ
     if args.learning_rate == _STOCK_LEARNING_RATE and not isinstance(args, MomoArgumentsMixin):
         _warn_of_stock_rate(info)
     if info.takes_base:
-        return wrapped_cls_and_kwargs(args, model, options)
+        return wrapped_cls_and_kwargs(info, args, model, options)
     return info.optimizer_cls, options
 
 

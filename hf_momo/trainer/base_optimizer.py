@@ -1,4 +1,4 @@
-"""``optim="momo_wrapper"``: the Trainer's own optimizers as bases, made as the Trainer makes them."""
+"""The Trainer's own optimizers as bases of the wrapper, made as the Trainer makes them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from transformers import Trainer, TrainingArguments
 from transformers.training_args import OptimizerNames
 
-from hf_momo.optimizers.momo_wrapper import MomoWrapper
-from hf_momo.optimizers.registry import get_optimizer_info, list_optimizers, wrapper_cls
+from hf_momo.optimizers.base import MomoOptimizer
+from hf_momo.optimizers.registry import OptimizerInfo, list_optimizers, wrapper_cls
 
 _IN_BACKWARD = ("updates the weights during backward, layer by layer, before the loss is known to the optimizer", "")
 _REFUSED = {
@@ -45,11 +45,12 @@ def check_base_name(name: str) -> None:
 
 
 def wrapped_cls_and_kwargs(
-    args: TrainingArguments, model: Any, options: Mapping[str, Any]
-) -> tuple[type[MomoWrapper], dict[str, Any]]:
+    info: OptimizerInfo, args: TrainingArguments, model: Any, options: Mapping[str, Any]
+) -> tuple[type[MomoOptimizer], dict[str, Any]]:
     """Return the wrapper around one of the Trainer's optimizers, as a class, and its arguments beside the parameters.
 
     Args:
+        info: The wrapper's row of the registry.
         args: Training arguments.
         model: The model; some bases choose parameters from it.
         options: What ``optim_args`` holds: ``base``, options of the wrapper, and the base's own as strings.
@@ -57,7 +58,7 @@ def wrapped_cls_and_kwargs(
     Raises:
         ValueError: If neither the Trainer nor the class of the base takes one of the base's own options.
     """
-    own_names = get_optimizer_info("momo_wrapper").defaults
+    own_names = info.defaults
     own = {name: value for name, value in options.items() if name in own_names}
     rest = {name.removeprefix("base."): value for name, value in options.items() if name not in (*own_names, "base")}
     base, made = options["base"], {}
@@ -72,7 +73,7 @@ def wrapped_cls_and_kwargs(
         if name not in accepted or name == "lr":
             takes = ", ".join(each for each in list(accepted)[1:] if each not in ("args", "kwargs", "lr"))
             raise ValueError(
-                f"optim_args: neither momo_wrapper nor its base {base} has an option {name!r}; momo_wrapper has base,"
+                f"optim_args: neither {info.name} nor its base {base} has an option {name!r}; {info.name} has base,"
                 f" {', '.join(each for each in own_names if each != 'process_group')}, and {cls.__name__} has {takes}"
             )
         made[name] = _typed(name, value, accepted[name].default)

@@ -61,15 +61,15 @@ class LoopArguments:
     do_eval: bool = field(default=False, metadata={"help": "Evaluate on --validation_files after training."})
     do_predict: bool = field(default=False, metadata={"help": "Evaluate on --test_files after training."})
     overwrite: bool = field(default=False, metadata={"help": "Overwrite a finished run in --output_dir."})
-    optim: str = field(default="momo_adam", metadata={"help": "momo_adam, momo, adamw_torch, sgd or adagrad."})
+    optim: str = field(default="momo_adam", metadata={"help": "An optimizer of hf_momo, adamw_torch, sgd or adagrad."})
     optim_args: str | None = field(
-        default=None, metadata={"help": "Further options of momo_adam and momo, e.g. adapt_lower_bound=true."}
+        default=None, metadata={"help": "Further options of an optimizer of hf_momo, e.g. adapt_lower_bound=true."}
     )
     learning_rate: float | None = field(
         default=None,
         metadata={
-            "help": "Learning rate; for momo and momo_adam the cap on the step size. Default: that of the optimizer, "
-            "0.01 for momo_adam, 1.0 for momo, torch's for the others."
+            "help": "Learning rate; for optimizers of hf_momo the cap on the step size. Default: the optimizer's own, "
+            "0.01 for momo_adam, 1.0 for momo, torch's for those of torch."
         },
     )
     weight_decay: float = field(default=0.0, metadata={"help": "Weight decay; not applied to biases."})

@@ -13,6 +13,8 @@ from hf_momo.tap.factory import weight_decay_groups
 from hf_momo.utils.errors import UsageError
 
 _OTHERS: dict[str, Any] = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
+# The wrapper takes its base from the Trainer's own optimizers, which this loop has not.
+_MOMO = [name for name in list_optimizers() if not get_optimizer_info(name).takes_base]
 # Schedules without an end.
 _ENDLESS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP, SchedulerType.INVERSE_SQRT)
 _ENDING = (SchedulerType.LINEAR, SchedulerType.COSINE)
@@ -24,11 +26,11 @@ def check_optimizer(args: LoopArguments) -> None:
     Raises:
         UsageError: If a setting is invalid; the message names it, its value and what is legal.
     """
-    known = [*list_optimizers(), *_OTHERS]
+    known = [*_MOMO, *_OTHERS]
     if args.optim not in known:
         raise UsageError(f"--optim {args.optim}: must be one of {', '.join(known)}")
     if args.optim_args and args.optim in _OTHERS:
-        raise UsageError(f"--optim_args {args.optim_args}: only for {', '.join(list_optimizers())}, not {args.optim}")
+        raise UsageError(f"--optim_args {args.optim_args}: only for {', '.join(_MOMO)}, not {args.optim}")
     schedules = [each.value for each in (*_ENDLESS, *_ENDING)]
     if args.lr_scheduler_type not in schedules:
         raise UsageError(f"--lr_scheduler_type {args.lr_scheduler_type}: must be one of {', '.join(schedules)}")
@@ -60,12 +62,12 @@ def make_optimizer(args: LoopArguments, model: Any, accelerator: Accelerator | N
     """
     adam = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
     options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
-    if args.optim in list_optimizers():
+    if args.optim in _MOMO:
         options |= parse_optim_args(args.optim, args.optim_args)
         if options.get("lower_bound") == "auto":
             options["lower_bound"] = 0.0  # no label smoothing here
-        if "betas" in get_optimizer_info(args.optim).defaults:
-            options |= adam
+        defaults = get_optimizer_info(args.optim).defaults
+        options |= {name: value for name, value in adam.items() if name in defaults}
         return create_optimizer(args.optim, model, accelerator=accelerator, **options)
     if args.optim == "adamw_torch":
         options |= adam
@@ -86,7 +88,7 @@ def make_schedule(args: LoopArguments, optimizer: torch.optim.Optimizer) -> Any:
 
 
 def _default_learning_rate(optim: str) -> float:
-    if optim in list_optimizers():
+    if optim in _MOMO:
         return float(get_optimizer_info(optim).defaults["lr"])
     parameter = torch.nn.Parameter(torch.zeros(1))
     return float(_OTHERS[optim]([parameter]).defaults["lr"])

@@ -23,10 +23,11 @@ from recipes.launching import ROOT, curve, launch, read_json, reset_accelerate
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from hf_momo import list_optimizers
+from hf_momo import get_optimizer_info, list_optimizers
 from hf_momo.utils.errors import UsageError
 
-NAMES = ", ".join(list_optimizers())
+MOMO = [name for name in list_optimizers() if not get_optimizer_info(name).takes_base]
+NAMES = ", ".join(MOMO)
 
 SCRIPT = ROOT / "recipes" / "click_through_rate.py"
 CONFIG = ROOT / "recipes" / "configs" / "criteo_dlrm.yaml"
@@ -272,8 +273,16 @@ def test_two_processes_are_one(tmp_path: Path, logs: list[str], monkeypatch: pyt
     assert_same_run(tmp_path / "one", tmp_path / "two", 2e-4)
 
 
+@pytest.mark.parametrize("optim", MOMO)
+def test_every_optimizer_trains(tmp_path: Path, logs: list[str], monkeypatch: pytest.MonkeyPatch, optim: str) -> None:
+    """``momo_lion`` has betas and no epsilon, which was passed to it all the same and refused."""
+    run(monkeypatch, *logs, "--optim", optim, "--max_steps", "2", "--output_dir", tmp_path / "run")
+    assert math.isfinite(read_json(tmp_path / "run" / "all_results.json")["eval_loss"])
+
+
 REFUSALS = {
     "an unknown optimizer": (["--optim", "adam"], f"--optim adam: must be one of {NAMES}, adamw_torch"),
+    "the wrapper": (["--optim", "momo_wrapper"], f"--optim momo_wrapper: must be one of {NAMES}, adamw_torch"),
     "an unknown option": (["--optim_args", "bound=1"], "momo_adam has no option 'bound'; it has"),
     "a beta of 1": (["--adam_beta1", "1"], "betas"),
     "options of others": (["--optim", "sgd", "--optim_args", "x=1"], f"only for {NAMES}, not sgd"),
