@@ -33,12 +33,13 @@ def load_base_state_dict(
 ) -> None:
     """Start ``optimizer`` from the state of the torch optimizer that keeps the same averages.
 
-    That is ``torch.optim.AdamW`` (or ``Adam``) for ``MomoAdam``, ``torch.optim.SGD`` for ``Momo``, and for ``MomoMuon``
-    ``torch.optim.Muon`` and ``torch.optim.AdamW`` together. The optimizer gets the averages and step counts. What the other one does not know is the loss: the model of the loss is set as if
-    every averaged sample had been seen at the present weights, so that its value there is ``loss``. Everything else
-    (``lr``, weight decay, ``eps``, the lower bound) stays as the optimizer was made, and the counters of capped and
-    skipped steps are zero. The model must hold the weights of that checkpoint. With several processes all must call
-    this; under FSDP2 after the model was prepared.
+    That is ``torch.optim.AdamW`` (or ``Adam``) for ``MomoAdam``, ``torch.optim.SGD`` for ``Momo``, and
+    ``torch.optim.Muon`` together with ``torch.optim.AdamW`` for ``MomoMuon``. The optimizer gets the averages and step
+    counts. What the other one does not know is the loss: the model of the loss is set as if every averaged sample had
+    been seen at the present weights, so that its value there is ``loss``. Everything else (``lr``, weight decay,
+    ``eps``, the lower bound) stays as the optimizer was made, and the counters of capped and skipped steps are zero.
+    The model must hold the weights of that checkpoint. With several processes all must call this; under FSDP2 after
+    the model was prepared.
 
     With the Trainer, from the checkpoint of an AdamW run::
 
@@ -50,8 +51,8 @@ def load_base_state_dict(
     Args:
         optimizer: The optimizer to start. Its state so far is replaced.
         state_dict: ``state_dict()`` of the other optimizer, or a list of them where several shared the parameters
-            (Muon and AdamW, in any order); tensors are copied. From any other format, load it into that optimizer on the same
-            parameters first.
+            (Muon and AdamW, in any order); tensors are copied. From any other format, load it into that optimizer on
+            the same parameters first.
         loss: Training loss at the present weights, a finite real number not below the optimizer's lower bound: such as
             the last one logged, or the mean over a few batches.
         params: Parameters in the order in which the other optimizer had them, needed where it split them into other
@@ -151,7 +152,7 @@ def _base_group(optimizer: MomoOptimizer, group: Mapping[str, Any]) -> dict[str,
     defaults = base_cls([torch.nn.Parameter(torch.empty(0, 0))]).defaults
     foreign = {*SCALARS, *optimizer.defaults, *direction.options, "initial_lower_bound"} - defaults.keys()
     kept = {name: value for name, value in group.items() if name not in foreign}
-    return defaults | kept | dict(direction.base_options(group))
+    return {**defaults, **kept, **direction.base_options(group)}
 
 
 def load_adamw_state_dict(

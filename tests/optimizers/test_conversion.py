@@ -507,7 +507,7 @@ def test_momo_muon_goes_on_from_muon_and_adamw_and_back(order: int) -> None:
 
 @needs_muon
 def test_momo_muon_round_trip() -> None:
-    """The state given to torch's optimizers starts an equal MomoMuon, also with the parameters named in their order."""
+    """The state for torch's optimizers starts an equal MomoMuon, also with the parameters given in their order."""
     params = muon_params()
     ours = momo_muon(params)
     loss = steps_of([ours], params, 0, 3)
