@@ -4,6 +4,8 @@
 # make check  set up .venv, run the linter, the formatter and the type checker
 # make test-oldest
 #             set up .venv-oldest with the oldest supported transformers and accelerate, run the tests that use them
+# make gpu    set up .venv, run the tests that need a GPU, time the steps of all methods on it and train one model, in
+#             eight minutes (runs/gpu/report.md); `make gpu DATA=FOLDER` trains on Multi30k. Without a GPU it says so
 # make clean  remove what these targets have made
 
 # The version of PyTorch for machines without a GPU; `make TORCH=2.9.1 test` takes another one.
@@ -18,7 +20,7 @@ WORKERS ?= 2
 # What the versions of transformers and accelerate decide; the optimizers themselves know neither.
 OLDEST_TESTS ?= tests/integration tests/trainer tests/hub tests/tap tests/test_versions.py
 
-.PHONY: demo test test-oldest check clean setup
+.PHONY: demo gpu test test-oldest check clean setup
 .DEFAULT_GOAL := test
 
 setup: $(READY)
@@ -41,6 +43,9 @@ test: $(READY)
 
 test-oldest: .venv-oldest/.ready
 	.venv-oldest/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(OLDEST_TESTS)
+
+gpu: $(READY)
+	$(PYTHON) recipes/benchmarks/gpu_report.py --output runs/gpu $(if $(DATA),--data "$(DATA)")
 
 check: $(READY)
 	$(PYTHON) -m ruff check .

@@ -33,12 +33,13 @@ def load_base_state_dict(
 ) -> None:
     """Start ``optimizer`` from the state of the torch optimizer that keeps the same averages.
 
-    That is ``torch.optim.AdamW`` (or ``Adam``) for ``MomoAdam`` and ``torch.optim.SGD`` for ``Momo``. The optimizer
-    gets the averages and step counts. What the other one does not know is the loss: the model of the loss is set as if
-    every averaged sample had been seen at the present weights, so that its value there is ``loss``. Everything else
-    (``lr``, weight decay, ``eps``, the lower bound) stays as the optimizer was made, and the counters of capped and
-    skipped steps are zero. The model must hold the weights of that checkpoint. With several processes all must call
-    this; under FSDP2 after the model was prepared.
+    That is ``torch.optim.AdamW`` (or ``Adam``) for ``MomoAdam``, ``torch.optim.SGD`` for ``Momo``, and
+    ``torch.optim.Muon`` together with ``torch.optim.AdamW`` for ``MomoMuon``. The optimizer gets the averages and step
+    counts. What the other one does not know is the loss: the model of the loss is set as if every averaged sample had
+    been seen at the present weights, so that its value there is ``loss``. Everything else (``lr``, weight decay,
+    ``eps``, the lower bound) stays as the optimizer was made, and the counters of capped and skipped steps are zero.
+    The model must hold the weights of that checkpoint. With several processes all must call this; under FSDP2 after
+    the model was prepared.
 
     With the Trainer, from the checkpoint of an AdamW run::
 
@@ -50,14 +51,15 @@ def load_base_state_dict(
     Args:
         optimizer: The optimizer to start. Its state so far is replaced.
         state_dict: ``state_dict()`` of the other optimizer, or a list of them where several shared the parameters
-            (Muon and AdamW); tensors are copied. From any other format, load it into that optimizer on the same
-            parameters first.
+            (Muon and AdamW, in any order); tensors are copied. From any other format, load it into that optimizer on
+            the same parameters first.
         loss: Training loss at the present weights, a finite real number not below the optimizer's lower bound: such as
             the last one logged, or the mean over a few batches.
         params: Parameters in the order in which the other optimizer had them, needed where it split them into other
-            groups than ``optimizer`` does: ``model.parameters()`` for ``AdamW(model.parameters())``.
+            groups than ``optimizer`` does: ``model.parameters()`` for ``AdamW(model.parameters())``. With a list of
+            state dicts, the parameters of the first come first.
         num_steps: Number of steps that the averages have seen, where the other optimizer does not count them (SGD and
-            Muon). Averages that start at the first sample do not need it.
+            Muon). Averages that start at the first sample do not need it, and beside AdamW its count is taken.
 
     Raises:
         TypeError: If no torch optimizer keeps the averages of ``optimizer``.
@@ -101,37 +103,56 @@ def load_base_state_dict(
     optimizer.load_state_dict(new)
 
 
-def base_state_dict(optimizer: MomoOptimizer) -> dict[str, Any]:
+def base_state_dict(optimizer: MomoOptimizer) -> Any:
     """Return the state of ``optimizer`` as the torch optimizer that keeps the same averages loads it.
 
     Use it as ``adamw.load_state_dict(base_state_dict(ours))``. Averages, step counts, and the options that both have
     are those of ``optimizer``. AdamW shrinks weights by ``1 - lr * weight_decay``, which is
-    ``weight_decay_form="adamw"`` here. The model of the loss is left out.
+    ``weight_decay_form="adamw"`` here, and torch's Muon orthogonalizes in bfloat16. The model of the loss is left out.
+    Where Muon and AdamW share the parameters, each gets its own state::
+
+        muon, adamw = torch.optim.Muon(matrices), torch.optim.AdamW(others)
+        for optimizer, state_dict in zip((muon, adamw), base_state_dict(momo_muon)):
+            optimizer.load_state_dict(state_dict)
 
     Args:
         optimizer: The optimizer to read. As in ``state_dict()``, its tensors are not copied.
 
     Returns:
-        ``{"state": ..., "param_groups": ...}`` with the parameter groups of ``optimizer``.
+        ``{"state": ..., "param_groups": ...}`` with the parameter groups of ``optimizer``, or a list of these where
+        the groups belong to several torch optimizers, in the order of their first groups: Muon before AdamW, unless
+        ``optimizer`` was given its groups the other way round.
 
     Raises:
-        TypeError: If no torch optimizer keeps the averages of ``optimizer``.
+        TypeError: If no torch optimizer keeps the averages of ``optimizer``, or this version of torch lacks it.
     """
     _check_optimizer(optimizer)
     own = optimizer.state_dict()
-    state, groups = {}, []
+    parts: dict[str, dict[str, Any]] = {}
     for group in own["param_groups"]:
         direction = optimizer.direction_of(group)
-        base_cls: Any = getattr(torch.optim, str(direction.base_cls))
-        defaults = base_cls([torch.nn.Parameter(torch.empty(0, 0))]).defaults
-        foreign = {*names_of(group), *optimizer.defaults, "initial_lower_bound"} - defaults.keys()
-        kept = {name: value for name, value in group.items() if name not in foreign}
-        groups.append(defaults | kept | dict(direction.base_options(group)))
-        for key in group["params"]:
-            if entry := own["state"].get(key):
+        part = parts.setdefault(str(direction.base_cls), {"state": {}, "param_groups": []})
+        # Each of torch's optimizers numbers its parameters from 0.
+        first = sum(len(before["params"]) for before in part["param_groups"])
+        keys = list(range(first, first + len(group["params"])))
+        part["param_groups"].append(_base_group(optimizer, group) | {"params": keys})
+        for key, own_key in zip(keys, group["params"], strict=True):
+            if entry := own["state"].get(own_key):
                 names = (*(["step"] if not direction.base_state else []), *direction.state_names(group))
-                state[key] = {direction.base_state.get(name, name): entry[name] for name in names}
-    return {"state": state, "param_groups": groups}
+                part["state"][key] = {direction.base_state.get(name, name): entry[name] for name in names}
+    return next(iter(parts.values())) if len(parts) == 1 else list(parts.values())
+
+
+def _base_group(optimizer: MomoOptimizer, group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a parameter group with the options of the torch optimizer, without its parameters."""
+    direction = optimizer.direction_of(group)
+    base_cls: Any = getattr(torch.optim, str(direction.base_cls), None)
+    if base_cls is None:
+        raise TypeError(f"optimizer: torch {torch.__version__} has no {direction.base_cls}; a later version does")
+    defaults = base_cls([torch.nn.Parameter(torch.empty(0, 0))]).defaults
+    foreign = {*names_of(group), *optimizer.defaults, *direction.options, "initial_lower_bound"} - defaults.keys()
+    kept = {name: value for name, value in group.items() if name not in foreign}
+    return {**defaults, **kept, **direction.base_options(group)}
 
 
 def load_adamw_state_dict(
@@ -149,7 +170,8 @@ def load_adamw_state_dict(
 def adamw_state_dict(optimizer: MomoAdam) -> dict[str, Any]:
     """Return the state of a ``MomoAdam`` as ``torch.optim.AdamW`` loads it; see ``base_state_dict``."""
     _check_is_adam(optimizer)
-    return base_state_dict(optimizer)
+    state_dict: dict[str, Any] = base_state_dict(optimizer)
+    return state_dict
 
 
 def _check_is_adam(optimizer: Any) -> None:

@@ -57,7 +57,12 @@ def check_groups(optimizer: MomoOptimizer, state_dict: Mapping[str, Any], matche
 def _check_betas(optimizer: MomoOptimizer, theirs: Mapping[str, Any], group: Mapping[str, Any]) -> None:
     direction = optimizer.direction_of(group)
     option = "betas" if direction.base_cls == "AdamW" else "momentum"
-    given = theirs.get(option, ())
+    if option not in theirs:
+        raise ValueError(
+            f"state_dict: a parameter group has no {option}, so it is not of torch.optim.{direction.base_cls}, which"
+            f" keeps the averages that {type(optimizer).__name__} has for these parameters"
+        )
+    given = theirs[option]
     found = tuple(map(float, given)) if option == "betas" else given
     wanted = tuple(map(float, group["betas"])) if option == "betas" else direction.beta(group)
     if found != wanted:
@@ -93,6 +98,9 @@ def matched_params(
         if missing := [name for name in names if name not in by_name]:
             raise ValueError(f"state_dict: has no parameter called {missing[0]!r}, which the optimizer has")
         return [(param, group_of[param], by_name[name]) for param, name in zip(own, names, strict=True)]
+    # Stable: the groups of each kind of optimizer stay in their order, in whatever order the kinds come.
+    theirs = sorted(theirs, key=lambda group: "betas" in group)
+    ours = sorted(ours, key=lambda group: optimizer.direction_of(group).base_cls == "AdamW")
     sizes = [[len(group["params"]) for group in groups] for groups in (theirs, ours)]
     if sizes[0] != sizes[1]:
         raise ValueError(
@@ -100,6 +108,8 @@ def matched_params(
             " differs; pass params= with the parameters in the order of the other optimizer (model.parameters() for"
             " AdamW(model.parameters())), or make the optimizer with the same groups"
         )
+    own = [param for group in ours for param in group["params"]]
+    keys = [key for group in theirs for key in group["params"]]
     return [(param, group_of[param], key) for param, key in zip(own, keys, strict=True)]
 
 

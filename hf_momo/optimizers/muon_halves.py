@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -59,9 +59,15 @@ class MuonDirection(_SharedModel):
     """
 
     whole_tensors = True
+    base_cls = "Muon"
+    base_state: ClassVar = {"exp_avg": "momentum_buffer"}
 
     def __init__(self, ranks: Ranks | None = None) -> None:
         self.ranks = ranks or Ranks()
+
+    def base_options(self, group: Group) -> Mapping[str, Any]:
+        # eps is Adam's here, and the smallest norm of a matrix there.
+        return {"momentum": self.beta(group), "eps": newton_schulz.SMALLEST_NORM}
 
     def state_names(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg",)

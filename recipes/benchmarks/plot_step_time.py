@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from step_time import BASELINE, MEMORY
+from step_candidates import BASELINE, MEMORY
 
 # The palette of Okabe and Ito, which colour-blind readers can distinguish.
 COLORS = {"hf_momo": "#0072B2", "momo-opt": "#D55E00", "torch": "#999999"}
-SETS = {"iwslt14": "encoder-decoder", "gpt2": "GPT-2 small", "tiny": "tiny tensors"}
+SETS = {"iwslt14": "encoder-decoder", "gpt2": "GPT-2 small", "tiny": "tiny tensors", "smoke": "smoke size"}
 
 
 def title(record: dict[str, Any]) -> str:
@@ -44,7 +44,9 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     names = [name for name in records[0]["median_seconds"] if name not in MEMORY]
     for panel, record in zip(panels, records, strict=True):
         ratios = [record["to_fused_adamw"][name] for name in names]
-        colors = [next(color for start, color in COLORS.items() if name.startswith(start)) for name in names]
+        colors = [
+            next((c for start, c in COLORS.items() if name.startswith(start)), COLORS["torch"]) for name in names
+        ]
         bars = panel.barh(names, ratios, color=colors)
         panel.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=3, fontsize=8, bbox=white)
         panel.set(xlim=(0, 1.15 * max(ratios)), xlabel="time of a step, fused AdamW = 1")

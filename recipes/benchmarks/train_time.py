@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from step_time import iwslt14_model, machine
+from step_candidates import iwslt14_model
+from step_time import machine
 from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback

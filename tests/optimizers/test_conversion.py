@@ -1,4 +1,4 @@
-"""Conversion of AdamW's state into MomoAdam's and back."""
+"""Conversion of the states of torch's optimizers into ours and back."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from hf_momo import (
     Momo,
     MomoAdam,
     MomoLion,
+    MomoMuon,
     adamw_state_dict,
     base_state_dict,
     load_adamw_state_dict,
@@ -440,3 +441,107 @@ def test_two_optimizers_that_share_the_parameters() -> None:
     for part in parts:
         for param, state in part.state.items():
             assert torch.equal(ours.state[param]["exp_avg"], state["exp_avg"])
+
+
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
+
+
+def muon_groups(params: list[nn.Parameter]) -> Any:
+    """As a Trainer makes them: with decay and without, in each half."""
+    return [{"params": params[:3], "weight_decay": 0.3}, {"params": params[3:], "weight_decay": 0.0}]
+
+
+def muon_params() -> list[nn.Parameter]:
+    torch.manual_seed(0)
+    return make_params(shapes=((6, 4), (5,), (4, 3), (3, 7), (), (2, 1, 3)))
+
+
+def momo_muon(params: list[nn.Parameter]) -> MomoMuon:
+    return MomoMuon(muon_groups(params), lr=0.01, betas=BETAS, ns_dtype="bfloat16", lower_bound=NO_BOUND)
+
+
+def muon_and_adamw(params: list[nn.Parameter], lr: float = 0.01) -> list[Any]:
+    halves = [
+        [{**group, "params": [p for p in group["params"] if (p.ndim == 2) is muon]} for group in muon_groups(params)]
+        for muon in (True, False)
+    ]
+    muon = torch.optim.Muon(halves[0], lr, momentum=BETAS[0], nesterov=False, eps=1e-7, adjust_lr_fn="match_rms_adamw")
+    return [muon, AdamW(halves[1], lr, betas=BETAS, fused=True)]
+
+
+def steps_of(optimizers: Sequence[Any], params: list[nn.Parameter], first: int, steps: int) -> float:
+    loss = torch.zeros(())
+    for step in range(first, first + steps):
+        loss = backward(params, torch.Generator().manual_seed(step))
+        for optimizer in optimizers:
+            optimizer.step(**({"loss": loss} if isinstance(optimizer, MomoMuon) else {}))
+    return float(loss)
+
+
+@needs_muon
+@pytest.mark.parametrize("order", [1, -1], ids=["muon first", "adamw first"])
+def test_momo_muon_goes_on_from_muon_and_adamw_and_back(order: int) -> None:
+    """Capped, all of them are one unbroken run of torch's Muon and AdamW."""
+    unbroken = muon_params()
+    steps_of(muon_and_adamw(unbroken), unbroken, 0, 12)
+
+    params = muon_params()
+    theirs = muon_and_adamw(params)
+    loss = steps_of(theirs, params, 0, 4)
+    ours = momo_muon(params)
+    load_base_state_dict(ours, [each.state_dict() for each in theirs[::order]], loss=loss)
+    assert ours.last_step.num_steps == 4, "Muon does not count its steps, AdamW does"
+    matrices = theirs[0].state
+    assert all(torch.equal(ours.state[param]["exp_avg"], matrices[param]["momentum_buffer"]) for param in matrices)
+    steps_of([ours], params, 4, 4)
+    assert ours.last_step.capped_steps == 4
+
+    back = muon_and_adamw(params, lr=1.0)
+    options = [{name: value for name, value in each.param_groups[0].items() if name != "params"} for each in theirs]
+    for optimizer, state_dict, wanted in zip(back, base_state_dict(ours), options, strict=True):
+        optimizer.load_state_dict(state_dict)
+        assert {name: optimizer.param_groups[0][name] for name in wanted} == wanted
+    steps_of(back, params, 8, 4)
+    for actual, expected in zip(params, unbroken, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-14, atol=1e-14)
+
+
+@needs_muon
+def test_momo_muon_round_trip() -> None:
+    """The state for torch's optimizers starts an equal MomoMuon, also with the parameters given in their order."""
+    params = muon_params()
+    ours = momo_muon(params)
+    loss = steps_of([ours], params, 0, 3)
+    state_dicts = base_state_dict(ours)
+    halves = [
+        [p for each in muon_groups(params) for p in each["params"] if (p.ndim == 2) is two] for two in (True, False)
+    ]
+    for order in (None, halves[0] + halves[1]):
+        again = momo_muon(params)
+        load_base_state_dict(again, state_dicts, loss=loss, params=order)
+        for param in params:
+            assert_bit_equal(again.state[param], ours.state[param])
+
+
+@needs_muon
+def test_muon_that_does_not_fit() -> None:
+    params = muon_params()
+    muon, adamw = muon_and_adamw(params)
+    loss = steps_of([muon, adamw], params, 0, 2)
+    ours = momo_muon(params)
+    with pytest.raises(ValueError, match="state_dict: is of 3 parameters, the optimizer has 6"):
+        load_base_state_dict(ours, muon.state_dict(), loss=loss)
+    whole = AdamW(params, betas=BETAS)
+    steps_of([whole], params, 0, 2)
+    with pytest.raises(ValueError, match=r"has no momentum, so it is not of torch.optim.Muon, .* that MomoMuon has"):
+        load_base_state_dict(ours, whole.state_dict(), loss=loss, params=params)
+    muon.param_groups[0]["momentum"] = 0.5
+    with pytest.raises(ValueError, match=r"momentum=0.5, those of the optimizer are 0.8; make .* momentum=0.5"):
+        load_base_state_dict(ours, [muon.state_dict(), adamw.state_dict()], loss=loss)
+    assert not ours.state
+
+
+def test_torch_without_muon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(TypeError, match=r"optimizer: torch .* has no Muon; a later version does"):
+        base_state_dict(MomoMuon(muon_params()))
