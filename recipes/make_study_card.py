@@ -4,10 +4,10 @@ r"""Make the card of a study: the final scores of a sweep over learning rates, w
     python recipes/make_study_card.py sweeps/mnist --reference recipes/studies/mnist_paper.csv \
         --title "The paper's perceptron on MNIST" --output model_cards/mnist-mlp-study
 
-The script needs only the records of the runs, and writes README.md, record.json with every run, and score.png. The
-reference is a table with the columns optimizer, learning_rate, mean and deviation. Scores are shares, such as an
-accuracy from 0 to 1, and are shown in percent; with --digits N they are shown as they are. A run that diverged counts
-with the score of its last model, which is that of guessing.
+The script needs only the records of the runs, and writes README.md, record.json with every run, and score.png. Several
+sweeps with the same metric become one card. The reference is a table with the columns optimizer, learning_rate, mean
+and deviation. Scores are shares, such as an accuracy from 0 to 1, and are shown in percent; with --digits N they are
+shown as they are. A run that diverged counts with the score of its last model, which is that of guessing.
 
 Given the folder of a card instead of a sweep, it makes page and picture anew from the record in it:
 
@@ -35,7 +35,7 @@ _STUDIES = Path(__file__).parent / "studies"
 def main() -> None:
     """Read the sweep and the reference, or the record made from them, and write the card."""
     parser = argparse.ArgumentParser(description="Make the card of a study.")
-    parser.add_argument("sweep", type=Path, help="folder of a finished sweep, or of a card")
+    parser.add_argument("sweeps", type=Path, nargs="+", help="folders of finished sweeps, or the folder of a card")
     parser.add_argument("--storage", help="storage of the sweep, if it was made with one")
     parser.add_argument("--reference", type=Path, help="CSV: optimizer, learning_rate, mean, deviation")
     parser.add_argument("--reference_name", default="paper", help="its name in the table (default: paper)")
@@ -49,8 +49,9 @@ def main() -> None:
     parser.add_argument("--title", help="heading of the card")
     parser.add_argument("--output", type=Path, help="folder of the card")
     arguments = parser.parse_args()
-    if (arguments.sweep / RECORD_NAME).is_file():
-        folder, record = arguments.sweep, read_record(arguments.sweep)
+    first: Path = arguments.sweeps[0]
+    if (first / RECORD_NAME).is_file():
+        folder, record = first, read_record(first)
         reference = read_reference(_STUDIES / record["reference"]) if record.get("reference") else {}
     else:
         if arguments.title is None or arguments.output is None:
@@ -61,10 +62,16 @@ def main() -> None:
 
 
 def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Reference]:
-    """Return the record of a study, made from the folder of its sweep, and the published scores."""
-    with Study(arguments.sweep, arguments.storage) as study:
-        sweep = study.sweep
-        runs = read_runs(study)
+    """Return the record of a study, made from the folders of its sweeps, and the published scores."""
+    runs: list[dict[str, Any]] = []
+    metrics = set()
+    for folder in arguments.sweeps:
+        with Study(folder, arguments.storage) as study:
+            sweep = study.sweep
+            metrics.add(sweep.metric)
+            runs += read_runs(study)
+    if len(metrics) > 1:
+        raise UsageError(f"the sweeps of one card must have one metric; got {', '.join(sorted(metrics))}")
     reference = read_reference(arguments.reference) if arguments.reference else {}
     cells = read_cells(runs, reference, arguments.chance, arguments.tolerance)
     chosen = {name: getattr(arguments, name) for name in ("metric_name", "digits")}

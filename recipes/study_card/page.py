@@ -136,6 +136,9 @@ def _how(runs: Sequence[Record]) -> str:
 
 def _data(run: Record) -> str:
     data = run["data"]
+    if "pairs" in data:
+        pairs = ", ".join(f"{number:,} {name}" for name, number in data["pairs"].items())
+        return f"{pairs} sentence pairs ({data['name'] or ', '.join(data['files'].values())})"
     if "splits" in data:
         splits = ", ".join(f"{number:,} {name}" for name, number in data["splits"].items())
         return f"{splits} images ({data['name']})"

@@ -155,6 +155,19 @@ def test_scores_that_are_no_shares_and_have_no_reference(tmp_path: Path, monkeyp
     assert "published" not in page and "percent" not in page
 
 
+def test_several_sweeps_become_one_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MoMo's options stand in sweeps of their own, as a stock optimizer does not take them."""
+    folders = [
+        sweep_of(tmp_path / name, {point: scores for point, scores in SCORES.items() if point[0] == name})
+        for name in ("momo", "sgd")
+    ]
+    words = [*folders, "--title", "Two sweeps", "--output", tmp_path / "card"]
+    monkeypatch.setattr(sys, "argv", ["make_study_card.py", *map(str, words)])
+    make_study_card.main()
+    record = json.loads((tmp_path / "card" / "record.json").read_text())
+    assert [(cell["optimizer"], cell["learning_rate"]) for cell in record["cells"]] == list(SCORES)
+
+
 def test_what_is_no_finished_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed = sweep_of(tmp_path / "crashed", {("momo", 0.1): (0.9, 0.9), ("sgd", 0.1): (0.9, -1)})
     with pytest.raises(UsageError, match="seed_1 has no eval_accuracy: exit status 1"):
