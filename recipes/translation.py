@@ -191,14 +191,24 @@ def evaluate(
 ) -> dict[str, Any]:
     """Translate validation and test with beam search, score the translations and print some.
 
+    With ``--prediction_loss_only`` the loss alone is measured, in a fraction of the time.
+
     Returns:
         ``metrics`` of each split, and ``samples`` of the last split.
     """
-    settings.training.predict_with_generate = True
-    trainer.compute_metrics = scorer
+    translates = not settings.training.prediction_loss_only
+    settings.training.predict_with_generate = translates
+    trainer.compute_metrics = scorer if translates else None
     wanted = {"validation": settings.training.do_eval, "test": settings.training.do_predict}
     results: dict[str, Any] = {"metrics": {}}
     for split in (split for split, needed in wanted.items() if needed):
+        if not translates:
+            prefix = _PREFIXES[split]
+            measured: Any = trainer.predict(encoded[split], None, prefix).metrics
+            trainer.log_metrics(prefix, measured)
+            trainer.save_metrics(prefix, measured)
+            results["metrics"][split] = {"loss": measured[f"{prefix}_loss"]}
+            continue
         translations, loss = translate(trainer, scorer, settings, encoded[split], split)
         scores = scorer.score(translations, split)
         results["metrics"][split] = {"bleu": scores.pop("score"), "loss": loss, **scores}
