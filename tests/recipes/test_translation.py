@@ -48,7 +48,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
 
 
-def test_multi30k_at_smoke_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loss_only", [False, True])
+def test_multi30k_at_smoke_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss_only: bool) -> None:
     stems = {"train": "train", "validation": "val", "test": "test_2016_flickr"}
     files = [f"--{split}_file={write_sides(tmp_path, stem, '.gz')}" for split, stem in stems.items()]
     smoke = ["--max_steps", "6", "--warmup_steps", "2", "--use_cpu", "--disable_tqdm", "true"]
@@ -58,6 +59,7 @@ def test_multi30k_at_smoke_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         *files,
         *TINY,
         *smoke,
+        *(["--prediction_loss_only", "true"] if loss_only else []),
         "--output_dir",
         str(tmp_path / "run"),
     ]
@@ -65,7 +67,9 @@ def test_multi30k_at_smoke_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     translation.main()
     record = read_json(tmp_path / "run" / "record.json")
     assert (record["steps"], record["model"]["type"]) == (6, "m2m_100")
-    assert record["metrics"]["test"]["bleu"] >= 0.0
+    assert record["metrics"]["test"]["loss"] > 0.0
+    assert loss_only or record["metrics"]["test"]["bleu"] >= 0.0
+    assert ("bleu" in record["metrics"]["test"]) is not loss_only
 
 
 def test_what_a_run_leaves(workplace: Path) -> None:
