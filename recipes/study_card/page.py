@@ -38,7 +38,7 @@ def render_study(record: Record, reference: Mapping[tuple[str, float], tuple[flo
         Markdown with a metadata block.
     """
     cells = read_cells(record["runs"], reference, record["chance"], record["tolerance"])
-    optimizers = list(dict.fromkeys(cell.optimizer for cell in cells))
+    optimizers = list(dict.fromkeys(cell.optimizer.split(",")[0] for cell in cells))
     data = ModelCardData(library_name="transformers", tags=["hf_momo", "learning-rate-study", *optimizers])
     sections = [
         f"---\n{data.to_yaml()}\n---",

@@ -31,10 +31,13 @@ def draw_scores(
         greater_is_better: If false, the axis of the scores is logarithmic.
     """
     # Two panels: all scores, and a close-up of the best.
-    figure = Figure(figsize=(8.0, 7.0))
+    names = list(dict.fromkeys(cell.optimizer for cell in cells))
+    # Names with options, one a line.
+    columns = 5 if max(map(len, names)) < 20 else 1
+    figure = Figure(figsize=(8.0, 7.0 if columns > 1 else 7.0 + 0.2 * len(names)))
     panels = figure.subplots(2, 1, sharex=True)
     factor = 100 if percent else 1
-    for number, optimizer in enumerate(dict.fromkeys(cell.optimizer for cell in cells)):
+    for number, optimizer in enumerate(names):
         colour, style, _ = STYLES[number % len(STYLES)]
         own = [cell for cell in cells if cell.optimizer == optimizer]
         rates = [cell.learning_rate for cell in own]
@@ -42,7 +45,14 @@ def draw_scores(
         published = [(cell.learning_rate, factor * cell.published[0]) for cell in own if cell.published is not None]
         for axes in panels:
             axes.plot(
-                rates, [factor * cell.mean for cell in own], color=colour, linestyle=style, marker=".", label=optimizer
+                rates,
+                [factor * cell.mean for cell in own],
+                color=colour,
+                linestyle=style,
+                marker=".",
+                label=optimizer,
+                # The colours begin again after the last.
+                alpha=1.0 if number < len(STYLES) else 0.4,
             )
             axes.fill_between(rates, low, high, color=colour, alpha=0.2, linewidth=0)
             axes.plot(*zip(*published, strict=True), "o", color=colour, fillstyle="none") if published else None
@@ -55,7 +65,7 @@ def draw_scores(
     panels[1].set_xlabel("learning rate, or cap of the step size")
     if any(cell.published is not None for cell in cells):
         panels[0].plot([], [], "o", color="black", fillstyle="none", label=reference)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False)
     save(figure, path)
 
 
