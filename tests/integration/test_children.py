@@ -20,11 +20,11 @@ WORDS += ["--optim", "momo_adam", "--gradient_accumulation_steps", "2", "--outpu
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
-def launch(*words: str, check: bool = True, path: str = "") -> Any:
+def launch(*words: str, check: bool = True, path: str = "", cwd: Path | None = None) -> Any:
     """Start a process whose ``PYTHONPATH`` begins with the folders of ``path``."""
     paths = [path, ENVIRONMENT.get("PYTHONPATH", "")]
     environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(each for each in paths if each)}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(words, env=environment, cwd=cwd, capture_output=True, text=True, timeout=400, check=False)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -137,7 +137,8 @@ def test_a_python_without_hf_momo_goes_on(tmp_path: Path) -> None:
         (tmp_path / name / "__init__.py").write_text(text)
     (tmp_path / "transformers" / "training_args.py").write_text("value = 7\n")
     code = "from transformers.training_args import value; print(value)"
-    done = launch(sys.executable, "-c", code, path=os.pathsep.join([CHILDREN, str(tmp_path)]))
+    # With -c the working directory comes first on the path, and that of the tests holds hf_momo.
+    done = launch(sys.executable, "-c", code, path=os.pathsep.join([CHILDREN, str(tmp_path)]), cwd=tmp_path)
     assert done.stdout == "7\n"
     expected = f"{sys.executable} does not know the optimizers of hf_momo (ImportError: not here)"
     assert done.stderr == f"hf-momo run: warning: {expected}\n"
