@@ -120,7 +120,6 @@ METHODS = {
             "muon": {"lr": 0.05},
             "muon-original": {"lr": 0.05, "adjust_lr_fn": "original", "betas": (0.5, 0.9), "ns_steps": 3},
             "muon-nesterov": {"lr": 0.05, "nesterov": True, "betas": (0.9, 0.98)},
-            "muon-progress": {"lr": 0.05, "gap": "progress", "caution": 2.0},
         },
         lambda group: {
             "update": _muon_update,
