@@ -227,7 +227,7 @@ def test_one_all_reduce_of_columns_for_all_matrices_of_a_group(fake_ranks, monke
     params.append(torch.nn.Parameter(torch.ones(7)))
     params[-1].grad = torch.ones(7)
     MomoAdafactor(params).step(loss=1.0)
-    assert sizes == [5 + 4, 1 + 3]
+    assert sizes == [5 + 4, 2 + 3]
 
 
 def test_replicas_of_a_plain_tensor(fake_ranks):

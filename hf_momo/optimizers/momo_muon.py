@@ -75,6 +75,7 @@ class MomoMuon(MomoOptimizer):
         NotImplementedError: If ``sharded`` is true.
 
     Example:
+        >>> import torch
         >>> model = nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 4))
         >>> optimizer = MomoMuon(model.parameters(), lr=1e-2, module=model)
         >>> loss = model(torch.tensor([1, 2])).square().mean()

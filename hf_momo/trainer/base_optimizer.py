@@ -109,8 +109,10 @@ def _typed(name: str, value: str, default: Any) -> Any:
     """Return a value of the command line in the type of the argument's default."""
     if value.lower() in ("true", "false", "none"):
         return {"true": True, "false": False, "none": None}[value.lower()]
-    kind = float if default is None or default is inspect.Parameter.empty else type(default)
+    if isinstance(default, str):
+        return value
     try:
-        return kind(value) if kind in (int, float, str) else float(value)
+        # torch writes the default 0 of a float, such as SGD's momentum, without a point.
+        return int(value) if type(default) is int and value.lstrip("-").isdigit() else float(value)
     except ValueError:
         raise ValueError(f"optim_args: got {name}={value}, must be a number") from None

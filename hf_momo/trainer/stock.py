@@ -149,8 +149,11 @@ def _own_defaults() -> Callable[[], None]:
         name, fields = str(getattr(self.optim, "value", self.optim)), type(self).__dataclass_fields__
         if name not in list_optimizers():
             return
+        stock = TrainingArguments.__dataclass_fields__
         for attribute, default in get_optimizer_info(name).trainer_defaults.items():
-            if getattr(self, attribute) is fields[attribute].default:
+            # Betas that such a class has chosen are kept; its learning rate is one for AdamW.
+            chosen = attribute != "learning_rate" and fields[attribute].default != stock[attribute].default
+            if not chosen and getattr(self, attribute) is fields[attribute].default:
                 setattr(self, attribute, default)
                 if attribute == "learning_rate":
                     logger.warning(

@@ -206,7 +206,7 @@ def test_the_log_says_which_learning_rate(integrated: None, tmp_path: Path, capl
     assert "learning_rate was not given: momo_adam caps its step at its own default 0.01" in caplog.text
 
 
-@by_name
+@pytest.mark.parametrize("name", [name for name in NAMES if not hf_momo.get_optimizer_info(name).takes_base])
 def test_the_class_is_asked(integrated: None, name: str, tmp_path: Path) -> None:
     """Some trainers call ``Trainer.get_optimizer_cls_and_kwargs(args)``."""
     cls, options = Trainer.get_optimizer_cls_and_kwargs(arguments(tmp_path, optim=name, optim_args="lower_bound=0.2"))

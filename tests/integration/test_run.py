@@ -143,4 +143,4 @@ def test_listing_needs_torch_alone() -> None:
     output = launch("-c", code).stdout
     assert "momo_adam: Adam with MoMo's adaptive step size" in output
     assert "defaults      lr=0.01, betas=(0.9, 0.999)" in output
-    assert "--optim_args  weight_decay_form, lower_bound, adapt_lower_bound, kernel" in output
+    assert "--optim_args  weight_decay_form, lower_bound, adapt_lower_bound, slope, gap, caution, kernel" in output

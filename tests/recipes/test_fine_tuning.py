@@ -73,7 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
                     "--attention_dropout",
                     "0",
                     "--max_steps",
-                    "250" if family == "mt5" else "150",
+                    "250" if family in ("mt5", "marian") else "150",
                     "--save_strategy",
                     "no",
                 ),

@@ -79,7 +79,8 @@ def table() -> str:
 
 def test_the_table_has_every_name_and_stands_in_the_page() -> None:
     stock = {member.value for member in OptimizerNames} - set(list_optimizers())
-    assert stock <= NAMES.keys()
+    # Transformers 5 has dropped it.
+    assert stock - {"adamw_apex_fused"} <= NAMES.keys()
     assert table() in PAGE.read_text(encoding="utf-8")
 
 
