@@ -2,13 +2,6 @@
 
 import torch
 from datasets import Dataset
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
-from sentence_transformers.sentence_transformer.losses import SoftmaxLoss
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import HfArgumentParser
 
@@ -16,6 +9,15 @@ WORDS = ["<unk>", *(f"w{index}" for index in range(30))]
 
 
 def main() -> None:
+    # Here, as pytest imports every file for its doctests, and not every environment has the package.
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.sentence_transformer.losses import SoftmaxLoss
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
     (args,) = HfArgumentParser(SentenceTransformerTrainingArguments).parse_args_into_dataclasses()
     torch.manual_seed(0)
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
