@@ -22,7 +22,7 @@ def _fresh_graphs() -> None:
 
 
 def handed_and_products(optimizers: list[Any]) -> list[list[tuple[float, float]]]:
-    """What the steps of each optimizer are handed, beside ``<gradient, weights>``: one growing list each."""
+    """The losses that the steps of each optimizer are given, beside ``<gradient, weights>``: one growing list each."""
     seen: list[list[tuple[float, float]]] = [[] for _ in optimizers]
 
     def look(which: int, optimizer: Any, kwargs: dict[str, Any]) -> None:

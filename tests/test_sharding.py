@@ -19,6 +19,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from hf_momo import Momo, MomoAdafactor, sharding
+from hf_momo.optimizers import shards
 from hf_momo.optimizers.scalars import SCALARS
 
 WORKER = Path(__file__).with_name("ddp_worker.py")
@@ -31,7 +32,7 @@ by_case = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """What two gloo processes end with, by case."""
+    """Results of two gloo processes, by case."""
     folder = tmp_path_factory.mktemp("ranks")
     outs = [folder / f"{rank}.pt" for rank in range(2)]
     root = WORKER.parents[1]
@@ -83,7 +84,7 @@ def test_two_ranks_equal_one_process(ranks, case, dtype):
 
 @pytest.fixture(scope="module")
 def mesh_ranks(tmp_path_factory):
-    """What four gloo processes end with, by layout."""
+    """Results of four gloo processes, by layout."""
     folder = tmp_path_factory.mktemp("mesh")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[1])}
     command = [sys.executable, mesh_worker.__file__, str(folder)]
@@ -119,7 +120,7 @@ def test_one_process_reduces_nothing(monkeypatch):
 
 
 def test_one_all_reduce_a_step(monkeypatch):
-    """Of 2 + 3 G numbers for G groups; the loss becomes the mean, replicated sums stay what they are."""
+    """The message has 2 + 3 G numbers for G groups; the loss becomes the mean, replicated sums stay what they are."""
     messages = []
 
     def all_reduce(message, group=None):
@@ -197,7 +198,7 @@ def test_layout_of_what_lacks_a_dimension(fake_ranks, mesh, placements, of_rows,
     device_mesh = init_device_mesh("cpu", mesh)
     param = DTensor.from_local(torch.ones(3, 5), device_mesh, placements, run_check=False)
     for dim, expected in ((-1, of_rows), (-2, of_columns)):
-        zeros = sharding.zeros_without(param, dim, torch.float64)
+        zeros = shards.zeros_without(param, dim, torch.float64)
         assert (list(zeros.placements), zeros.dtype) == (expected, torch.float64)
         assert zeros.to_local().shape == ((3,) if dim == -1 else (5,))
         assert zeros.shape == (param.shape[0] if dim == -1 else param.shape[1],)
@@ -209,7 +210,7 @@ def test_layout_of_a_stack_of_matrices(fake_ranks):
     param = DTensor.from_local(torch.ones(2, 3, 5), device_mesh, [Shard(0)], run_check=False)
     shapes = [(16, 3), (16, 5)]
     for dim, shape in zip((-1, -2), shapes, strict=True):
-        zeros = sharding.zeros_without(param, dim, torch.float32)
+        zeros = shards.zeros_without(param, dim, torch.float32)
         assert (tuple(zeros.shape), list(zeros.placements)) == (shape, [Shard(0)])
 
 
@@ -231,7 +232,7 @@ def test_one_all_reduce_of_columns_for_all_matrices_of_a_group(fake_ranks, monke
 
 
 def test_replicas_of_a_plain_tensor(fake_ranks):
-    """What a plain tensor is cannot be seen: the integration says whether it is a piece of a partition."""
+    """A plain tensor does not tell whether it is a piece of a partition: the integration does."""
     params = [torch.ones(2), torch.ones(3)]
     assert sharding.num_replicas(params, None, sharded=False) == [8, 8]
     assert sharding.num_replicas(params, None, sharded=True) == [1, 1]

@@ -221,7 +221,7 @@ class Problem(NamedTuple):
         return (self.x - scale * self.lr / rho * self.direction / self.metric) / (1 + self.lr * self.decay)
 
     def objective(self, y, step):
-        """What the step minimises, for one point or many (one a row)."""
+        """Return the function that the step minimises, at one point or many (one a row)."""
         model = step.model
         h = model.loss_avg + y @ self.direction - model.grad_dot_param_avg
         cut = torch.maximum(h, model.weight_avg * model.lower_bound) / self.rho

@@ -9,25 +9,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hf_momo.hub.machine import hardware, versions
 from hf_momo.hub.requests import redact
 from hf_momo.optimizers.registry import unwrap_optimizer
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "scikit-learn", "hf_momo")
 # Settings that decide a result, recorded even at their defaults.
 _ALWAYS_RECORDED = (
     "optim",
@@ -131,8 +128,8 @@ def run_record(
             "parameters": everything,
             **({"trained_parameters": trained} if trained != everything else {}),
         },
-        "versions": _versions(),
-        "hardware": _hardware(device, processes, distributed),
+        "versions": versions(),
+        "hardware": hardware(device, processes, distributed),
     }
 
 
@@ -262,44 +259,3 @@ def _optimizer_settings(optimizer: Any) -> dict[str, Any]:
 
 def _as_number(value: Any) -> Any:
     return value.item() if torch.is_tensor(value) and value.numel() == 1 else str(value)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _hardware(device: torch.device, processes: int, distributed: Any) -> dict[str, Any]:
-    hardware: dict[str, Any] = {"processes": processes}
-    if distributed is not None:
-        hardware["distributed"] = str(distributed.value)
-    if device.type == "cuda":
-        return {**hardware, "device": torch.cuda.get_device_name(device)}
-    if device.type != "cpu":
-        return {**hardware, "device": device.type}
-    return {
-        **hardware,
-        "device": _cpu_model(),
-        # Sums depend on the width of the instructions, and so do the last digits of a score.
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "cpu_count": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        if names:
-            return names[0]
-    if sys.platform == "darwin":
-        output = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
-        if output.returncode == 0:
-            return output.stdout.strip()
-    return platform.processor() or platform.machine()

@@ -19,13 +19,12 @@ from hf_momo.estimates import Progress, SlopeAverage
 from hf_momo.kernels import Kernel, KernelChoice
 from hf_momo.optimizers import checkpoints, scalars
 from hf_momo.optimizers.checks import (
-    bound_excess,
     check_has_estimate,
     check_params,
     check_sample_weight,
     check_sharded,
     given_loss,
-    resolve_loss,
+    loss_and_excess,
 )
 from hf_momo.optimizers.direction import COMMON_OPTIONS, Direction, check_estimates, wants_batch_slope
 from hf_momo.optimizers.group_tensors import Block, collect, exact_dtype
@@ -145,12 +144,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
-        for name in scalars.names_of(group):
-            model = self.param_groups[0].get(name, 0.0) if len(self.param_groups) > 1 else 0.0
-            group[name] = torch.as_tensor(model).detach().clone()
-        if len(self.param_groups) == 1:
-            group["lower_bound"] = torch.tensor(group["initial_lower_bound"], dtype=torch.float64)
-        scalars.place(self.param_groups)
+        scalars.join(self.param_groups)
 
     # In a compiled training loop the step is one call out of the graph, as torch's fused kernels are. Traced, it would
     # fall into nine graphs. This is what torch.optim marks its own methods with; it loads nothing until it is called.
@@ -198,9 +192,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         scalars.place(self.entries)
 
         # loss -> measure -> reduce -> rule -> commit
-        values = torch.stack(
-            [resolve_loss(loss, self._scalar("loss_avg")), bound_excess(lower_bound, self.entries[0])]
-        )
+        values = loss_and_excess(loss, lower_bound, self.entries[0])
         weights = self._averaging()
         shares = [self._measure(block, weights) for block in blocks]
         values, sums = self._ranks.sum(values, torch.stack(shares))

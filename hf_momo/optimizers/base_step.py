@@ -1,4 +1,4 @@
-"""What ``MomoWrapper`` keeps beside its base, and the step of the base: measured, and cut short."""
+"""The direction of ``MomoWrapper``, and the step of its base: measured, and cut short."""
 
 from __future__ import annotations
 

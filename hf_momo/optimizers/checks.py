@@ -124,6 +124,16 @@ def resolve_loss(loss: Any, like: Tensor) -> Tensor:
     return resolve_number("loss", loss, like, hint="the one that backward was called on (reduce it with .mean())")
 
 
+def loss_and_excess(loss: Any, lower_bound: Any, group: Mapping[str, Any]) -> Tensor:
+    """Return the loss of a step, and by how much its bound exceeds the optimizer's own, as one tensor.
+
+    Raises:
+        ValueError: If one is not a scalar, or there is a bound beside an estimated one.
+        TypeError: If one is not a real number.
+    """
+    return torch.stack([resolve_loss(loss, group["loss_avg"]), bound_excess(lower_bound, group)])
+
+
 def bound_excess(lower_bound: Any, group: Mapping[str, Any]) -> Tensor:
     """Return by how much the bound of one step exceeds that of the optimizer, 0-d; 0 where there is none.
 

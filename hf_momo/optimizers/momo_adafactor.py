@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from hf_momo import sharding
 from hf_momo.kernels import Kernel
 from hf_momo.kernels.eager import Scratch
 from hf_momo.kernels.slices import check_shapes, rectangles
+from hf_momo.optimizers import shards
 from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.direction import Group, Measured, wants_batch_slope
 from hf_momo.optimizers.fused import apply_fused
@@ -59,8 +59,8 @@ class AdafactorDirection(AdamDirection):
         dtype = torch.promote_types(param.dtype, torch.float32)
         return {
             "exp_avg": torch.zeros_like(param, memory_format=torch.preserve_format),
-            "exp_avg_sq_row": sharding.zeros_without(param, -1, dtype),
-            "exp_avg_sq_col": sharding.zeros_without(param, -2, dtype),
+            "exp_avg_sq_row": shards.zeros_without(param, -1, dtype),
+            "exp_avg_sq_col": shards.zeros_without(param, -2, dtype),
         }
 
     def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
@@ -116,7 +116,7 @@ def _second_moments(group: Group, matrices: GroupTensors, scratch: Scratch) -> S
     roots = new.clone()
     rows, cols = (_cut(roots, shapes)[first::2] for first in (0, 1))
     means = [col.sum(dim=-1, keepdim=True) for col in cols]
-    sharding.sum_over_shards([(mean, owner, -1) for mean, owner in zip(means, owners, strict=True)])
+    shards.sum_over_shards([(mean, owner, -1) for mean, owner in zip(means, owners, strict=True)])
     torch._foreach_div_(means, [max(1, owner.shape[-1]) for owner in owners])
     # A matrix with nothing but zero gradients so far (LoRA's A at the first step) has a metric of eps.
     torch._foreach_clamp_min_(means, torch.finfo(scratch.dtype).tiny)
@@ -136,7 +136,7 @@ def _mean_squares(matrices: GroupTensors, flat: Tensor, shapes: Sequence[torch.S
             squares = torch.mul(grad, grad, out=scratch.first(grad.numel()).view(grad.shape))
             of_rows.add_(squares.sum(dim=-1, keepdim=True))
             of_cols.add_(squares.sum(dim=-2, keepdim=True))
-    sharding.sum_over_shards([(mean, owners[i // 2], dims[i % 2]) for i, mean in enumerate(means)])
+    shards.sum_over_shards([(mean, owners[i // 2], dims[i % 2]) for i, mean in enumerate(means)])
     torch._foreach_div_(means, [max(1, owners[i // 2].shape[dims[i % 2]]) for i in range(len(means))])
     return flat
 

@@ -20,7 +20,7 @@ from hf_momo.optimizers.bases import (
     settings_in_units_of_a_step,
     weight_decay_form,
 )
-from hf_momo.optimizers.checks import bound_excess, check_params, given_loss, resolve_loss
+from hf_momo.optimizers.checks import check_params, given_loss, loss_and_excess
 from hf_momo.optimizers.group_tensors import Block, collect
 from hf_momo.sharding import ProcessGroup, Ranks, check_process_group
 from hf_momo.step_size import Averaging, GroupSettings
@@ -122,7 +122,7 @@ class MomoWrapper(MomoOptimizer):
 
     @property
     def own_entries(self) -> Sequence[dict[str, Any]]:
-        """What the wrapper keeps for each parameter group: its options, and the model of the loss."""
+        """The wrapper's own part of each parameter group: its options, and the model of the loss."""
         # Groups may have been added to the base behind the wrapper's back.
         for _ in range(len(self._own), len(self.param_groups)):
             self._own.append({k: v.clone() if isinstance(v, Tensor) else v for k, v in self._own[0].items()})
@@ -178,9 +178,7 @@ class MomoWrapper(MomoOptimizer):
         scalars.place(self.entries)
 
         # loss -> measure -> reduce -> step of the base -> measure and reduce its slope -> rule -> go back
-        values = torch.stack(
-            [resolve_loss(loss, self._scalar("loss_avg")), bound_excess(lower_bound, self.entries[0])]
-        )
+        values = loss_and_excess(loss, lower_bound, self.entries[0])
         weights = self._averaging()
         values, sums = self._ranks.sum(values, torch.stack([self._measure(block, weights) for block in blocks]))
         # The one wait for the device: the base cannot be told later that its step is to be skipped.

@@ -12,13 +12,13 @@ from torch import Tensor
 from hf_momo import sharding, step_size
 from hf_momo.kernels import Kernel, eager
 from hf_momo.kernels.slices import check_shapes, flat_pieces, piece_size
-from hf_momo.optimizers import newton_schulz
+from hf_momo.optimizers import newton_schulz, shards
 from hf_momo.optimizers.direction import Direction, Group, Measured
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.group_tensors import GroupTensors
 from hf_momo.optimizers.momo_adam import AdamDirection, fused_adam
 from hf_momo.optimizers.options import betas, choice, flag, number
-from hf_momo.sharding import Ranks, Share
+from hf_momo.sharding import Ranks
 from hf_momo.step_size import Averaging, bias_correction
 
 OPTIONS = {
@@ -34,7 +34,7 @@ OPTIONS = {
 
 
 class _SharedModel(Direction):
-    """What both halves have in common: one model of the loss, and decoupled decay."""
+    """Options and averages of both halves: one model of the loss, and decoupled decay."""
 
     options: ClassVar = OPTIONS
 
@@ -80,9 +80,9 @@ class MuonDirection(_SharedModel):
         sums = _Sums(group, tensors, averaging)
         for rows in self._rounds(group, owners):
             shares = [self._share(group, owners[row], columns[row], sums) for row in rows]
-            updates = sharding.share_out(shares, owners[0].device, self.ranks.process_group)
+            updates = shards.share_out(shares, owners[0].device, self.ranks.process_group)
             for row, update in zip(rows, updates, strict=True):
-                made[row] = sharding.own_piece(update.view(owners[row].shape), owners[row])
+                made[row] = shards.own_piece(update.view(owners[row].shape), owners[row])
                 if sharding.is_dtensor(owners[row]) and made[row].numel():
                     param, grad, exp_avg = columns[row]
                     sums.add(owners[row], param, grad, _averaged(group, grad, exp_avg), made[row])
@@ -119,7 +119,7 @@ class MuonDirection(_SharedModel):
         for start in range(0, len(sharded), size):
             yield sharded[start : start + size]
 
-    def _share(self, group: Group, owner: Tensor, columns: tuple[Tensor, ...], sums: _Sums) -> Share:
+    def _share(self, group: Group, owner: Tensor, columns: tuple[Tensor, ...], sums: _Sums) -> shards.Share:
         shape = _matrix_shape(group, owner)
         dtype = newton_schulz.working_dtype(group["ns_dtype"], owner, newton_schulz.cost(shape))
         # What is kept until the commit is as small as the parameter or the iteration.
@@ -127,7 +127,7 @@ class MuonDirection(_SharedModel):
         param, *averaged = columns
         is_sharded = sharding.is_dtensor(owner)
         # Gathered here, where all ranks are, and not in the function, which one of them calls.
-        gathered = sharding.whole_tensor(_averaged(group, *averaged), owner) if is_sharded else None
+        gathered = shards.whole_tensor(_averaged(group, *averaged), owner) if is_sharded else None
 
         def make() -> Tensor:
             average = _averaged(group, *averaged) if gathered is None else gathered
@@ -139,7 +139,7 @@ class MuonDirection(_SharedModel):
                 sums.add(owner, param, averaged[0], average, update.view(owner.shape), weight=ranks)
             return update
 
-        return Share(newton_schulz.cost(shape), shape, kept, make)
+        return shards.Share(newton_schulz.cost(shape), shape, kept, make)
 
 
 class _Sums:

@@ -37,6 +37,17 @@ def read(group: Mapping[str, Any], kind: type[_Scalars]) -> _Scalars:
     return kind(*(group[name] for name in fields._fields))
 
 
+def join(groups: Groups) -> None:
+    """Give the last group the model of the loss: that of the others, or a new one."""
+    first, last = groups[0], groups[-1]
+    for name in names_of(last):
+        model = first.get(name, 0.0) if len(groups) > 1 else 0.0
+        last[name] = torch.as_tensor(model).detach().clone()
+    if len(groups) == 1:
+        last["lower_bound"] = torch.tensor(last["initial_lower_bound"], dtype=torch.float64)
+    place(groups)
+
+
 def place(groups: Groups) -> None:
     """Move the scalars to the device and dtype of the parameters, both of which may change after construction.
 

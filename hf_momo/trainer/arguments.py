@@ -176,7 +176,7 @@ class MomoArgumentsMixin(_ArgumentsBase):
     def set_optimizer(self, name: str = "momo_adam", *args: Any, **kwargs: Any) -> Any:
         """Set the optimizer's arguments like the stock method, also for the optimizers of this package.
 
-        What is left out is set to the optimizer's own default.
+        Arguments that are left out become the optimizer's own defaults.
         """
         name = _checked_name(name)
         if name not in list_optimizers():

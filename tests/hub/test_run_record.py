@@ -111,7 +111,7 @@ def test_names_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_instructions_are_those_that_torch_computes_with() -> None:
     """The demo had other scores on another processor, and the record did not tell the difference."""
-    code = "import torch; from hf_momo.hub.record import _hardware as h; print(h(torch.device('cpu'), 1, None))"
+    code = "import torch; from hf_momo.hub.machine import hardware as h; print(h(torch.device('cpu'), 1, None))"
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "'instructions': 'DEFAULT'" in told.stdout

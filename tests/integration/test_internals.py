@@ -1,4 +1,4 @@
-"""What hf_momo relies on in transformers, accelerate and DeepSpeed beyond their documentation, one test for each.
+"""Undocumented behaviour of transformers, accelerate and DeepSpeed that hf_momo relies on, one test for each.
 
 A new release that moves one of them fails here by name.
 """
