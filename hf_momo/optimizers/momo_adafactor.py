@@ -51,6 +51,7 @@ class AdafactorDirection(AdamDirection):
     """
 
     whole_tensors = True
+    base_cls = None
 
     def new_state(self, group: Group, param: Tensor) -> dict[str, Tensor]:
         if param.ndim < 2:

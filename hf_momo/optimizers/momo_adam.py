@@ -32,7 +32,7 @@ class AdamDirection(Direction):
     }
 
     batch_slope = "metric"
-    base_cls = "AdamW"
+    base_cls: ClassVar[str | None] = "AdamW"
 
     def base_options(self, group: Group) -> Mapping[str, Any]:
         # torch's fused kernel is ours too.

@@ -24,6 +24,7 @@ from torch.optim import SGD, Adam, AdamW
 
 from hf_momo import (
     Momo,
+    MomoAdafactor,
     MomoAdam,
     MomoLion,
     MomoMuon,
@@ -423,10 +424,21 @@ def test_sgd_that_does_not_fit() -> None:
         load_base_state_dict(Momo(params, beta=0.5), sgd.state_dict(), loss=loss)
     with pytest.raises(ValueError, match=r"made by SGD with weight_decay=0.1"):
         load_base_state_dict(Momo(params), sgd_run(weight_decay=0.1)[1].state_dict(), loss=loss)
-    with pytest.raises(TypeError, match="got MomoLion, and no optimizer of torch keeps its averages"):
-        base_state_dict(MomoLion(params))
     with pytest.raises(TypeError, match="got SGD, must be an optimizer of hf_momo"):
         base_state_dict(sgd)
+
+
+@pytest.mark.parametrize("cls", [MomoLion, MomoAdafactor])
+def test_methods_without_a_counterpart_in_torch(cls: Any) -> None:
+    """MomoAdafactor inherited AdamW from Adam's direction: a ``KeyError``, or a message about a state of MomoAdam."""
+    params, adam = make_params(), AdamW(make_params())
+    optimizer = cls(params)
+    optimizer.step(loss=backward(params, torch.Generator()))
+    message = f"got {cls.__name__}, and no optimizer of torch keeps its averages"
+    with pytest.raises(TypeError, match=message):
+        base_state_dict(optimizer)
+    with pytest.raises(TypeError, match=message):
+        load_base_state_dict(optimizer, adam.state_dict(), loss=1.0)
 
 
 def test_two_optimizers_that_share_the_parameters() -> None:
