@@ -1,4 +1,4 @@
-# make demo   set up .venv, train a small German-English transformer with adamw_torch and with momo_adam, each at one good
+# make demo   set up .venv, train a small German-English transformer with adamw_torch and with momo_muon, each at one good
 #             learning rate and at two that are far too large, and compare them (five minutes; results in runs/demo_rates)
 # make test   set up .venv, run the tests
 # make check  set up .venv, run the linter, the formatter and the type checker
