@@ -34,7 +34,8 @@ $(READY): pyproject.toml Makefile .ci/setup.sh
 	@touch $@
 
 demo: $(READY)
-	$(DEMO) --optim adamw_torch --learning_rate 3e-3 --jobs 1
+	$(DEMO) --optim momo_muon --learning_rate 3e-3 --set momo_muon:optim_args=lower_bound=0 --jobs 1 \
+		--output_dir runs/demo_pilot
 	$(DEMO)
 	$(PYTHON) recipes/compare_runs.py runs/demo_rates/*/lr_3e-02/seed_42/output
 
