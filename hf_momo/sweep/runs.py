@@ -7,9 +7,11 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,16 +21,16 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from hf_momo.sweep.grid import Run
-from hf_momo.sweep.processes import Process, lock_folder, run_environment, visible_devices
-from hf_momo.sweep.records import LOG_FILE, OUTPUT_FOLDER, RECORD_FILE, Record, collect, find_divergence
+from hf_momo.sweep.processes import SIGNALS, lock_folder, run_environment, start, visible_devices
+from hf_momo.sweep.records import LOG_FILE, OUTPUT_FOLDER, RECORD_FILE, collect, find_divergence
 from hf_momo.sweep.settings import Sweep
 from hf_momo.sweep.storage import HEARTBEAT
-from hf_momo.sweep.trials import Study, record_of, run_of
+from hf_momo.sweep.trials import Study
 from hf_momo.utils.errors import UsageError
 from hf_momo.utils.files import write_whole
 
 # Exit statuses of a run that was stopped from outside.
-_STOPPED = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+_STOPPED = {128 + number for number in SIGNALS}
 # In the error of a script for an optimizer that it does not know.
 _REFUSAL = re.compile(
     r"invalid|not a valid|unknown|unsupported|not supported|unrecognized|KeyError|must be|choose from"
@@ -43,42 +45,27 @@ class _Job:
 
     run: Run
     trial: FrozenTrial
+    place: int
+    folder: Path
     command: list[str]
     lock: int
-    process: Process
+    process: subprocess.Popen[bytes]
     pruned: str | None = None
 
+    def stop(self) -> None:
+        """Stop the run without waiting."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
     def end(self) -> None:
-        """Stop the process if it runs, and free the folder of the run."""
-        self.process.stop()
+        """Stop the run if it is going on, and free its folder when it has ended."""
+        self.stop()
         self.process.wait()
         os.close(self.lock)
 
 
-class _Signals:
-    """Remembers the first of SIGINT, SIGTERM and SIGHUP; a second one has its usual effect."""
-
-    received: int | None = None
-
-    def __enter__(self) -> _Signals:
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        for number, handler in self._before.items():
-            # Under nohup SIGHUP is ignored, and stays so.
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, self._remember)
-        return self
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self.__exit__()
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
 def run_sweep(study: Study, sweep: Sweep, *, jobs: int = 1, resume: bool = False, prune: bool = False) -> int:
-    """Make the runs that nobody else makes, ``jobs`` at once, until every run has ended.
+    """Make the runs that no other worker makes, ``jobs`` at once, until every run has ended.
 
     Returns:
         0, or 128 + the number of the signal if one stopped this worker.
@@ -86,78 +73,90 @@ def run_sweep(study: Study, sweep: Sweep, *, jobs: int = 1, resume: bool = False
     Raises:
         UsageError: If no run has the metric, or the script does not know an optimizer.
     """
-    total, interval = len(sweep.grid.runs), 0.5 if sys.stderr.isatty() else 30.0
+    total, interval = len(sweep.grid.runs), 0.5 if sys.stderr.isatty() else 60.0
     # The mean over all runs so far, not over the last ones: learning rates take turns.
-    bar = tqdm(total=total, initial=_count_ended(study, sweep), unit="run", smoothing=0, mininterval=interval)
-    with _Signals() as signals, bar:
+    ended = total - len(study.fill(sweep))
+    bar = tqdm(total=total, initial=ended, unit="run", smoothing=0, miniters=0, mininterval=interval)
+    with _signals() as received, bar:
         worker = _Worker(study, sweep, jobs, resume, prune, bar)
         try:
-            while signals.received is None and worker.step():
+            while not received and worker.step():
                 time.sleep(_TICK)
         finally:
             worker.stop_all()
-    if signals.received is None and not worker.stopped:
+    if not received and not worker.stopped:
         return 0
-    print(
-        f"stopped: {_count_ended(study, sweep)} of {total} runs have ended; the same command goes on", file=sys.stderr
-    )
-    return 128 + (signals.received or signal.SIGTERM)
+    print(f"stopped: {bar.n} of {total} runs have ended; the same command continues the sweep", file=sys.stderr)
+    return 128 + (*received, signal.SIGTERM)[0]
 
 
-def _count_ended(study: Study, sweep: Sweep) -> int:
-    trials = study.trials()
-    found = [trials.get(str(run.folder)) for run in sweep.grid.runs]
-    return sum(trial is not None and record_of(trial) is not None for trial in found)
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Yield a list that gets the first SIGINT, SIGTERM or SIGHUP; a second one has its usual effect."""
+    received: list[int] = []
+    # Under nohup SIGHUP is ignored, and stays so.
+    before = {number: old for number in SIGNALS if (old := signal.getsignal(number)) is not signal.SIG_IGN}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield received
+    finally:
+        restore()
 
 
 class _Worker:
     def __init__(self, study: Study, sweep: Sweep, jobs: int, resume: bool, prune: bool, bar: tqdm[Any]) -> None:
         self.study, self.sweep, self.jobs, self.resume, self.prune, self.bar = study, sweep, jobs, resume, prune, bar
         self.devices = visible_devices() if jobs > 1 else []
-        self.going: dict[int, _Job] = {}
+        self.going: dict[str, _Job] = {}
         self.stopped: set[str] = set()
-        self.next_look = self.next_heartbeat = self.next_prune = 0.0
+        self.next_look = self.next_heartbeat = 0.0
 
     def step(self) -> bool:
         """Look after the processes and start more; return whether anything is left to wait for."""
-        ended = [place for place, job in self.going.items() if job.process.poll() is not None]
-        for place in ended:
-            self._end(self.going[place])
-            del self.going[place]
+        ended = [folder for folder, job in self.going.items() if job.process.poll() is not None]
+        for folder in ended:
+            self._end(folder, self.going[folder])
+            del self.going[folder]
         if ended:
-            check_results(self.study.ended(self.sweep), self.sweep, self.study.folder)
+            check_results(self.study, self.sweep)
+        elif time.monotonic() < self.next_look:
+            return True
         now = time.monotonic()
+        self.next_look = now + _LOOK
         if now > self.next_heartbeat:
             self.next_heartbeat = now + HEARTBEAT
             self._keep()
-        if self.prune and now > self.next_prune:
-            self.next_prune = now + _LOOK
+        if self.prune:
             self._prune()
-        if time.time() - self.bar.last_print_t > self.bar.mininterval * 2:
-            self.bar.refresh()
-            self.bar.last_print_t = time.time()
-        if len(self.going) == self.jobs or (not ended and now < self.next_look):
+        if len(self.going) == self.jobs:
+            self.bar.update(0)
             return True
-        self.next_look = now + _LOOK
-        trials = self.study.fill(self.sweep)
-        folders = [str(run.folder) for run in self.sweep.grid.runs]
-        left = [folder for folder in folders if record_of(trials[folder]) is None]
-        self.bar.update(len(folders) - len(left) - self.bar.n)
-        for folder in left:
-            if len(self.going) < self.jobs and folder not in self.stopped:
-                self._start(trials[folder])
-        going = " ".join(str(job.run.folder) for job in self.going.values()) or "waiting for other workers"
-        if going != self.bar.postfix:
-            self.bar.set_postfix_str(going, refresh=not ended)
-        return bool(set(left) - self.stopped)
+        left = self.study.fill(self.sweep)
+        for folder, trial in left.items():
+            if len(self.going) < self.jobs and folder not in self.stopped and folder not in self.going:
+                self._start(folder, trial)
+        going = " ".join(self.going) or "waiting for other workers"
+        self.bar.update(len(self.sweep.grid.runs) - len(left) - self.bar.n)
+        self.bar.set_postfix_str(going, refresh=going != self.bar.postfix)
+        return bool(left.keys() - self.stopped)
 
-    def _start(self, trial: FrozenTrial) -> None:
-        """Claim a run that nobody has, and start it."""
-        if trial.state == TrialState.RUNNING and (self.study.has_heartbeat or self._is_mine(trial)):
+    def _start(self, folder: str, trial: FrozenTrial) -> None:
+        """Claim a run that no worker has, and start it."""
+        if trial.state == TrialState.RUNNING and self.study.has_heartbeat:
             return
-        folder = self.study.folder / run_of(trial).folder
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(folder)
+        path = self.study.folder / folder
+        path.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(path)
         if lock is None:
             return
         if self.study.state(trial) == TrialState.RUNNING and not self.study.has_heartbeat:
@@ -165,15 +164,11 @@ class _Worker:
             self.study.give_back(trial, self.sweep)
             self.next_look = 0
         elif run := self.study.claim(trial, self.sweep):
-            place = next(number for number in range(self.jobs) if number not in self.going)
-            self.going[place] = self._launch(run, trial, folder, lock, place)
+            self.going[folder] = self._launch(run, trial, path, lock)
             return
         os.close(lock)
 
-    def _is_mine(self, trial: FrozenTrial) -> bool:
-        return any(job.trial.number == trial.number for job in self.going.values())
-
-    def _launch(self, run: Run, trial: FrozenTrial, folder: Path, lock: int, place: int) -> _Job:
+    def _launch(self, run: Run, trial: FrozenTrial, folder: Path, lock: int) -> _Job:
         output = folder / OUTPUT_FOLDER
         checkpoint = _last_checkpoint(output) if self.resume else None
         (folder / RECORD_FILE).unlink(missing_ok=True)
@@ -183,58 +178,56 @@ class _Worker:
         output.mkdir(exist_ok=True)
         command = self.sweep.command(run, output)
         if checkpoint is not None:
-            command += ["--resume_from_checkpoint", str(checkpoint)]
+            command += ["--resume_from_checkpoint", checkpoint]
+        place = min({*range(self.jobs)} - {job.place for job in self.going.values()})
         environment = run_environment(place, self.jobs, os.environ, self.devices)
-        return _Job(run, trial, command, lock, Process(command, folder / LOG_FILE, environment, lock))
+        process = start(command, folder / LOG_FILE, environment, lock)
+        return _Job(run, trial, place, folder, command, lock, process)
 
     def _keep(self) -> None:
         """Send heartbeats, and stop runs that other workers have taken over."""
-        for place, job in list(self.going.items()):
+        for folder, job in list(self.going.items()):
             if not self.study.keep(job.trial):
-                self._say(job, "was taken over by another worker, which had no sign of this one")
-                del self.going[place]
+                self._say(folder, "was taken over by another worker, which had no sign of this one")
                 job.end()
+                del self.going[folder]
 
     def _prune(self) -> None:
         """Stop runs that have diverged."""
         for job in self.going.values():
-            log = self.study.folder / job.run.folder / LOG_FILE
-            job.pruned = job.pruned or find_divergence(log.read_text(encoding="utf-8", errors="replace"))
+            log = (job.folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
+            job.pruned = job.pruned or find_divergence(log)
             if job.pruned is not None:
-                job.process.stop()
+                job.stop()
 
-    def _end(self, job: _Job) -> None:
+    def _end(self, folder: str, job: _Job) -> None:
         status = job.process.wait()
         if status in _STOPPED and job.pruned is None:
-            self.stopped.add(str(job.run.folder))
+            self.stopped.add(folder)
             self._give_back(job)
-            self._say(job, f"was stopped by {signal.Signals(status - 128).name}; the same command makes it again")
+            self._say(folder, f"was stopped by {signal.Signals(status - 128).name}; the same command repeats it")
             return
-        folder = self.study.folder / job.run.folder
-        record = collect(folder, status, job.pruned)
+        record = collect(job.folder, status, job.pruned)
         outcome = record.judge(self.sweep.metric)
-        content = {
-            **{**asdict(outcome), "metric": self.sweep.metric, "optim": job.run.variant.optim},
-            **{"options": dict(job.run.variant.options), "learning_rate": job.run.learning_rate, "seed": job.run.seed},
-            **{"command": job.command, **self.sweep.script_settings(job.run.variant.optim), **asdict(record)},
-        }
+        about = {"metric": self.sweep.metric, **asdict(job.run), "command": job.command}
+        content = {**asdict(outcome), **about, **self.sweep.script_settings(job.run.optim), **asdict(record)}
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        write_whole(folder / RECORD_FILE, text + "\n")
-        # Before the folder is free: a run without a record whose folder is free is made again.
+        write_whole(job.folder / RECORD_FILE, text + "\n")
+        # Before the folder is free: a run without a record whose folder is free is repeated.
         self.study.finish(job.trial, record, self.sweep.metric)
         job.end()
         if outcome.status != "done":
-            self._say(job, f"{outcome.status}: {outcome.reason} (see {folder / LOG_FILE})")
+            self._say(folder, f"{outcome.status}: {outcome.reason} (see {job.folder / LOG_FILE})")
 
-    def _say(self, job: _Job, text: str) -> None:
-        self.bar.write(f"{job.run.folder} {text}", file=sys.stderr)
+    def _say(self, folder: str, text: str) -> None:
+        self.bar.write(f"{folder} {text}", file=sys.stderr)
 
     def stop_all(self) -> None:
         """Stop the runs that are going on, and give them back."""
         if self.going:
             self.bar.write(f"stopping {len(self.going)} runs", file=sys.stderr)
         for job in self.going.values():
-            job.process.stop()
+            job.stop()
         for job in self.going.values():
             self._give_back(job)
 
@@ -246,37 +239,38 @@ class _Worker:
             job.end()
 
 
-def check_metric(ended: Sequence[tuple[Run, Record]], sweep: Sweep, folder: Path) -> None:
+def check_metric(study: Study, sweep: Sweep) -> None:
     """Raise a ``UsageError`` for a metric that no run has, before a whole sweep ends without a score."""
-    with_results = [(run, record) for run, record in ended if record.results is not None]
-    if with_results and not any(sweep.metric in (record.results or {}) for _, record in with_results):
-        run, record = with_results[0]
+    found = {run.folder: record.results for run, record in study.ended(sweep) if record.results is not None}
+    if found and not any(sweep.metric in results for results in found.values()):
+        folder, results = next(iter(found.items()))
+        numbers = [name for name, value in results.items() if value is None or isinstance(value, int | float)]
         raise UsageError(
-            f"--metric: got {sweep.metric}, which {folder / run.folder} ended without; it has"
-            f" {', '.join(record.metrics)}. Give one of these (the run counts), or in another --output_dir arguments"
-            " with which the script computes it"
+            f"--metric: got {sweep.metric}, which {study.folder / folder} ended without; it has {', '.join(numbers)}."
+            " Give one of these (the run counts), or in another --output_dir arguments with which the script"
+            " computes it"
         )
 
 
-def check_results(ended: Sequence[tuple[Run, Record]], sweep: Sweep, folder: Path) -> None:
+def check_results(study: Study, sweep: Sweep) -> None:
     """Raise a ``UsageError`` for a metric that no run has, or an optimizer that the script refuses by name."""
-    check_metric(ended, sweep, folder)
-    for optim in dict.fromkeys(variant.optim for variant in sweep.grid.variants):
-        records = [record for run, record in ended if run.variant.optim == optim]
-        named = re.compile(rf"(?<!\w){re.escape(optim)}(?!\w)")
-        for message in [record.last_message or "" for record in records if record.exit_status != 0]:
-            if len(records) == 1 and named.search(message) and _REFUSAL.search(message):
-                raise UsageError(
-                    f"--optim: got {optim}, which {sweep.script} does not take: {message}. Give another --optim, or"
-                    " mend the script and repeat the run with --retry_failed"
-                )
+    check_metric(study, sweep)
+    ended = study.ended(sweep)
+    for optim in sweep.grid.learning_rates:
+        records = [record for run, record in ended if run.optim == optim]
+        message = (records[0].last_message or "") if len(records) == 1 and records[0].exit_status != 0 else ""
+        if re.search(rf"(?<!\w){re.escape(optim)}(?!\w)", message) and _REFUSAL.search(message):
+            raise UsageError(
+                f"--optim: got {optim}, which {sweep.script} does not take: {message}. Give another --optim, or"
+                " correct the script and repeat the run with --retry_failed"
+            )
 
 
-def _last_checkpoint(output: Path) -> Path | None:
+def _last_checkpoint(output: Path) -> str | None:
     # Only here: it loads transformers.
     from hf_momo.trainer.checkpoints import last_complete_checkpoint
 
     try:
-        return Path(last_complete_checkpoint(output))
+        return last_complete_checkpoint(output)
     except ValueError:
         return None

@@ -3,127 +3,108 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hf_momo.sweep.grid import argument_name
 from hf_momo.utils.errors import UsageError
 from hf_momo.utils.yaml_files import nearest, read_yaml
 
-# Written as on the command line; lists stand for values separated by commas.
-_WORDS = ("script", "metric", "greater_is_better", "output_dir", "storage", "jobs", "launcher", "sampler", "trials")
-_LISTS = ("optim", "seed")
-_FLAGS = ("plain", "prune")
-KEYS = (*_WORDS, *_LISTS, "learning_rate", "grid", "set", *_FLAGS, "arguments")
+# Keys whose values are separated by commas on the command line, and may be lists in the file.
+_LISTS = ("optim", "seed", "learning_rate", "grid")
 
 
-def apply_study(options: argparse.Namespace, path: Path) -> None:
-    """Fill in the options that the command line leaves out.
+def apply_study(options: argparse.Namespace, path: Path, parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the options of a study file with those of the command line, which take precedence.
 
     Args:
-        options: Parsed command line, ``None`` or empty where nothing was given; changed in place.
+        options: Parsed command line, ``None``, false or empty where nothing was given.
         path: The YAML file. ``learning_rate`` is a value for all optimizers or a mapping from optimizer to value,
             ``grid`` a mapping, ``set`` a mapping of each optimizer to one, ``arguments`` a mapping or a list of words.
+        parser: Parser of the command line.
 
     Raises:
         UsageError: If the file cannot be read, or its keys or values are not legal.
     """
-    study = read_yaml(path, typed=False)
-    for name in study:
-        if name not in KEYS:
-            raise UsageError(f"{path}: {name} is no key of a study{nearest(name, KEYS)}; it takes {', '.join(KEYS)}")
+    known = vars(parser.parse_args([]))
+    for name in ("config", "report", "func"):
+        del known[name]
+    content = read_yaml(path, typed=False)
+    words: list[str] = []
+    for name, value in content.items():
+        where = f"{path}: {name}"
+        if name not in known:
+            raise UsageError(f"{where} is no key of a study{nearest(name, known)}; it takes {', '.join(known)}")
+        if known[name] is False:
+            if str(value).lower() not in ("true", "false"):
+                raise UsageError(f"{where}: got {value!r}, must be true or false")
+            words += [f"--{name}"] * (str(value).lower() == "true")
+        elif name != "arguments":
+            flag = "" if name == "script" else f"--{name}="
+            words += [f"{flag}{text}" for text in _texts(name, value, where)]
+    study = parser.parse_args(words)
+    merged = {**vars(study), **{name: value for name, value in vars(options).items() if value}}
     # Optimizers that --set may name, also where the command line takes only some of them.
-    options.optims_of_study = _joined(study.get("optim", ""), "optim", path)
-    for name in (*_WORDS, *_LISTS):
-        if getattr(options, name, None) is None:
-            read = _word if name in _WORDS else _joined
-            setattr(options, name, read(study[name], name, path) if name in study else None)
-    if options.greater_is_better is not None:
-        options.greater_is_better = _boolean(str(options.greater_is_better), "greater_is_better", path)
-    for name in _FLAGS:
-        setattr(options, name, getattr(options, name, False) or _boolean(study.get(name, "false"), name, path))
-    options.learning_rate = _merged_rates(study.get("learning_rate"), options, path)
-    options.grid = _merged_grid(study.get("grid", {}), options.grid, path)
-    options.set = _merged_set(study.get("set", {}), options.set, path)
-    options.arguments = _merged_arguments(study.get("arguments", {}), options.arguments, path)
-    if options.output_dir is None:
-        options.output_dir = str(Path("sweeps", path.stem))
+    merged["optims_of_study"] = study.optim
+    merged["output_dir"] = merged["output_dir"] or str(Path("sweeps", path.stem))
+    for name in ("grid", "set"):
+        merged[name] = _merged(getattr(study, name), getattr(options, name))
+    if all("=" in text for text in options.learning_rate):
+        # With fewer optimizers on the command line the rates of the others are of no use.
+        swept = [each.strip() for each in (merged["optim"] or "").split(",")]
+        rates = [text for text in study.learning_rate if "=" not in text or text.partition("=")[0] in swept]
+        merged["learning_rate"] = _merged(rates, options.learning_rate)
+    merged["arguments"] = _merged_arguments(content.get("arguments", {}), options.arguments, f"{path}: arguments")
+    return argparse.Namespace(**merged)
 
 
-def _boolean(text: Any, name: str, path: Path) -> bool:
-    if str(text).lower() not in ("true", "false"):
-        raise UsageError(f"{path}: {name}: got {text!r}, must be true or false")
-    return str(text).lower() == "true"
+def _merged(study: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Values of the same name on the command line replace those of the file."""
+    names = {argument_name(text) for text in given}
+    return [*(text for text in study if argument_name(text) not in names), *given]
 
 
-def _word(value: Any, name: str, path: Path) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"{path}: {name} must be one value, as on the command line")
-    return value
+def _texts(name: str, value: Any, where: str) -> list[str]:
+    """Return the values of a key as they stand behind its flag on the command line."""
+    if name not in ("set", "grid") and not (name == "learning_rate" and isinstance(value, dict)):
+        return [_text(name, value, where)]
+    texts = []
+    for key, each in _mapping(value, where).items():
+        if name == "set":
+            own = _mapping(each, f"{where}: {key}")
+            texts += [f"{key}:{argument}={_text(name, one, f'{where}: {argument}')}" for argument, one in own.items()]
+        else:
+            texts.append(f"{key}={_text(name, each, f'{where}: {key}')}")
+    return texts
 
 
-def _joined(value: Any, name: str, path: Path) -> str:
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+def _text(name: str, value: Any, where: str) -> str:
+    if name in _LISTS and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ",".join(value)
     if not isinstance(value, str):
-        raise UsageError(f"{path}: {name} must be a list, or values separated by commas")
+        raise UsageError(f"{where}: got {value!r}, must be one value{', or a list of values' * (name in _LISTS)}")
     return value
 
 
-def _merged_rates(value: Any, options: argparse.Namespace, path: Path) -> list[str]:
-    """Rates for all optimizers on the command line replace the file's; those for one optimizer, that optimizer's."""
-    given: list[str] = options.learning_rate
-    own = {text.partition("=")[0] for text in given if "=" in text}
-    if value is None or len(own) < len(given):
-        return given
+def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        return [_joined(value, "learning_rate", path), *given]
-    # With fewer optimizers on the command line the rates of the others are of no use.
-    swept = {name.strip() for name in (options.optim or "").split(",")}
-    names = [name for name in value if name in swept and name not in own]
-    return [*(f"{name}={_joined(value[name], f'learning_rate of {name}', path)}" for name in names), *given]
+        raise UsageError(f"{where}: got {value!r}, must be `name: value` lines")
+    return value
 
 
-def _merged_grid(value: Any, given: Sequence[str], path: Path) -> list[str]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{path}: grid must hold `name: values` lines")
-    own = {_name(text) for text in given}
-    words = {name: _joined(each, f"grid {name}", path) for name, each in value.items() if name not in own}
-    return [*(f"{name}={text}" for name, text in words.items()), *given]
-
-
-def _merged_set(value: Any, given: Sequence[str], path: Path) -> list[str]:
-    """Return arguments for single optimizers, with those of the command line last, where they count."""
-    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
-        raise UsageError(f"{path}: set must hold for each optimizer `name: value` lines")
-    own = [
-        f"{optim}:{name}={_word(each, f'{name} of {optim}', path)}"
-        for optim, arguments in value.items()
-        for name, each in arguments.items()
-    ]
-    return [*own, *given]
-
-
-def _merged_arguments(value: Any, given: Sequence[str], path: Path) -> list[str]:
+def _merged_arguments(value: Any, given: Sequence[str], where: str) -> list[str]:
     """An argument of the script on the command line replaces the file's of the same name."""
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return [*value, *given]
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{path}: arguments must be `name: value` lines, or a list of words")
-    own = {_name(word) for word in given if word.startswith("--")}
-    words = [word for name, each in value.items() if name not in own for word in _words_of(name, each, path)]
+    own = {argument_name(word) for word in given if word.startswith("--")}
+    words: list[str] = []
+    for name, each in _mapping(value, where).items():
+        values = each if isinstance(each, list) else [each] if each != "" else []
+        if not all(isinstance(word, str) for word in values):
+            raise UsageError(f"{where}: {name}: got {each!r}, must be one value, or a list of values")
+        if argument_name(name) not in own:
+            # argparse would take a value such as -0.5 for a flag of its own.
+            joined = len(values) == 1 and values[0].startswith("-")
+            words += [f"--{name}={values[0]}"] if joined else [f"--{name}", *values]
     return [*words, *given]
-
-
-def _words_of(name: str, value: Any, path: Path) -> list[str]:
-    values = value if isinstance(value, list) else [value] if value != "" else []
-    if not all(isinstance(each, str) for each in values):
-        raise UsageError(f"{path}: {name} of the arguments must be a value or a list of values")
-    if len(values) == 1 and values[0].startswith("-"):
-        # argparse would take a value such as -0.5 for a flag of its own.
-        return [f"--{name}={values[0]}"]
-    return [f"--{name}", *values]
-
-
-def _name(text: str) -> str:
-    return text.partition("=")[0].strip().lstrip("-").replace("-", "_")

@@ -2,39 +2,43 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from hf_momo.optimizers.bounds import PILOT_SHARE
-from hf_momo.sweep.grid import Run, Variant, parse_grid
+from hf_momo.sweep.grid import Run, parse_grid
 from hf_momo.sweep.records import Outcome
-from hf_momo.sweep.report import EndedRun, OptimizerResult, Point, Report, suggest_bound
+from hf_momo.sweep.report import (
+    OptimizerResult,
+    Point,
+    Report,
+    render_csv,
+    render_markdown,
+    render_text,
+    suggest_bound,
+)
 from hf_momo.sweep.settings import Sweep
-from hf_momo.sweep.tables import best_csv, describe_width, points_csv, render_markdown, render_text, runs_csv
 
-MOMO, ADAMW = Variant("momo_adam"), Variant("adamw_torch")
+MOMO, ADAMW = "momo_adam", "adamw_torch"
 DIVERGED = Outcome("diverged", reason="loss is nan")
 
 
 def line(means, greater=True, unsound=()):
     """One seed; learning rates 1, 10, 100, ...; those in `unsound` have a second seed that diverged."""
     points = [Point(10.0**k, (mean,), int(k in unsound), 0) for k, mean in enumerate(means)]
-    return OptimizerResult(MOMO, tuple(points), greater)
+    return OptimizerResult(MOMO, points, greater)
 
 
 def report_of(rows, metric="eval_bleu", greater=True):
-    """Rows of variant, learning rate and, by seed, scores or outcomes."""
+    """Rows of optimizer, learning rate and, by seed, scores or outcomes."""
     runs = [
-        EndedRun(
-            Run(variant, rate, seed),
-            outcome if isinstance(outcome, Outcome) else Outcome("done", outcome),
-            Run(variant, rate, seed).folder,
-        )
-        for variant, rate, outcomes in rows
+        (Run(optim, {}, rate, seed), outcome if isinstance(outcome, Outcome) else Outcome("done", outcome))
+        for optim, rate, outcomes in rows
         for seed, outcome in enumerate(outcomes)
     ]
     sweep = Sweep("train.py", (), (), False, parse_grid("momo_adam", ["1"], "0", []), metric, greater)
-    return Report(sweep, tuple(runs), 0)
+    return Report(sweep, Path(), runs)
 
 
 def test_mean_and_sample_deviation():
@@ -79,15 +83,15 @@ def test_a_rate_at_which_a_seed_diverged_is_neither_best_nor_within():
 def test_the_width_says_what_the_grid_leaves_open():
     inside = line([1, 100, 100, 1]).width
     assert (inside.decades, inside.at_most) == (1, pytest.approx(3))
-    assert describe_width(inside) == "1.0 (< 3.0)"
+    assert str(inside) == "1.0 (< 3.0)"
     ends = line([100, 100, 1]).width
-    assert ends.at_most is None and describe_width(ends) == "1.0 or more (the grid ends below)"
-    assert describe_width(line([1, 100]).width) == "0.0 or more (the grid ends above)"
-    assert describe_width(line([100]).width) == "0.0 or more (the grid ends below and above)"
+    assert ends.at_most is None and str(ends) == "1.0 or more (the grid ends below)"
+    assert str(line([1, 100]).width) == "0.0 or more (the grid ends above)"
+    assert str(line([100]).width) == "0.0 or more (the grid ends below and above)"
 
 
-def rows_of(text):
-    return list(csv.DictReader(io.StringIO(text)))
+def rows_of(report, name):
+    return list(csv.DictReader(io.StringIO(render_csv(report)[name])))
 
 
 def test_tables():
@@ -104,7 +108,7 @@ def test_tables():
             (ADAMW, 1e-1, [diverged, crashed]),
         ]
     )
-    points = rows_of(points_csv(report))
+    points = rows_of(report, "points.csv")
     assert [(row["optimizer"], row["learning_rate"], row["runs"]) for row in points] == [
         ("momo_adam", "0.001", "2"),
         ("momo_adam", "0.01", "2"),
@@ -114,10 +118,10 @@ def test_tables():
     ]
     assert [row["mean"] for row in points[2:]] == ["35.25", "20.0", ""]
     assert [(row["diverged"], row["crashed"]) for row in points[2:]] == [("0", "0"), ("1", "0"), ("1", "1")]
-    best = rows_of(best_csv(report))
+    best = rows_of(report, "best.csv")
     assert [row["best_learning_rate"] for row in best] == ["0.001", "0.001"]
     assert [row["width_decades"] for row in best] == ["1.0", "0.0"] and best[0]["width_at_most"] == ""
-    assert rows_of(runs_csv(report))[-1] == {
+    assert rows_of(report, "runs.csv")[-1] == {
         **{"optimizer": "adamw_torch", "learning_rate": "0.1", "seed": "1"},
         **{"status": "crashed", "score": ""},
     }
@@ -140,7 +144,8 @@ def test_small_losses_show_four_digits():
 
 def test_an_optimizer_without_any_score():
     report = report_of([(MOMO, 1.0, [Outcome("no metric", reason="x")])])
-    assert rows_of(best_csv(report)) == [{**dict.fromkeys(rows_of(best_csv(report))[0], ""), "optimizer": "momo_adam"}]
+    (row,) = rows_of(report, "best.csv")
+    assert row == {**dict.fromkeys(row, ""), "optimizer": "momo_adam"}
     assert "momo_adam/lr_1e+00/seed_0 no metric: x" in render_text(report)
 
 
@@ -149,7 +154,7 @@ def test_the_bound_that_the_best_run_suggests(tmp_path, monkeypatch):
     rows = [(MOMO, 1e-3, [36.1]), (MOMO, 1e-2, [35.0]), (ADAMW, 1e-3, [35.5, 37.5]), (ADAMW, 1e-2, [99.0, DIVERGED])]
     report = report_of(rows)
     assert suggest_bound(report) is None, "no run has left a log"
-    for loss, run in enumerate(report.runs, start=1):
+    for loss, (run, _) in enumerate(report.runs, start=1):
         state = run.folder / "output" / "trainer_state.json"
         state.parent.mkdir(parents=True)
         state.write_text(json.dumps({"log_history": [{"step": 1, "loss": 9.0}, {"step": 20, "loss": float(loss)}]}))
