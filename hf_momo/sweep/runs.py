@@ -9,12 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from hf_momo.sweep.grid import Run
 from hf_momo.sweep.processes import SIGNALS, lock_folder, run_environment, start, visible_devices
-from hf_momo.sweep.records import LOG_FILE, OUTPUT_FOLDER, RECORD_FILE, collect, find_divergence
+from hf_momo.sweep.records import LOG_FILE, OUTPUT_FOLDER, RECORD_FILE, Record, collect, find_divergence
 from hf_momo.sweep.settings import Sweep
 from hf_momo.sweep.storage import HEARTBEAT
 from hf_momo.sweep.trials import Study
@@ -39,31 +40,6 @@ _REFUSAL = re.compile(
 _TICK, _LOOK = 0.05, 1.0
 
 
-@dataclass
-class _Job:
-    """A run of this worker that is going on."""
-
-    run: Run
-    trial: FrozenTrial
-    place: int
-    folder: Path
-    command: list[str]
-    lock: int
-    process: subprocess.Popen[bytes]
-    pruned: str | None = None
-
-    def stop(self) -> None:
-        """Stop the run without waiting."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
-    def end(self) -> None:
-        """Stop the run if it is going on, and free its folder when it has ended."""
-        self.stop()
-        self.process.wait()
-        os.close(self.lock)
-
-
 def run_sweep(study: Study, sweep: Sweep, *, jobs: int = 1, resume: bool = False, prune: bool = False) -> int:
     """Make the runs that no other worker makes, ``jobs`` at once, until every run has ended.
 
@@ -74,16 +50,21 @@ def run_sweep(study: Study, sweep: Sweep, *, jobs: int = 1, resume: bool = False
         UsageError: If no run has the metric, or the script does not know an optimizer.
     """
     total, interval = len(sweep.grid.runs), 0.5 if sys.stderr.isatty() else 60.0
-    # The mean over all runs so far, not over the last ones: learning rates take turns.
     ended = total - len(study.fill(sweep))
+    # The mean over all runs so far, not over the last ones: learning rates take turns.
     bar = tqdm(total=total, initial=ended, unit="run", smoothing=0, miniters=0, mininterval=interval)
-    with _signals() as received, bar:
+    with _signals() as received, bar, ThreadPoolExecutor(jobs) as pool:
         worker = _Worker(study, sweep, jobs, resume, prune, bar)
+        places = [pool.submit(worker.work, place) for place in range(jobs)]
         try:
-            while not received and worker.step():
-                time.sleep(_TICK)
+            while not received and not worker.stopping.wait(_TICK):
+                bar.update(0)
         finally:
-            worker.stop_all()
+            worker.stopping.set()
+            if worker.going:
+                bar.write(f"stopping {len(worker.going)} runs", file=sys.stderr)
+    for place in places:
+        place.result()
     if not received and not worker.stopped:
         return 0
     print(f"stopped: {bar.n} of {total} runs have ended; the same command continues the sweep", file=sys.stderr)
@@ -97,16 +78,13 @@ def _signals() -> Iterator[list[int]]:
     # Under nohup SIGHUP is ignored, and stays so.
     before = {number: old for number in SIGNALS if (old := signal.getsignal(number)) is not signal.SIG_IGN}
 
-    def restore() -> None:
+    def restore(*signals: Any) -> None:
+        received.extend(signals[:1])
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def remember(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        restore()
-
     for number in before:
-        signal.signal(number, remember)
+        signal.signal(number, restore)
     try:
         yield received
     finally:
@@ -114,61 +92,100 @@ def _signals() -> Iterator[list[int]]:
 
 
 class _Worker:
+    """A worker, which makes one run in each of its threads."""
+
     def __init__(self, study: Study, sweep: Sweep, jobs: int, resume: bool, prune: bool, bar: tqdm[Any]) -> None:
         self.study, self.sweep, self.jobs, self.resume, self.prune, self.bar = study, sweep, jobs, resume, prune, bar
         self.devices = visible_devices() if jobs > 1 else []
-        self.going: dict[str, _Job] = {}
+        self.stopping, self.claiming = threading.Event(), threading.Lock()
+        # Folders of the runs that are going on, and of those that something else has stopped.
+        self.going: list[str] = []
         self.stopped: set[str] = set()
-        self.next_look = self.next_heartbeat = 0.0
 
-    def step(self) -> bool:
-        """Look after the processes and start more; return whether anything is left to wait for."""
-        ended = [folder for folder, job in self.going.items() if job.process.poll() is not None]
-        for folder in ended:
-            self._end(folder, self.going[folder])
-            del self.going[folder]
-        if ended:
+    def work(self, place: int) -> None:
+        """Make one run after the other until all have ended, or the worker is told to stop."""
+        try:
+            while not self.stopping.is_set():
+                self._step(place)
+        except BaseException:
+            self.stopping.set()
+            raise
+
+    def _step(self, place: int) -> None:
+        with self.claiming:
+            left = self.study.fill(self.sweep)
+            folders = [folder for folder in left if folder not in {*self.stopped, *self.going}]
+            claimed = next(filter(None, (self._claim(folder, left[folder]) for folder in folders)), None)
+            going = " ".join(self.going) or "waiting for other workers"
+            self.bar.update(len(self.sweep.grid.runs) - len(left) - self.bar.n)
+            self.bar.set_postfix_str(going, refresh=going != self.bar.postfix)
+        if claimed is not None:
+            self._make(*claimed, place)
             check_results(self.study, self.sweep)
-        elif time.monotonic() < self.next_look:
-            return True
-        now = time.monotonic()
-        self.next_look = now + _LOOK
-        if now > self.next_heartbeat:
-            self.next_heartbeat = now + HEARTBEAT
-            self._keep()
-        if self.prune:
-            self._prune()
-        if len(self.going) == self.jobs:
-            self.bar.update(0)
-            return True
-        left = self.study.fill(self.sweep)
-        for folder, trial in left.items():
-            if len(self.going) < self.jobs and folder not in self.stopped and folder not in self.going:
-                self._start(folder, trial)
-        going = " ".join(self.going) or "waiting for other workers"
-        self.bar.update(len(self.sweep.grid.runs) - len(left) - self.bar.n)
-        self.bar.set_postfix_str(going, refresh=going != self.bar.postfix)
-        return bool(left.keys() - self.stopped)
+        elif left.keys() <= self.stopped:
+            self.stopping.set()
+        else:
+            self.stopping.wait(_LOOK)
 
-    def _start(self, folder: str, trial: FrozenTrial) -> None:
-        """Claim a run that no worker has, and start it."""
+    def _claim(self, folder: str, trial: FrozenTrial) -> tuple[Run, FrozenTrial, int] | None:
+        """Return a run that no worker has, which is now this one's, with its trial and the lock on its folder."""
         if trial.state == TrialState.RUNNING and self.study.has_heartbeat:
-            return
-        path = self.study.folder / folder
-        path.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(path)
+            return None
+        (self.study.folder / folder).mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(self.study.folder / folder)
         if lock is None:
-            return
+            return None
         if self.study.state(trial) == TrialState.RUNNING and not self.study.has_heartbeat:
             # Its worker would have the lock if it lived. The run's next trial is there at the next look.
             self.study.give_back(trial, self.sweep)
-            self.next_look = 0
         elif run := self.study.claim(trial, self.sweep):
-            self.going[folder] = self._launch(run, trial, path, lock)
-            return
+            self.going.append(folder)
+            return run, trial, lock
         os.close(lock)
+        return None
 
-    def _launch(self, run: Run, trial: FrozenTrial, folder: Path, lock: int) -> _Job:
+    def _make(self, run: Run, trial: FrozenTrial, lock: int, place: int) -> None:
+        """Make a run, and store its record or give it back."""
+        name, folder, recorded = trial.user_attrs["folder"], self.study.folder / trial.user_attrs["folder"], False
+        try:
+            command = self._command(run, folder)
+            environment = run_environment(place, self.jobs, os.environ, self.devices)
+            with start(command, folder / LOG_FILE, environment, lock) as process:
+                ended, reason = self._watch(trial, process, folder / LOG_FILE)
+            # Leaving the block has stopped it, if it was going on, and has waited for it.
+            if ended and reason is None and process.returncode in _STOPPED:
+                self.stopped.add(name)
+                by = signal.Signals(process.returncode - 128).name
+                self._say(f"{name} was stopped by {by}; the same command repeats it")
+            elif ended:
+                self._record(run, trial, command, collect(folder, process.returncode, reason))
+                recorded = True
+        finally:
+            # Before the folder is free: a run without a record whose folder is free is repeated.
+            try:
+                if not recorded:
+                    self.study.give_back(trial, self.sweep)
+            finally:
+                self.going.remove(name)
+                os.close(lock)
+
+    def _watch(self, trial: FrozenTrial, process: subprocess.Popen[bytes], log: Path) -> tuple[bool, str | None]:
+        """Wait for a run; return whether it has a result, and the reason if that is to be pruned."""
+        next_look = 0.0
+        while process.poll() is None:
+            if self.stopping.wait(_TICK):
+                return False, None
+            if time.monotonic() > next_look:
+                next_look = time.monotonic() + HEARTBEAT
+                if not self.study.keep(trial):
+                    self._say(f"{log.parent} was taken over by another worker, which had no sign of this one")
+                    return False, None
+                if self.prune and (reason := find_divergence(log.read_text(encoding="utf-8", errors="replace"))):
+                    return True, reason
+        return True, None
+
+    def _command(self, run: Run, folder: Path) -> list[str]:
+        """Return the command of a run whose folder is empty, or holds the checkpoint from which it continues."""
         output = folder / OUTPUT_FOLDER
         checkpoint = _last_checkpoint(output) if self.resume else None
         (folder / RECORD_FILE).unlink(missing_ok=True)
@@ -176,67 +193,20 @@ class _Worker:
             (folder / LOG_FILE).unlink(missing_ok=True)
             shutil.rmtree(output, ignore_errors=not output.exists())
         output.mkdir(exist_ok=True)
-        command = self.sweep.command(run, output)
-        if checkpoint is not None:
-            command += ["--resume_from_checkpoint", checkpoint]
-        place = min({*range(self.jobs)} - {job.place for job in self.going.values()})
-        environment = run_environment(place, self.jobs, os.environ, self.devices)
-        process = start(command, folder / LOG_FILE, environment, lock)
-        return _Job(run, trial, place, folder, command, lock, process)
+        return self.sweep.command(run, output) + (["--resume_from_checkpoint", checkpoint] if checkpoint else [])
 
-    def _keep(self) -> None:
-        """Send heartbeats, and stop runs that other workers have taken over."""
-        for folder, job in list(self.going.items()):
-            if not self.study.keep(job.trial):
-                self._say(folder, "was taken over by another worker, which had no sign of this one")
-                job.end()
-                del self.going[folder]
-
-    def _prune(self) -> None:
-        """Stop runs that have diverged."""
-        for job in self.going.values():
-            log = (job.folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
-            job.pruned = job.pruned or find_divergence(log)
-            if job.pruned is not None:
-                job.stop()
-
-    def _end(self, folder: str, job: _Job) -> None:
-        status = job.process.wait()
-        if status in _STOPPED and job.pruned is None:
-            self.stopped.add(folder)
-            self._give_back(job)
-            self._say(folder, f"was stopped by {signal.Signals(status - 128).name}; the same command repeats it")
-            return
-        record = collect(job.folder, status, job.pruned)
-        outcome = record.judge(self.sweep.metric)
-        about = {"metric": self.sweep.metric, **asdict(job.run), "command": job.command}
-        content = {**asdict(outcome), **about, **self.sweep.script_settings(job.run.optim), **asdict(record)}
+    def _record(self, run: Run, trial: FrozenTrial, command: list[str], record: Record) -> None:
+        folder, outcome = self.study.folder / trial.user_attrs["folder"], record.judge(self.sweep.metric)
+        about = {"metric": self.sweep.metric, **asdict(run), "command": command}
+        content = {**asdict(outcome), **about, **self.sweep.script_settings(run.optim), **asdict(record)}
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        write_whole(job.folder / RECORD_FILE, text + "\n")
-        # Before the folder is free: a run without a record whose folder is free is repeated.
-        self.study.finish(job.trial, record, self.sweep.metric)
-        job.end()
+        write_whole(folder / RECORD_FILE, text + "\n")
+        self.study.finish(trial, record, self.sweep.metric)
         if outcome.status != "done":
-            self._say(folder, f"{outcome.status}: {outcome.reason} (see {job.folder / LOG_FILE})")
+            self._say(f"{trial.user_attrs['folder']} {outcome.status}: {outcome.reason} (see {folder / LOG_FILE})")
 
-    def _say(self, folder: str, text: str) -> None:
-        self.bar.write(f"{folder} {text}", file=sys.stderr)
-
-    def stop_all(self) -> None:
-        """Stop the runs that are going on, and give them back."""
-        if self.going:
-            self.bar.write(f"stopping {len(self.going)} runs", file=sys.stderr)
-        for job in self.going.values():
-            job.stop()
-        for job in self.going.values():
-            self._give_back(job)
-
-    def _give_back(self, job: _Job) -> None:
-        job.process.wait()
-        try:
-            self.study.give_back(job.trial, self.sweep)
-        finally:
-            job.end()
+    def _say(self, text: str) -> None:
+        self.bar.write(text, file=sys.stderr)
 
 
 def check_metric(study: Study, sweep: Sweep) -> None:

@@ -170,7 +170,10 @@ def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(folder, undrawn, tmp
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGINT
-    assert output.endswith("stopped: 0 of 2 runs have ended; the same command continues the sweep\n") and "Traceback" not in output
+    assert (
+        output.endswith("stopped: 0 of 2 runs have ended; the same command continues the sweep\n")
+        and "Traceback" not in output
+    )
     assert not is_running(starts(started)[0][0])
     assert records(folder) == {}
     # Nothing has ended, so nothing binds the arguments.
