@@ -66,39 +66,35 @@ def add_sweep_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+    add: Any = parser.add_argument
+    several = {"action": "append", "default": []}
     add("script", nargs="?", metavar="SCRIPT", help="a Python file; its arguments come last, after --")
     add("--config", metavar="STUDY.yaml", help="a YAML file with SCRIPT and flags; the command line takes precedence")
     add("--report", metavar="FOLDER", help="only report on the sweep in FOLDER, whether it has ended or not")
     add("--optim", metavar="A,B", help="optimizers, by the names that the Trainer's --optim takes")
-    several: Any = {"action": "append", "default": []}
-    rates = "a list (1e-3,1e-2) or a range: 1e-4:1:decades, 1e-4:1:half-decades, or 1e-4:1:9 for nine points"
-    rates += " evenly spaced on a log axis; for a search 1e-4:1. With OPTIM= for that optimizer alone"
+    rates = "a list (1e-3,1e-2) or a range: 1e-4:1:decades, 1e-4:1:half-decades, or 1e-4:1:9 for nine points evenly"
+    rates += " spaced on a log axis; for a search 1e-4:1. With OPTIM= for that optimizer alone"
     add("--learning_rate", **several, metavar="[OPTIM=]RATES", help=rates)
     add("--seed", metavar="S,T", help="seeds (default: 42, the Trainer's own)")
     add("--grid", **several, metavar="NAME=V,W", help="values of another argument of the script")
-    own = "an argument of the script for one optimizer: momo_adam:optim_args=lower_bound=from=runs/pilot"
-    add("--set", **several, metavar="OPTIM:NAME=VALUE", help=own)
+    add("--set", **several, metavar="OPTIM:NAME=VALUE", help="an argument of the script for one optimizer alone")
     add("--sampler", metavar="grid|tpe", help="grid (default), or a search in the range by Optuna's TPE")
     add("--trials", type=_count, metavar="N", help="runs of a search for every optimizer and seed")
     add("--metric", metavar="KEY", help="the score: a key of all_results.json, e.g. eval_loss")
-    direction = "direction of the metric (default: by its name; false for loss, perplexity, wer, ter, error, mse, ...)"
-    add("--greater_is_better", choices=("true", "false"), help=direction)
+    add("--greater_is_better", choices=("true", "false"), help="direction of the metric (default: by its name)")
     add("--output_dir", metavar="FOLDER", help="folder of the sweep (default: sweeps/, then SCRIPT's name)")
-    storage = "an Optuna storage that machines share, postgresql://... or sqlite:///..., or the path of a journal"
+    storage = "postgresql://..., sqlite:///... or another storage of Optuna, or the path of a journal"
     add("--storage", metavar="URL", help=f"{storage} (default: a journal in the folder)")
-    jobs = "runs at once (default: 1); they share cores (OMP_NUM_THREADS, unless it is set) and GPUs evenly"
-    add("--jobs", type=_count, metavar="N", help=jobs)
+    add("--jobs", type=_count, metavar="N", help="runs at once (default: 1); they share cores and GPUs evenly")
     launcher = 'starts Python, e.g. "accelerate launch --main_process_port 0" (0: a free port for each of --jobs)'
     add("--launcher", type=_command, metavar="COMMAND", help=launcher)
-    plain = "start SCRIPT directly and not by `hf-momo run`: it knows its optimizers, or does not use the Trainer"
-    add("--plain", action="store_true", help=plain)
-    resume = "continue interrupted runs from their last checkpoint instead of from the start"
-    add("--resume", action="store_true", help=resume)
-    retry = "repeat runs that crashed or left no metric (not those that diverged)"
-    add("--retry_failed", action="store_true", help=retry)
-    prune = "stop runs that have diverged: the loss in their log stays above its start"
-    add("--prune", action="store_true", help=prune)
+    for name, text in (
+        ("plain", "start SCRIPT without `hf-momo run`: it knows its optimizers, or does not use the Trainer"),
+        ("resume", "continue interrupted runs from their last checkpoint instead of from the start"),
+        ("retry_failed", "repeat runs that crashed or left no metric (not those that diverged)"),
+        ("prune", "stop runs that have diverged: the loss in their log stays above its start"),
+    ):
+        add(f"--{name}", action="store_true", help=text)
 
 
 def _main(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from hf_momo.sweep.grid import format_rate
@@ -19,14 +18,14 @@ from hf_momo.sweep.report import TOLERANCE, OptimizerResult, Report
 from hf_momo.utils.pictures import STYLES, WIDTH, label, number_ticks, save
 
 SCORES_PICTURE, CURVES_PICTURE = "score_by_learning_rate.png", "training_curves.png"
+# Labels in the legend that are not of one optimizer.
+_RANGE, _PARTIAL, _WITHIN, _BEST, _DIVERGED, _CRASHED, _SEEDS = _MARKS = (
+    *("range over seeds", "mean of the other seeds", f"within {TOLERANCE:.0%} of the best", "best mean"),
+    *("diverged", "crashed", "single seeds, of which the line is the mean"),
+)
 _GREY, _HEIGHT = "#555555", 4.6
 # From this ratio of the worst to the best on, losses are drawn on a log axis.
 _LOG_FROM = 5.0
-_NO_LINE: dict[str, Any] = {"linestyle": ""}
-_DIVERGED: dict[str, Any] = {**_NO_LINE, "marker": "x", "markersize": 7, "markeredgewidth": 1.8}
-_CRASHED: dict[str, Any] = {**_NO_LINE, "marker": "+", "markersize": 9, "markeredgewidth": 1.8}
-_BEST: dict[str, Any] = {**_NO_LINE, "marker": "o", "markersize": 5}
-_PARTIAL: dict[str, Any] = {**_NO_LINE, "markerfacecolor": "white"}
 
 
 def draw_report(report: Report, folder: Path) -> list[str]:
@@ -68,7 +67,7 @@ def _draw_scores(report: Report) -> Figure:
         # Every decade, where matplotlib would leave some out.
         strip.xaxis.set_major_locator(LogLocator(numticks=16))
     strip.xaxis.set_minor_formatter(NullFormatter())
-    _legend(figure, axes, _meanings(results))
+    _legend(figure)
     return figure
 
 
@@ -79,10 +78,13 @@ def _draw_line(axes: Axes, result: OptimizerResult, style: tuple[str, str, str])
     axes.plot(rates, means, color=colour, linestyle=dashes, linewidth=1.6, marker=marker, label=result.name)
     # The range and not the deviation, which on a log axis may reach below 0, and with few seeds beyond what was seen.
     lowest, highest = ([end(point.scores) for point in points] for end in (min, max))
-    axes.fill_between(rates, lowest, highest, color=colour, alpha=0.2, linewidth=0)
+    several = any(len(point.scores) > 1 for point in points)
+    band: dict[str, Any] = {"label": _RANGE} if several else {}
+    axes.fill_between(rates, lowest, highest, color=colour, alpha=0.2, linewidth=0, **band)
     partial = [(rate, mean) for rate, mean, point in zip(rates, means, points, strict=True) if not point.is_sound]
     if partial:
-        axes.plot(*zip(*partial, strict=True), marker=marker, markeredgecolor=colour, **_PARTIAL)
+        hollow: dict[str, Any] = {"linestyle": "", "marker": marker, "markerfacecolor": "white"}
+        axes.plot(*zip(*partial, strict=True), markeredgecolor=colour, label=_PARTIAL, **hollow)
 
 
 def _draw_row(strip: Axes, row: int, result: OptimizerResult, colour: str) -> None:
@@ -90,32 +92,17 @@ def _draw_row(strip: Axes, row: int, result: OptimizerResult, colour: str) -> No
         bar: dict[str, Any] = {"linewidth": 9, "solid_capstyle": "round"}
         if width.low == width.high:
             bar = {"marker": "o", "markersize": 9, "markeredgewidth": 0}
-        strip.plot([width.low, width.high], [row, row], color=colour, alpha=0.4, **bar)
-        strip.plot(result.best.learning_rate, row, color=colour, **_BEST)
+        strip.plot([width.low, width.high], [row, row], color=colour, alpha=0.4, label=_WITHIN, **bar)
+        strip.plot(result.best.learning_rate, row, "o", color=colour, markersize=5, label=_BEST)
     for point in result.points:
-        for look in (*[_DIVERGED] * (point.diverged > 0), *[_CRASHED] * (point.failed > 0)):
-            strip.plot(point.learning_rate, row, color=colour, **look)
+        for count, mark, size, name in ((point.diverged, "x", 7, _DIVERGED), (point.failed, "+", 9, _CRASHED)):
+            if count:
+                look: dict[str, Any] = {"markersize": size, "markeredgewidth": 1.8, "label": name}
+                strip.plot(point.learning_rate, row, mark, color=colour, **look)
         if point.scores and not point.is_sound:
             place: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
-            count = f"{point.diverged + point.failed} of {point.runs}"
-            strip.annotate(count, (point.learning_rate, row), color=_GREY, **place)
-
-
-def _meanings(results: Sequence[OptimizerResult]) -> dict[str, Mapping[str, Any]]:
-    """Return the marks that the picture of the scores has, with their meaning."""
-    points, any_best = [point for result in results for point in result.points], any(each.best for each in results)
-    entries: dict[str, tuple[bool, Mapping[str, Any]]] = {
-        "range over seeds": (any(len(point.scores) > 1 for point in points), {"linewidth": 9, "alpha": 0.25}),
-        "best mean": (any_best, _BEST),
-        f"within {TOLERANCE:.0%} of the best": (any_best, {"linewidth": 8, "alpha": 0.5}),
-        "diverged": (any(point.diverged for point in points), _DIVERGED),
-        "crashed": (any(point.failed for point in points), _CRASHED),
-        "mean of the other seeds": (
-            any(point.scores and not point.is_sound for point in points),
-            {**_PARTIAL, "marker": "o"},
-        ),
-    }
-    return {name: look for name, (is_there, look) in entries.items() if is_there}
+            lost = f"{point.diverged + point.failed} of {point.runs}"
+            strip.annotate(lost, (point.learning_rate, row), color=_GREY, **place)
 
 
 def _draw_curves(report: Report) -> Figure | None:
@@ -140,16 +127,14 @@ def _draw_curves(report: Report) -> Figure | None:
         label(panel, "training step", names[key], from_zero=True)
         if key != report.sweep.metric:
             _spread(panel, [value for runs in curves[key].values() for run in runs for value in run.values()])
-    several = any(len(runs) > 1 for runs in histories.values())
-    seeds = {"single seeds, of which the line is the mean": {"linewidth": 0.8, "alpha": 0.6}} if several else {}
-    _legend(figure, panels[0], seeds)
+    _legend(figure)
     return figure
 
 
 def _draw_curve(axes: Axes, runs: Sequence[Mapping[int, float]], style: tuple[str, str, str], name: str) -> None:
     colour, dashes, _ = style
     for run in runs if len(runs) > 1 else ():
-        axes.plot([*run], [*run.values()], color=colour, linewidth=0.8, alpha=0.35)
+        axes.plot([*run], [*run.values()], color=colour, linewidth=0.8, alpha=0.35, label=_SEEDS)
     common = sorted(set.intersection(*(set(run) for run in runs)))
     means = [statistics.fmean(run[step] for run in runs) for step in common]
     axes.plot(common, means, color=colour, linestyle=dashes, linewidth=1.8, label=name)
@@ -170,13 +155,17 @@ def _spread(axes: Axes, losses: Sequence[float]) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(figure: Figure, axes: Axes, meanings: Mapping[str, Mapping[str, Any]]) -> None:
+def _legend(figure: Figure) -> None:
     """Outside the panels, where it covers nothing, in as many columns as there is room for."""
-    handles, labels = axes.get_legend_handles_labels()
-    handles += [Line2D([], [], color=_GREY, **look) for look in meanings.values()]
+    found = [axes.get_legend_handles_labels() for axes in figure.axes]
+    handles = {name: handle for pairs in found for handle, name in zip(*pairs, strict=True)}
+    names = sorted(handles, key=lambda name: name in _MARKS)
     for columns in (4, 3, 2, 1):
         options: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9}
-        legend = figure.legend(handles, [*labels, *meanings], **options)
+        legend = figure.legend([handles[name] for name in names], names, **options)
+        for handle, name in zip(legend.legend_handles, names, strict=True):
+            if name in _MARKS and handle is not None:
+                handle.set(color=_GREY, alpha=0.6)
         if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
             return
         legend.remove()

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from recipe_runs import ROOT
 
-from hf_momo.sweep import add_sweep_parser
+from hf_momo.sweep.cli import add_sweep_parser
 from hf_momo.sweep.grid import parse_grid
 from hf_momo.sweep.study import apply_study
 
