@@ -57,11 +57,8 @@ class Run:
 class Grid:
     """The combinations of a sweep, as JSON has them.
 
-    Attributes:
-        variants: ``optim`` and ``options`` of a ``Run``.
-        learning_rates: Learning rates of each optimizer; the two ends of the range of a search.
-        seeds: Seeds of every variant.
-        trials: Number of runs of a search for every variant and seed; ``None`` for a grid.
+    ``variants`` are ``optim`` and ``options`` of a ``Run``. With a number of ``trials`` it is a search, which makes so
+    many runs of every variant and seed between two ``learning_rates``.
     """
 
     variants: list[dict[str, Any]]
@@ -109,15 +106,10 @@ def parse_grid(
 
 
 def parse_rates(text: str, argument: str = "--learning_rate") -> list[float]:
-    """Parse learning rates.
+    """Return the learning rates of a list ``a,b,c`` or of a range ``a:b:SPACING``, ascending.
 
-    Args:
-        text: ``a,b,c`` or a range ``a:b:SPACING`` that includes both ends: ``decades`` (a, 10a, ... up to b),
-            ``half-decades`` or a number of points, evenly spaced on a log axis and rounded to three digits.
-        argument: Name of the argument in an error.
-
-    Returns:
-        The rates, ascending.
+    A range includes both ends. SPACING is ``decades`` (a, 10a, ... up to b), ``half-decades`` or a number of points,
+    which are evenly spaced on a log axis and rounded to three digits.
 
     Example:
         >>> parse_rates("1e-3:1e-2:half-decades")

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 # Seconds from SIGTERM to SIGKILL: `accelerate launch` needs a few to stop its workers.
 GRACE = 15.0
@@ -48,15 +49,8 @@ def start(command: Sequence[str], log: Path, environment: Mapping[str, str], loc
     """Start a run, whose status is that of its guard; it holds the lock open and stops when its input is closed."""
     guarded = [sys.executable, "-I", "-S", __file__, str(GRACE), *command]
     with log.open("ab") as output:
-        return subprocess.Popen(
-            guarded,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-            pass_fds=[lock],
-        )
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": output, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(guarded, **pipes, env=environment, start_new_session=True, pass_fds=[lock])
 
 
 def run_environment(job: int, jobs: int, base: Mapping[str, str], devices: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hf_momo.optimizers.bounds import read_pilot_bound
 from hf_momo.sweep.grid import Run, format_rate
@@ -62,33 +62,17 @@ class Point:
         return len(self.scores) == self.runs > 0
 
 
-@dataclass(frozen=True)
-class Width:
+class Width(NamedTuple):
     """The learning rates from ``low`` to ``high``, whose mean score is within ``TOLERANCE`` of the best.
 
-    ``below`` and ``above`` are the next points of the grid outside, ``None`` where the grid ends.
+    ``decades`` is log10 of high / low; ``at_most`` that of the next points outside, ``None`` where the grid ends.
     """
 
     low: float
     high: float
-    below: float | None
-    above: float | None
-
-    @property
-    def decades(self) -> float:
-        """The width that was seen, log10 of high / low."""
-        return math.log10(self.high / self.low)
-
-    @property
-    def at_most(self) -> float | None:
-        """Upper bound of the width, the distance of the points outside; ``None`` if the grid ends before."""
-        return None if self.below is None or self.above is None else math.log10(self.above / self.below)
-
-    def __str__(self) -> str:
-        if self.at_most is not None:
-            return f"{self.decades:.1f} (< {self.at_most:.1f})"
-        ends = [name for name, rate in (("below", self.below), ("above", self.above)) if rate is None]
-        return f"{self.decades:.1f} or more (the grid ends {' and '.join(ends)})"
+    decades: float
+    at_most: float | None
+    text: str
 
 
 @dataclass(frozen=True)
@@ -115,11 +99,19 @@ class OptimizerResult:
         # A hair more than the tolerance for the rounding of the scores: 0.99 is within 1% of 1.
         reach = (TOLERANCE + 1e-9) * abs(best.mean)
         close = [point.is_sound and abs((point.mean or 0.0) - best.mean) <= reach for point in self.points]
-        place = self.points.index(best)
-        low = place - [*close[:place][::-1], False].index(False)
-        high = place + [*close[place + 1 :], False].index(False)
-        rates = [None, *(point.learning_rate for point in self.points), None]
-        return Width(self.points[low].learning_rate, self.points[high].learning_rate, rates[low], rates[high + 2])
+        low = high = self.points.index(best)
+        while low > 0 and close[low - 1]:
+            low -= 1
+        while high < len(close) - 1 and close[high + 1]:
+            high += 1
+        rates = [point.learning_rate for point in self.points]
+        decades = math.log10(rates[high] / rates[low])
+        ends = ["below"] * (low == 0) + ["above"] * (high == len(rates) - 1)
+        if ends:
+            text = f"{decades:.1f} or more (the grid ends {' and '.join(ends)})"
+            return Width(rates[low], rates[high], decades, None, text)
+        at_most = math.log10(rates[high + 1] / rates[low - 1])
+        return Width(rates[low], rates[high], decades, at_most, f"{decades:.1f} (< {at_most:.1f})")
 
 
 @dataclass(frozen=True)
@@ -244,7 +236,7 @@ def _best_rows(report: Report) -> list[tuple[str, ...]]:
         deviation = "" if best.deviation is None else f" ± {_number(best.deviation, report)}"
         score = f"{_number(best.mean, report)}{deviation}"
         reach = f"{format_rate(width.low)} to {format_rate(width.high)}"
-        rows.append((result.name, format_rate(best.learning_rate), score, reach, str(width)))
+        rows.append((result.name, format_rate(best.learning_rate), score, reach, width.text))
     return rows
 
 

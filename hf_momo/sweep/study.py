@@ -13,16 +13,15 @@ from hf_momo.utils.yaml_files import nearest, read_yaml
 
 # Keys whose values are separated by commas on the command line, and may be lists in the file.
 _LISTS = ("optim", "seed", "learning_rate", "grid")
+# Keys whose values are mappings, or mappings of mappings.
+_MAPPINGS = {"learning_rate": 1, "grid": 1, "set": 2}
 
 
 def apply_study(options: argparse.Namespace, path: Path, parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Return the options of a study file with those of the command line, which take precedence.
 
-    Args:
-        options: Parsed command line, ``None``, false or empty where nothing was given.
-        path: The YAML file. ``learning_rate`` is a value for all optimizers or a mapping from optimizer to value,
-            ``grid`` a mapping, ``set`` a mapping of each optimizer to one, ``arguments`` a mapping or a list of words.
-        parser: Parser of the command line.
+    ``learning_rate`` is a value for all optimizers or a mapping from optimizer to value, ``grid`` a mapping, ``set`` a
+    mapping of each optimizer to one, ``arguments`` a mapping or a list of words.
 
     Raises:
         UsageError: If the file cannot be read, or its keys or values are not legal.
@@ -41,8 +40,7 @@ def apply_study(options: argparse.Namespace, path: Path, parser: argparse.Argume
                 raise UsageError(f"{where}: got {value!r}, must be true or false")
             words += [f"--{name}"] * (str(value).lower() == "true")
         elif name != "arguments":
-            flag = "" if name == "script" else f"--{name}="
-            words += [f"{flag}{text}" for text in _texts(name, value, where)]
+            words += _texts(name, value, where, "" if name == "script" else f"--{name}=", _MAPPINGS.get(name, 0))
     study = parser.parse_args(words)
     merged = {**vars(study), **{name: value for name, value in vars(options).items() if value}}
     # Optimizers that --set may name, also where the command line takes only some of them.
@@ -65,26 +63,19 @@ def _merged(study: Sequence[str], given: Sequence[str]) -> list[str]:
     return [*(text for text in study if argument_name(text) not in names), *given]
 
 
-def _texts(name: str, value: Any, where: str) -> list[str]:
-    """Return the values of a key as they stand behind its flag on the command line."""
-    if name not in ("set", "grid") and not (name == "learning_rate" and isinstance(value, dict)):
-        return [_text(name, value, where)]
-    texts = []
-    for key, each in _mapping(value, where).items():
-        if name == "set":
-            own = _mapping(each, f"{where}: {key}")
-            texts += [f"{key}:{argument}={_text(name, one, f'{where}: {argument}')}" for argument, one in own.items()]
-        else:
-            texts.append(f"{key}={_text(name, each, f'{where}: {key}')}")
-    return texts
-
-
-def _text(name: str, value: Any, where: str) -> str:
+def _texts(name: str, value: Any, where: str, prefix: str, depth: int) -> list[str]:
+    """Return the values of a key, with what stands before them on the command line, from mappings of a ``depth``."""
+    if depth and not (name == "learning_rate" and not isinstance(value, dict)):
+        return [
+            text
+            for key, each in _mapping(value, where).items()
+            for text in _texts(name, each, f"{where}: {key}", f"{prefix}{key}{':' if depth > 1 else '='}", depth - 1)
+        ]
     if name in _LISTS and isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return ",".join(value)
+        value = ",".join(value)
     if not isinstance(value, str):
         raise UsageError(f"{where}: got {value!r}, must be one value{', or a list of values' * (name in _LISTS)}")
-    return value
+    return [f"{prefix}{value}"]
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

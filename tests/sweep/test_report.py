@@ -76,18 +76,18 @@ def test_a_rate_at_which_a_seed_diverged_is_neither_best_nor_within():
     """The mean of the seeds that survived is no result of that learning rate."""
     found = line([99.5, 100, 101, 100], unsound={2})
     assert found.best.learning_rate == 10
-    assert (found.width.low, found.width.high, found.width.above) == (1, 10, 100)
+    assert (found.width.low, found.width.high, found.width.decades) == (1, 10, 1)
     assert line([1, 2], unsound={0, 1}).best is None and line([1, 2], unsound={0, 1}).width is None
 
 
 def test_the_width_says_what_the_grid_leaves_open():
     inside = line([1, 100, 100, 1]).width
     assert (inside.decades, inside.at_most) == (1, pytest.approx(3))
-    assert str(inside) == "1.0 (< 3.0)"
+    assert inside.text == "1.0 (< 3.0)"
     ends = line([100, 100, 1]).width
-    assert ends.at_most is None and str(ends) == "1.0 or more (the grid ends below)"
-    assert str(line([1, 100]).width) == "0.0 or more (the grid ends above)"
-    assert str(line([100]).width) == "0.0 or more (the grid ends below and above)"
+    assert ends.at_most is None and ends.text == "1.0 or more (the grid ends below)"
+    assert line([1, 100]).width.text == "0.0 or more (the grid ends above)"
+    assert line([100]).width.text == "0.0 or more (the grid ends below and above)"
 
 
 def rows_of(report, name):
