@@ -146,7 +146,7 @@ class _Worker:
 
     def _make(self, run: Run, trial: FrozenTrial, lock: int, place: int) -> None:
         """Make a run, and store its record or give it back."""
-        name, folder, recorded = trial.user_attrs["folder"], self.study.folder / trial.user_attrs["folder"], False
+        folder, recorded = self.study.folder / run.folder, False
         try:
             command = self._command(run, folder)
             environment = run_environment(place, self.jobs, os.environ, self.devices)
@@ -154,9 +154,9 @@ class _Worker:
                 ended, reason = self._watch(trial, process, folder / LOG_FILE)
             # Leaving the block has stopped it, if it was going on, and has waited for it.
             if ended and reason is None and process.returncode in _STOPPED:
-                self.stopped.add(name)
+                self.stopped.add(str(run.folder))
                 by = signal.Signals(process.returncode - 128).name
-                self._say(f"{name} was stopped by {by}; the same command repeats it")
+                self._say(f"{run.folder} was stopped by {by}; the same command repeats it")
             elif ended:
                 self._record(run, trial, command, collect(folder, process.returncode, reason))
                 recorded = True
@@ -166,7 +166,7 @@ class _Worker:
                 if not recorded:
                     self.study.give_back(trial, self.sweep)
             finally:
-                self.going.remove(name)
+                self.going.remove(str(run.folder))
                 os.close(lock)
 
     def _watch(self, trial: FrozenTrial, process: subprocess.Popen[bytes], log: Path) -> tuple[bool, str | None]:
@@ -196,14 +196,14 @@ class _Worker:
         return self.sweep.command(run, output) + (["--resume_from_checkpoint", checkpoint] if checkpoint else [])
 
     def _record(self, run: Run, trial: FrozenTrial, command: list[str], record: Record) -> None:
-        folder, outcome = self.study.folder / trial.user_attrs["folder"], record.judge(self.sweep.metric)
+        folder, outcome = self.study.folder / run.folder, record.judge(self.sweep.metric)
         about = {"metric": self.sweep.metric, **asdict(run), "command": command}
         content = {**asdict(outcome), **about, **self.sweep.script_settings(run.optim), **asdict(record)}
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         write_whole(folder / RECORD_FILE, text + "\n")
         self.study.finish(trial, record, self.sweep.metric)
         if outcome.status != "done":
-            self._say(f"{trial.user_attrs['folder']} {outcome.status}: {outcome.reason} (see {folder / LOG_FILE})")
+            self._say(f"{run.folder} {outcome.status}: {outcome.reason} (see {folder / LOG_FILE})")
 
     def _say(self, text: str) -> None:
         self.bar.write(text, file=sys.stderr)

@@ -99,24 +99,22 @@ def check_script(sweep: Sweep) -> None:
 def describe_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Return the differences of two ``script_settings`` in one line, or ``None``.
 
-    The order of the script's arguments makes no difference.
+    The order of the script's arguments makes no difference, except for those of one name.
     """
     old, new = _by_option(before), _by_option(now)
-    shown = [(name, *(each.get(name, "not given") for each in (old, new))) for name in {**old, **new}]
-    return "; ".join(f"{name}: {was} before, {is_now} now" for name, was, is_now in shown if was != is_now) or None
+    pairs = [(old.get(name, "nothing"), new.get(name, "nothing")) for name in {**old, **new}]
+    return "; ".join(f"{was} before, {is_now} now" for was, is_now in pairs if was != is_now) or None
 
 
 def _by_option(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return every setting, and every argument of the script by its name, with all of its values."""
-    groups: list[list[str]] = [["SCRIPT", settings["script"]], ["ARGS"]]
-    for word in settings["arguments"]:
+    """Return every setting, and every argument of the script by its name, with its name and all of its values."""
+    groups = [["SCRIPT", settings["script"]]]
+    for word in [*settings["arguments"], f"--launcher={shlex.join(settings['launcher'])}"]:
         if word.startswith("--"):
             groups.append(word.split("=", 1))
         else:
             groups[-1].append(word)
-    groups += [["--launcher", *settings["launcher"]]] * bool(settings["launcher"]) + [["--plain"]] * settings["plain"]
-    options: dict[str, list[str]] = {}
-    for name, *values in groups:
-        if values or name != "ARGS":
-            options.setdefault(name, []).append(shlex.join(values) or "given")
-    return {name: " and ".join(values) for name, values in options.items()}
+    options = {"plain": "--plain" if settings["plain"] else "no --plain"}
+    for group in groups:
+        options[group[0]] = f"{options.get(group[0], '')} {shlex.join(group)}".strip()
+    return options

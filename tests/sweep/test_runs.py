@@ -66,8 +66,8 @@ def test_changed_arguments_are_refused_by_name(folder, undrawn, capfd):
     capfd.readouterr()
     assert sweep(SCRIPT, *grid, *METRIC, "--", "--max_steps", "5", "--weight_decay", "0.1") == 2
     assert last_line(capfd.readouterr()) == (
-        "hf-momo sweep: error: sweeps/quick_script/sgd/lr_1e-03/seed_0 was run with other settings (--max_steps: 3"
-        " before, 5 now; --weight_decay: not given before, 0.1 now); give the settings of before, or another"
+        "hf-momo sweep: error: sweeps/quick_script/sgd/lr_1e-03/seed_0 was run with other settings (--max_steps 3"
+        " before, --max_steps 5 now; nothing before, --weight_decay 0.1 now); give the settings of before, or another"
         " --output_dir"
     )
     assert records(folder) == before

@@ -37,17 +37,18 @@ def test_same_settings_do_not_differ():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"arguments": ("--max_steps", "200", "--fp16")}, "--max_steps: 100 before, 200 now"),
-        ({"arguments": ("--max_steps", "100")}, "--fp16: given before, not given now"),
-        ({"arguments": (*SWEEP.arguments, "--bf16")}, "--bf16: not given before, given now"),
-        ({"arguments": ("--max_steps", "100", "--fp16", "false")}, "--fp16: given before, false now"),
-        ({"arguments": ("config.yaml", *SWEEP.arguments)}, "ARGS: not given before, config.yaml now"),
-        ({"script": "other.py"}, "SCRIPT: train.py before, other.py now"),
-        ({"plain": True}, "--plain: not given before, given now"),
-        ({"own_arguments": (("momo", "--beta=0.5"),)}, "--beta: not given before, 0.5 now"),
+        ({"arguments": ("--max_steps", "200", "--fp16")}, "--max_steps 100 before, --max_steps 200 now"),
+        ({"arguments": ("--max_steps", "100")}, "--fp16 before, nothing now"),
+        ({"arguments": (*SWEEP.arguments, "--bf16")}, "nothing before, --bf16 now"),
+        ({"arguments": ("--max_steps", "100", "--fp16", "false")}, "--fp16 before, --fp16 false now"),
+        ({"arguments": ("config.yaml", *SWEEP.arguments)}, "SCRIPT train.py before, SCRIPT train.py config.yaml now"),
+        ({"script": "other.py"}, "SCRIPT train.py before, SCRIPT other.py now"),
+        ({"plain": True}, "no --plain before, --plain now"),
+        ({"own_arguments": (("momo", "--beta=0.5"),)}, "nothing before, --beta 0.5 now"),
         ({"own_arguments": (("sgd", "--beta=0.5"),)}, None),
-        ({"launcher": ("accelerate", "launch")}, "--launcher: not given before, accelerate launch now"),
-        ({"script": "a.py", "plain": True}, "SCRIPT: train.py before, a.py now; --plain: not given before, given now"),
+        ({"launcher": ("accelerate", "launch")}, "--launcher '' before, --launcher 'accelerate launch' now"),
+        ({"arguments": (*SWEEP.arguments, "--fp16", "no")}, "--fp16 before, --fp16 --fp16 no now"),
+        ({"script": "a.py", "plain": True}, "no --plain before, --plain now; SCRIPT train.py before, SCRIPT a.py now"),
     ],
 )
 def test_differences_are_named(changes, text):

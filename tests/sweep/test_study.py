@@ -87,7 +87,7 @@ def test_an_argument_for_one_optimizer(study, folder, capsys):
     assert steps == {"momo_adam": 7, "sgd": 3}
     # A run with another value is another run, for that optimizer alone.
     assert sweep(*command, "--set", "momo_adam:max_steps=8") == 2
-    assert "momo_adam/" in (message := capsys.readouterr().err) and "--max_steps: 3 and 7 before" in message
+    assert "momo_adam/" in (message := capsys.readouterr().err) and "--max_steps 3 --max_steps 7 before" in message
 
 
 def history(folder, run):
