@@ -21,6 +21,8 @@ RESERVED = {"optim", "learning_rate", "seed", "output_dir", "resume_from_checkpo
 # The longest name of a file or folder on the usual file systems, in bytes.
 _LONGEST_NAME = 255
 
+_OPTIM = r"[A-Za-z0-9][\w.-]*"
+
 _Value = TypeVar("_Value")
 
 
@@ -87,7 +89,7 @@ def parse_grid(
         >>> [str(run.folder) for run in grid.runs if run.seed == 1]
         ['momo_adam/lr_1e-03/seed_1', 'momo_adam/lr_1e-02/seed_1', 'adamw_torch/lr_1e-04/seed_1']
     """
-    names = _values("--optim", optim, "names of optimizers separated by commas: momo_adam,adamw_torch", _optim)
+    names = _values("--optim", optim, "names of optimizers separated by commas: momo_adam,adamw_torch", str, _OPTIM)
     combinations = _combinations(others)
     variants: list[Any] = [{"optim": name, "options": options} for name in names for options in combinations]
     known: set[Path] = set()
@@ -101,7 +103,7 @@ def parse_grid(
                 f"{'--optim' if longest in names else '--grid'}: the folder {longest[:40]}... would have a name of"
                 f" {len(longest.encode())} bytes; a file system takes at most {_LONGEST_NAME}, so give a shorter value"
             )
-    seeds_read = _values("--seed", seeds, "whole numbers from 0 on, separated by commas: 0,1,2", _seed)
+    seeds_read = _values("--seed", seeds, "whole numbers from 0 on, separated by commas: 0,1,2", int, r"\d{1,9}")
     return Grid(variants, _rates_by_optimizer(learning_rates, names, trials), seeds_read, trials)
 
 
@@ -220,25 +222,19 @@ def _combinations(texts: Sequence[str]) -> list[dict[str, str]]:
     return [dict(zip(values_by_name, values, strict=True)) for values in product(*values_by_name.values())]
 
 
-def _values(argument: str, text: str, legal: str, read: Callable[[str], _Value | None]) -> list[_Value]:
+def _values(
+    argument: str, text: str, legal: str, read: Callable[[str], _Value | None], pattern: str = ".+"
+) -> list[_Value]:
     values: list[_Value] = []
     for part in (each.strip() for each in text.split(",")):
-        value = read(part)
-        if value is None or value == "":
+        value = read(part) if re.fullmatch(pattern, part) else None
+        if value is None:
             where = "" if part == text else f", in which {part!r} is wrong"
             raise UsageError(f"{argument}: got {text!r}{where}; must be {legal}")
         if value in values:
             raise UsageError(f"{argument}: got {text!r}, in which a value stands twice")
         values.append(value)
     return values
-
-
-def _optim(text: str) -> str | None:
-    return text if re.fullmatch(r"[A-Za-z0-9][\w.-]*", text) else None
-
-
-def _seed(text: str) -> int | None:
-    return int(text) if text.isdecimal() and int(text) < 2**32 else None
 
 
 def _rate(text: str) -> float | None:

@@ -29,11 +29,7 @@ _LOG_FROM = 5.0
 
 
 def draw_report(report: Report, folder: Path) -> list[str]:
-    """Draw the pictures of a report into ``folder``.
-
-    Returns:
-        The names of the files drawn; the curves only if the script left any.
-    """
+    """Draw the pictures of a report into ``folder``, and return their names; without a log there are no curves."""
     save(_draw_scores(report), folder / SCORES_PICTURE)
     curves = _draw_curves(report)
     if curves is None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,7 @@ _TICK, _LOOK = 0.05, 1.0
 def run_sweep(study: Study, sweep: Sweep, *, jobs: int = 1, resume: bool = False, prune: bool = False) -> int:
     """Make the runs that no other worker makes, ``jobs`` at once, until every run has ended.
 
-    Returns:
-        0, or 128 + the number of the signal if one stopped this worker.
-
-    Raises:
-        UsageError: If no run has the metric, or the script does not know an optimizer.
+    Returns 0, or 128 + the number of the signal if one stopped this worker, and raises what ``check_results`` raises.
     """
     total, interval = len(sweep.grid.runs), 0.5 if sys.stderr.isatty() else 60.0
     ended = total - len(study.fill(sweep))
@@ -187,7 +183,13 @@ class _Worker:
     def _command(self, run: Run, folder: Path) -> list[str]:
         """Return the command of a run whose folder is empty, or holds the checkpoint from which it continues."""
         output = folder / OUTPUT_FOLDER
-        checkpoint = _last_checkpoint(output) if self.resume else None
+        checkpoint = None
+        if self.resume:
+            # Only here: it loads transformers.
+            from hf_momo.trainer.checkpoints import last_complete_checkpoint
+
+            with suppress(ValueError):
+                checkpoint = last_complete_checkpoint(output)
         (folder / RECORD_FILE).unlink(missing_ok=True)
         if checkpoint is None:
             (folder / LOG_FILE).unlink(missing_ok=True)
@@ -234,13 +236,3 @@ def check_results(study: Study, sweep: Sweep) -> None:
                 f"--optim: got {optim}, which {sweep.script} does not take: {message}. Give another --optim, or"
                 " correct the script and repeat the run with --retry_failed"
             )
-
-
-def _last_checkpoint(output: Path) -> str | None:
-    # Only here: it loads transformers.
-    from hf_momo.trainer.checkpoints import last_complete_checkpoint
-
-    try:
-        return last_complete_checkpoint(output)
-    except ValueError:
-        return None

@@ -34,11 +34,7 @@ patiently = retry(
 
 
 def open_storage(location: str) -> BaseStorage:
-    """Open a storage by its URL, or a journal by its path.
-
-    Raises:
-        UsageError: If it cannot be used; the message does not show the password of the URL.
-    """
+    """Return the storage of a URL, or the journal of a path; an error does not show the password of the URL."""
     try:
         return _open_database(location) if "://" in location else _open_journal(Path(location))
     except (*DATABASE_ERRORS, ImportError, ValueError) as error:

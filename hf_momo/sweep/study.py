@@ -22,9 +22,6 @@ def apply_study(options: argparse.Namespace, path: Path, parser: argparse.Argume
 
     ``learning_rate`` is a value for all optimizers or a mapping from optimizer to value, ``grid`` a mapping, ``set`` a
     mapping of each optimizer to one, ``arguments`` a mapping or a list of words.
-
-    Raises:
-        UsageError: If the file cannot be read, or its keys or values are not legal.
     """
     known = vars(parser.parse_args([]))
     for name in ("config", "report", "func"):

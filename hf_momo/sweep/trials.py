@@ -35,15 +35,12 @@ _STATES = {"done": TrialState.COMPLETE, "diverged": TrialState.PRUNED}
 
 
 class Study:
-    """The study of a sweep.
+    """The study of the sweep in a folder, whose path is its name.
 
     Args:
-        folder: Folder of the sweep; its path is the name of the study.
+        folder: Folder of the sweep.
         url: A storage of Optuna, or the path of a journal; ``None`` for a journal in the folder.
         sweep: The settings, with which a study that does not exist is created; ``None`` to open an existing one.
-
-    Raises:
-        UsageError: If the storage cannot be used, or has no such study, or the folder holds something else.
     """
 
     def __init__(self, folder: Path, url: str | None = None, sweep: Sweep | None = None) -> None:
@@ -111,11 +108,7 @@ class Study:
         ]
 
     def begin(self, sweep: Sweep, retry_failed: bool) -> None:
-        """Store the settings and add trials for new runs, and for failed ones if they are to be retried.
-
-        Raises:
-            UsageError: If runs that count were made with other settings of the script.
-        """
+        """Store the settings and add trials for new runs, and for failed ones if they are to be retried."""
         planned = {str(run.folder) for run in sweep.grid.runs}
         for folder, trial in self.trials().items():
             record, difference = record_of(trial), _difference(trial, sweep)
