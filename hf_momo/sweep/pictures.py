@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from hf_momo.sweep.grid import format_rate
 from hf_momo.sweep.records import read_history
-from hf_momo.sweep.report import TOLERANCE, OptimizerResult, Report
+from hf_momo.sweep.report import TOLERANCE, Best, Point, Report
 from hf_momo.utils.pictures import STYLES, WIDTH, label, number_ticks, save
 
 SCORES_PICTURE, CURVES_PICTURE = "score_by_learning_rate.png", "training_curves.png"
@@ -40,23 +40,23 @@ def draw_report(report: Report, folder: Path) -> list[str]:
 
 
 def _draw_scores(report: Report) -> Figure:
-    results, greater = report.optimizers, report.sweep.greater_is_better
+    greater, points = report.sweep.greater_is_better, [point for own in report.points.values() for point in own]
     # Below the scores a row for each optimizer: where it is near its best, where it has no score.
-    heights = (_HEIGHT - 1, 0.24 * len(results) + 0.15)
+    heights = (_HEIGHT - 1, 0.24 * len(report.points) + 0.15)
     figure = Figure(figsize=(WIDTH, sum(heights) + 1), layout="constrained")
     axes, strip = figure.subplots(2, 1, sharex=True, height_ratios=heights)
-    for number, result in enumerate(results):
-        _draw_line(axes, result, STYLES[number % len(STYLES)])
-        _draw_row(strip, number, result, STYLES[number % len(STYLES)][0])
+    for number, (name, own) in enumerate(report.points.items()):
+        _draw_line(axes, name, own, STYLES[number % len(STYLES)])
+        _draw_row(strip, number, own, report.bests[name], STYLES[number % len(STYLES)][0])
     label(axes, "", f"{report.sweep.metric} ({'higher' if greater else 'lower'} is better)")
     if not greater:
-        _spread(axes, [score for result in results for point in result.points for score in point.scores])
+        _spread(axes, [score for point in points for score in (point.lowest, point.highest) if score is not None])
     label(strip, "learning rate", "")
     strip.grid(axis="y", visible=False)
-    strip.set_yticks(range(len(results)), [result.name for result in results], fontsize=8)
-    strip.set_ylim(len(results) - 0.4, -0.6)
+    strip.set_yticks(range(len(report.points)), [*report.points], fontsize=8)
+    strip.set_ylim(len(report.points) - 0.4, -0.6)
     strip.tick_params(axis="y", length=0)
-    rates = [point.learning_rate for result in results for point in result.points]
+    rates = [point.learning_rate for point in points]
     strip.set_xscale("log")
     strip.set_xlim(min(rates) / 1.6, max(rates) * 1.6)
     if max(rates) < 1e15 * min(rates):
@@ -67,57 +67,54 @@ def _draw_scores(report: Report) -> Figure:
     return figure
 
 
-def _draw_line(axes: Axes, result: OptimizerResult, style: tuple[str, str, str]) -> None:
+def _draw_line(axes: Axes, name: str, points: Sequence[Point], style: tuple[str, str, str]) -> None:
     colour, dashes, marker = style
-    points = [point for point in result.points if point.scores]
-    rates, means = [point.learning_rate for point in points], [statistics.fmean(point.scores) for point in points]
-    axes.plot(rates, means, color=colour, linestyle=dashes, linewidth=1.6, marker=marker, label=result.name)
+    scored: list[Any] = [point for point in points if point.mean is not None]
+    rates, means = [point.learning_rate for point in scored], [point.mean for point in scored]
+    axes.plot(rates, means, color=colour, linestyle=dashes, linewidth=1.6, marker=marker, label=name)
     # The range and not the deviation, which on a log axis may reach below 0, and with few seeds beyond what was seen.
-    lowest, highest = ([end(point.scores) for point in points] for end in (min, max))
-    several = any(len(point.scores) > 1 for point in points)
-    band: dict[str, Any] = {"label": _RANGE} if several else {}
-    axes.fill_between(rates, lowest, highest, color=colour, alpha=0.2, linewidth=0, **band)
-    partial = [(rate, mean) for rate, mean, point in zip(rates, means, points, strict=True) if not point.is_sound]
+    band: dict[str, Any] = {"label": _RANGE} if any(point.lowest != point.highest for point in scored) else {}
+    ends = [point.lowest for point in scored], [point.highest for point in scored]
+    axes.fill_between(rates, *ends, color=colour, alpha=0.2, linewidth=0, **band)
+    partial = [(point.learning_rate, point.mean) for point in scored if not point.is_sound]
     if partial:
         hollow: dict[str, Any] = {"linestyle": "", "marker": marker, "markerfacecolor": "white"}
         axes.plot(*zip(*partial, strict=True), markeredgecolor=colour, label=_PARTIAL, **hollow)
 
 
-def _draw_row(strip: Axes, row: int, result: OptimizerResult, colour: str) -> None:
-    if result.best is not None and (width := result.width) is not None:
+def _draw_row(strip: Axes, row: int, points: Sequence[Point], best: Best | None, colour: str) -> None:
+    if best is not None:
         bar: dict[str, Any] = {"linewidth": 9, "solid_capstyle": "round"}
-        if width.low == width.high:
+        if best.low == best.high:
             bar = {"marker": "o", "markersize": 9, "markeredgewidth": 0}
-        strip.plot([width.low, width.high], [row, row], color=colour, alpha=0.4, label=_WITHIN, **bar)
-        strip.plot(result.best.learning_rate, row, "o", color=colour, markersize=5, label=_BEST)
-    for point in result.points:
-        for count, mark, size, name in ((point.diverged, "x", 7, _DIVERGED), (point.failed, "+", 9, _CRASHED)):
+        strip.plot([best.low, best.high], [row, row], color=colour, alpha=0.4, label=_WITHIN, **bar)
+        strip.plot(best.best_learning_rate, row, "o", color=colour, markersize=5, label=_BEST)
+    for point in points:
+        for count, mark, size, name in ((point.diverged, "x", 7, _DIVERGED), (point.crashed, "+", 9, _CRASHED)):
             if count:
                 look: dict[str, Any] = {"markersize": size, "markeredgewidth": 1.8, "label": name}
                 strip.plot(point.learning_rate, row, mark, color=colour, **look)
-        if point.scores and not point.is_sound:
+        if point.mean is not None and not point.is_sound:
             place: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
-            lost = f"{point.diverged + point.failed} of {point.runs}"
+            lost = f"{point.diverged + point.crashed} of {point.runs}"
             strip.annotate(lost, (point.learning_rate, row), color=_GREY, **place)
 
 
 def _draw_curves(report: Report) -> Figure | None:
     histories = {
-        (number, f"{result.name}, lr {format_rate(result.best.learning_rate)}"): [
-            read_history(report.folder / run.folder) for run, _ in report.of(result.name, result.best)
+        (number, f"{name}, lr {format_rate(best.best_learning_rate)}"): [
+            read_history(report.folder / run.folder) for run, _ in report.best_runs(name)
         ]
-        for number, result in enumerate(report.optimizers)
-        if result.best is not None
+        for number, (name, best) in enumerate(report.bests.items())
+        if best is not None
     }
-    # The names of curves by their keys, and all runs of every curve that has more than a point.
     names = {"loss": "training loss", report.sweep.metric: report.sweep.metric, "eval_loss": "eval_loss"}
     curves = {key: {each: [_series(h, key) for h in runs] for each, runs in histories.items()} for key in names}
     shown = [key for key in curves if any(len(run) > 1 for runs in curves[key].values() for run in runs)][:2]
     if not shown:
         return None
     figure = Figure(figsize=(WIDTH, _HEIGHT), layout="constrained")
-    panels = figure.subplots(1, len(shown), squeeze=False)[0]
-    for panel, key in zip(panels, shown, strict=True):
+    for panel, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for (number, name), runs in curves[key].items():
             _draw_curve(panel, runs, STYLES[number % len(STYLES)], name)
         label(panel, "training step", names[key], from_zero=True)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hf_momo.optimizers.bounds import read_pilot_bound
 from hf_momo.sweep.grid import Run, format_rate
@@ -32,86 +32,38 @@ Deviation: sample standard deviation over seeds. Width: the learning rates aroun
 outside leave possible. A learning rate of which any run diverged or crashed is neither best nor within."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """One learning rate of one optimizer: the scores by seed, and how many runs have none."""
+class Point(NamedTuple):
+    """One learning rate of one optimizer; the deviation is that of a sample (divisor n - 1)."""
 
     learning_rate: float
-    scores: tuple[float, ...]
+    mean: float | None
+    deviation: float | None
+    lowest: float | None
+    highest: float | None
+    runs: int
     diverged: int
-    failed: int
-
-    @property
-    def runs(self) -> int:
-        """Number of runs that have ended."""
-        return len(self.scores) + self.diverged + self.failed
-
-    @property
-    def mean(self) -> float | None:
-        """Mean of the scores."""
-        return statistics.fmean(self.scores) if self.scores else None
-
-    @property
-    def deviation(self) -> float | None:
-        """Sample standard deviation of the scores (divisor n - 1), from two on."""
-        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+    crashed: int
 
     @property
     def is_sound(self) -> bool:
         """Whether every run has a score."""
-        return len(self.scores) == self.runs > 0
+        return not self.diverged and not self.crashed
 
 
-class Width(NamedTuple):
-    """The learning rates from ``low`` to ``high``, whose mean score is within ``TOLERANCE`` of the best.
+class Best(NamedTuple):
+    """The best learning rate of an optimizer, and the width around it in decades.
 
-    ``decades`` is log10 of high / low; ``at_most`` that of the next points outside, ``None`` where the grid ends.
+    ``low`` and ``high`` are the ends of the range whose mean is within ``TOLERANCE`` of the best. The true width is
+    below that between the next points outside, ``width_at_most``, which is ``None`` where the grid ends.
     """
 
+    best_learning_rate: float
+    mean: float
+    deviation: float | None
     low: float
     high: float
-    decades: float
-    at_most: float | None
-    text: str
-
-
-@dataclass(frozen=True)
-class OptimizerResult:
-    """The points of one optimizer by ascending learning rate."""
-
-    name: str
-    points: Sequence[Point]
-    greater_is_better: bool
-
-    @cached_property
-    def best(self) -> Point | None:
-        """The learning rate with the best mean; of equal ones the lowest."""
-        sound = [point for point in self.points if point.is_sound]
-        sign = 1 if self.greater_is_better else -1
-        return max(sound, key=lambda point: sign * statistics.fmean(point.scores), default=None)
-
-    @property
-    def width(self) -> Width | None:
-        """The width around the best learning rate."""
-        best = self.best
-        if best is None or best.mean is None:
-            return None
-        # A hair more than the tolerance for the rounding of the scores: 0.99 is within 1% of 1.
-        reach = (TOLERANCE + 1e-9) * abs(best.mean)
-        close = [point.is_sound and abs((point.mean or 0.0) - best.mean) <= reach for point in self.points]
-        low = high = self.points.index(best)
-        while low > 0 and close[low - 1]:
-            low -= 1
-        while high < len(close) - 1 and close[high + 1]:
-            high += 1
-        rates = [point.learning_rate for point in self.points]
-        decades = math.log10(rates[high] / rates[low])
-        ends = ["below"] * (low == 0) + ["above"] * (high == len(rates) - 1)
-        if ends:
-            text = f"{decades:.1f} or more (the grid ends {' and '.join(ends)})"
-            return Width(rates[low], rates[high], decades, None, text)
-        at_most = math.log10(rates[high + 1] / rates[low - 1])
-        return Width(rates[low], rates[high], decades, at_most, f"{decades:.1f} (< {at_most:.1f})")
+    width_decades: float
+    width_at_most: float | None
 
 
 @dataclass(frozen=True)
@@ -124,17 +76,23 @@ class Report:
     pending: int = 0
 
     @cached_property
-    def optimizers(self) -> list[OptimizerResult]:
-        """The result of every optimizer."""
-        points: dict[str, dict[float, list[Outcome]]] = {}
+    def points(self) -> dict[str, list[Point]]:
+        """The points of every optimizer, by ascending learning rate."""
+        outcomes: dict[str, dict[float, list[Outcome]]] = {}
         for run, outcome in self.runs:
-            points.setdefault(run.name, {}).setdefault(run.learning_rate, []).append(outcome)
-        greater = self.sweep.greater_is_better
-        return [OptimizerResult(name, [*map(_point, own, own.values())], greater) for name, own in points.items()]
+            outcomes.setdefault(run.name, {}).setdefault(run.learning_rate, []).append(outcome)
+        return {name: [_point(rate, own[rate]) for rate in own] for name, own in outcomes.items()}
 
-    def of(self, name: str, point: Point) -> list[tuple[Run, Outcome]]:
-        """Return the runs of one learning rate of one optimizer, by seed."""
-        return [each for each in self.runs if (each[0].name, each[0].learning_rate) == (name, point.learning_rate)]
+    @cached_property
+    def bests(self) -> dict[str, Best | None]:
+        """The best of every optimizer; ``None`` for one of which no learning rate has all scores."""
+        return {name: find_best(points, self.sweep.greater_is_better) for name, points in self.points.items()}
+
+    def best_runs(self, name: str) -> list[tuple[Run, Outcome]]:
+        """Return the runs of the best learning rate of one optimizer, by seed."""
+        best = self.bests[name]
+        rate = best and best.best_learning_rate
+        return [each for each in self.runs if (each[0].name, each[0].learning_rate) == (name, rate)]
 
 
 def make_report(sweep: Sweep, folder: Path, ended: Sequence[tuple[Run, Record]]) -> Report:
@@ -147,13 +105,43 @@ def make_report(sweep: Sweep, folder: Path, ended: Sequence[tuple[Run, Record]])
     return Report(sweep, folder, runs, len(pending))
 
 
+def find_best(points: Sequence[Point], greater_is_better: bool) -> Best | None:
+    """Return the point with the best mean, of equal ones that of the lowest learning rate, and its width."""
+    sign = 1 if greater_is_better else -1
+    sound = [point for point in points if point.is_sound]
+    best = max(sound, key=lambda point: sign * (point.mean or 0.0), default=None)
+    if best is None or best.mean is None:
+        return None
+    # A hair more than the tolerance for the rounding of the scores: 0.99 is within 1% of 1.
+    reach = (TOLERANCE + 1e-9) * abs(best.mean)
+    close = [point.is_sound and abs((point.mean or 0.0) - best.mean) <= reach for point in points]
+    low = high = points.index(best)
+    while low > 0 and close[low - 1]:
+        low -= 1
+    while high < len(close) - 1 and close[high + 1]:
+        high += 1
+    rates = [point.learning_rate for point in points]
+    is_inside = low > 0 and high < len(rates) - 1
+    at_most = round(math.log10(rates[high + 1] / rates[low - 1]), 6) if is_inside else None
+    decades = round(math.log10(rates[high] / rates[low]), 6)
+    return Best(best.learning_rate, best.mean, best.deviation, rates[low], rates[high], decades, at_most)
+
+
+def describe_width(best: Best, points: Sequence[Point]) -> str:
+    """Return the width with what the grid leaves open."""
+    if best.width_at_most is not None:
+        return f"{best.width_decades:.1f} (< {best.width_at_most:.1f})"
+    ends = ["below"] * (best.low == points[0].learning_rate) + ["above"] * (best.high == points[-1].learning_rate)
+    return f"{best.width_decades:.1f} or more (the grid ends {' and '.join(ends)})"
+
+
 def suggest_bound(report: Report) -> str | None:
     """Return the bound that later runs may take from the best run; ``None`` if that run logged no training loss."""
     sign = 1 if report.sweep.greater_is_better else -1
-    bests = [each for result in report.optimizers if result.best for each in report.of(result.name, result.best)]
-    if not bests:
+    runs = [each for name in report.bests for each in report.best_runs(name)]
+    if not runs:
         return None
-    folder = report.folder / max(bests, key=lambda each: sign * (each[1].score or 0.0))[0].folder
+    folder = report.folder / max(runs, key=lambda each: sign * (each[1].score or 0.0))[0].folder
     try:
         bound = read_pilot_bound(f"from={folder}")
     except ValueError:
@@ -177,28 +165,22 @@ def render_markdown(report: Report, pictures: Sequence[str]) -> str:
 
 def render_csv(report: Report) -> dict[str, str]:
     """Return the files with one row for each learning rate, for each optimizer and for each run, by their names."""
-    bests: list[Sequence[object]] = []
-    for result in report.optimizers:
-        best, width = result.best, result.width
-        row: list[object] = [None] * 7
-        if best is not None and width is not None:
-            at_most = None if width.at_most is None else round(width.at_most, 6)
-            row = [best.learning_rate, best.mean, best.deviation, width.low, width.high]
-            row += [round(width.decades, 6), at_most]
-        bests.append([result.name, *row])
+    points = [(name, *point) for name, own in report.points.items() for point in own]
+    bests = [(name, *(best or [None] * len(Best._fields))) for name, best in report.bests.items()]
     runs = [(run.name, run.learning_rate, run.seed, outcome.status, outcome.score) for run, outcome in report.runs]
-    points = "optimizer,learning_rate,mean,deviation,lowest,highest,runs,diverged,crashed"
     return {
-        "points.csv": _csv(points, _points(report)),
-        "best.csv": _csv("optimizer,best_learning_rate,mean,deviation,low,high,width_decades,width_at_most", bests),
-        "runs.csv": _csv("optimizer,learning_rate,seed,status,score", runs),
+        "points.csv": _csv(Point._fields, points),
+        "best.csv": _csv(Best._fields, bests),
+        "runs.csv": _csv(("learning_rate", "seed", "status", "score"), runs),
     }
 
 
 def _point(rate: float, outcomes: Sequence[Outcome]) -> Point:
-    scores = tuple(outcome.score for outcome in outcomes if outcome.score is not None)
+    scores = [outcome.score for outcome in outcomes if outcome.score is not None]
+    deviation = statistics.stdev(scores) if len(scores) > 1 else None
+    numbers = [statistics.fmean(scores), deviation, min(scores), max(scores)] if scores else [None] * 4
     diverged = sum(outcome.status == "diverged" for outcome in outcomes)
-    return Point(rate, scores, diverged, len(outcomes) - len(scores) - diverged)
+    return Point(rate, *numbers, len(outcomes), diverged, len(outcomes) - len(scores) - diverged)
 
 
 def _title(report: Report) -> str:
@@ -209,42 +191,33 @@ def _title(report: Report) -> str:
     return f"{report.sweep.metric} ({better} is better), {len(report.runs)} runs{pending}{own}"
 
 
-def _points(report: Report) -> list[tuple[Any, ...]]:
-    return [
-        (result.name, point.learning_rate, point.mean, point.deviation)
-        + ((min(point.scores), max(point.scores)) if point.scores else (None, None))
-        + (point.runs, point.diverged, point.failed)
-        for result in report.optimizers
-        for point in result.points
-    ]
-
-
-def _point_rows(report: Report) -> list[tuple[str, ...]]:
-    return [
-        (name, format_rate(rate), *(_number(each, report) for each in spread), *(str(count or "") for count in counts))
-        for (name, rate, *spread), counts in ((row[:4], row[6:]) for row in _points(report))
-    ]
-
-
-def _best_rows(report: Report) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for result in report.optimizers:
-        best, width = result.best, result.width
-        if best is None or width is None:
-            rows.append((result.name, "", "", "", ""))
-            continue
-        deviation = "" if best.deviation is None else f" ± {_number(best.deviation, report)}"
-        score = f"{_number(best.mean, report)}{deviation}"
-        reach = f"{format_rate(width.low)} to {format_rate(width.high)}"
-        rows.append((result.name, format_rate(best.learning_rate), score, reach, width.text))
+def _point_rows(report: Report) -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = []
+    for name, points in report.points.items():
+        for point in points:
+            scores, counts = _numbers(report, point.mean, point.deviation), (point.runs, point.diverged, point.crashed)
+            rows.append((name, format_rate(point.learning_rate), *scores, *(str(count or "") for count in counts)))
     return rows
 
 
-def _number(value: float | None, report: Report) -> str:
-    """Return a number with the decimals of the whole table, with which the best scores show four digits."""
-    best = [abs(result.best.mean) for result in report.optimizers if result.best is not None and result.best.mean]
+def _best_rows(report: Report) -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = []
+    for name, best in report.bests.items():
+        if best is None:
+            rows.append((name, "", "", "", ""))
+            continue
+        score = " ± ".join(filter(None, _numbers(report, best.mean, best.deviation)))
+        reach = f"{format_rate(best.low)} to {format_rate(best.high)}"
+        width = describe_width(best, report.points[name])
+        rows.append((name, format_rate(best.best_learning_rate), score, reach, width))
+    return rows
+
+
+def _numbers(report: Report, *values: float | None) -> list[str]:
+    """Return numbers with the decimals of the whole table, with which the best scores show four digits."""
+    best = [abs(best.mean) for best in report.bests.values() if best is not None and best.mean]
     decimals = min(10, max(0, 3 - math.floor(math.log10(max(best))))) if best else 4
-    return "" if value is None else f"{value:.{decimals}f}" if abs(value) < 1e7 else f"{value:.3e}"
+    return ["" if x is None else f"{x:.{decimals}f}" if abs(x) < 1e7 else f"{x:.3e}" for x in values]
 
 
 def _failures(report: Report, mark: str = "") -> list[str]:
@@ -267,7 +240,7 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
 
 
-def _csv(header: str, rows: Sequence[Sequence[object]]) -> str:
+def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header.split(","), *rows])
+    csv.writer(text, lineterminator="\n").writerows([("optimizer", *header), *rows])
     return text.getvalue()

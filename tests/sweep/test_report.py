@@ -9,25 +9,11 @@ import pytest
 from hf_momo.optimizers.bounds import PILOT_SHARE
 from hf_momo.sweep.grid import Run, parse_grid
 from hf_momo.sweep.records import Outcome
-from hf_momo.sweep.report import (
-    OptimizerResult,
-    Point,
-    Report,
-    render_csv,
-    render_markdown,
-    render_text,
-    suggest_bound,
-)
+from hf_momo.sweep.report import Report, describe_width, render_csv, render_markdown, render_text, suggest_bound
 from hf_momo.sweep.settings import Sweep
 
 MOMO, ADAMW = "momo_adam", "adamw_torch"
 DIVERGED = Outcome("diverged", reason="loss is nan")
-
-
-def line(means, greater=True, unsound=()):
-    """One seed; learning rates 1, 10, 100, ...; those in `unsound` have a second seed that diverged."""
-    points = [Point(10.0**k, (mean,), int(k in unsound), 0) for k, mean in enumerate(means)]
-    return OptimizerResult(MOMO, points, greater)
 
 
 def report_of(rows, metric="eval_bleu", greater=True):
@@ -41,12 +27,23 @@ def report_of(rows, metric="eval_bleu", greater=True):
     return Report(sweep, Path(), runs)
 
 
+def best_of(means, greater=True, unsound=()):
+    """One seed; learning rates 1, 10, 100, ...; those in `unsound` have a second seed that diverged."""
+    rows = [(MOMO, 10.0**k, [mean, *[DIVERGED] * (k in unsound)]) for k, mean in enumerate(means)]
+    report = report_of(rows, greater=greater)
+    best = report.bests[MOMO]
+    return best, best and describe_width(best, report.points[MOMO])
+
+
 def test_mean_and_sample_deviation():
-    point = Point(1.0, (1.0, 2.0, 4.0), 0, 0)
-    assert point.mean == pytest.approx(7 / 3)
-    assert point.deviation == pytest.approx(math.sqrt(7 / 3))
-    assert Point(1.0, (1.0,), 2, 1).deviation is None and Point(1.0, (), 2, 1).mean is None
-    assert (Point(1.0, (1.0,), 2, 1).runs, Point(1.0, (1.0,), 2, 1).is_sound) == (4, False)
+    crashed = Outcome("crashed", reason="exit status 1")
+    rows = [(MOMO, 1.0, [1.0, 2.0, 4.0]), (MOMO, 2.0, [1.0, DIVERGED, DIVERGED, crashed]), (MOMO, 3.0, [crashed])]
+    whole, partial, failed = report_of(rows).points[MOMO]
+    assert whole.mean == pytest.approx(7 / 3) and whole.deviation == pytest.approx(math.sqrt(7 / 3))
+    assert (whole.lowest, whole.highest, whole.is_sound) == (1.0, 4.0, True)
+    assert (partial.mean, partial.deviation, partial.is_sound) == (1.0, None, False)
+    assert (partial.runs, partial.diverged, partial.crashed) == (4, 2, 1)
+    assert (failed.mean, failed.lowest, failed.is_sound) == (None, None, False)
 
 
 @pytest.mark.parametrize(
@@ -65,29 +62,28 @@ def test_mean_and_sample_deviation():
         ([0.0, 0.0], True, 1, 1, 10),
     ],
 )
-def test_the_width_is_the_contiguous_range_round_the_best(means, greater, best, low, high):
-    found = line(means, greater)
-    assert found.best.learning_rate == best
-    assert (found.width.low, found.width.high) == (low, high)
-    assert found.width.decades == pytest.approx(math.log10(high / low))
+def test_the_width_is_the_contiguous_range_around_the_best(means, greater, best, low, high):
+    found, _ = best_of(means, greater)
+    assert found.best_learning_rate == best
+    assert (found.low, found.high) == (low, high)
+    assert found.width_decades == pytest.approx(math.log10(high / low))
 
 
 def test_a_rate_at_which_a_seed_diverged_is_neither_best_nor_within():
     """The mean of the seeds that survived is no result of that learning rate."""
-    found = line([99.5, 100, 101, 100], unsound={2})
-    assert found.best.learning_rate == 10
-    assert (found.width.low, found.width.high, found.width.decades) == (1, 10, 1)
-    assert line([1, 2], unsound={0, 1}).best is None and line([1, 2], unsound={0, 1}).width is None
+    found, width = best_of([99.5, 100, 101, 100], unsound={2})
+    assert (found.best_learning_rate, found.low, found.high) == (10, 1, 10)
+    assert width == "1.0 or more (the grid ends below)"
+    assert best_of([1, 2], unsound={0, 1}) == (None, None)
 
 
 def test_the_width_says_what_the_grid_leaves_open():
-    inside = line([1, 100, 100, 1]).width
-    assert (inside.decades, inside.at_most) == (1, pytest.approx(3))
-    assert inside.text == "1.0 (< 3.0)"
-    ends = line([100, 100, 1]).width
-    assert ends.at_most is None and ends.text == "1.0 or more (the grid ends below)"
-    assert line([1, 100]).width.text == "0.0 or more (the grid ends above)"
-    assert line([100]).width.text == "0.0 or more (the grid ends below and above)"
+    inside, text = best_of([1, 100, 100, 1])
+    assert (inside.width_decades, inside.width_at_most) == (1, pytest.approx(3)) and text == "1.0 (< 3.0)"
+    ends, text = best_of([100, 100, 1])
+    assert ends.width_at_most is None and text == "1.0 or more (the grid ends below)"
+    assert best_of([1, 100])[1] == "0.0 or more (the grid ends above)"
+    assert best_of([100])[1] == "0.0 or more (the grid ends below and above)"
 
 
 def rows_of(report, name):
