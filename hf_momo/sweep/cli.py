@@ -120,7 +120,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         options = apply_study(options, Path(options.config), parser)
     sweep = _read_options(options)
     folder = Path(options.output_dir or Path("sweeps", Path(sweep.script).stem))
-    # Only here: they need Optuna, and processes as POSIX systems have them.
+    # Only here: they need Optuna, matplotlib (found missing before the first run) and the processes of POSIX.
+    import hf_momo.sweep.pictures  # noqa: F401
     from hf_momo.sweep.runs import check_results, run_sweep
     from hf_momo.sweep.trials import Study
 

@@ -177,10 +177,10 @@ def render_csv(report: Report) -> dict[str, str]:
 
 def _point(rate: float, outcomes: Sequence[Outcome]) -> Point:
     scores = [outcome.score for outcome in outcomes if outcome.score is not None]
-    deviation = statistics.stdev(scores) if len(scores) > 1 else None
-    numbers = [statistics.fmean(scores), deviation, min(scores), max(scores)] if scores else [None] * 4
+    mean, deviation = statistics.fmean(scores) if scores else None, statistics.stdev(scores) if scores[1:] else None
     diverged = sum(outcome.status == "diverged" for outcome in outcomes)
-    return Point(rate, *numbers, len(outcomes), diverged, len(outcomes) - len(scores) - diverged)
+    counts = (len(outcomes), diverged, len(outcomes) - len(scores) - diverged)
+    return Point(rate, mean, deviation, min(scores, default=None), max(scores, default=None), *counts)
 
 
 def _title(report: Report) -> str:

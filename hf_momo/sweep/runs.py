@@ -52,6 +52,9 @@ def run_sweep(study: Study, sweep: Sweep, *, jobs: int = 1, resume: bool = False
     with _signals() as received, bar, ThreadPoolExecutor(jobs) as pool:
         worker = _Worker(study, sweep, jobs, resume, prune, bar)
         places = [pool.submit(worker.work, place) for place in range(jobs)]
+        for place in places:
+            # One that returns has found that all runs have ended; one that fails stops the others.
+            place.add_done_callback(lambda _: worker.stopping.set())
         try:
             while not received and not worker.stopping.wait(_TICK):
                 bar.update(0)
@@ -100,28 +103,21 @@ class _Worker:
 
     def work(self, place: int) -> None:
         """Make one run after the other until all have ended, or the worker is told to stop."""
-        try:
-            while not self.stopping.is_set():
-                self._step(place)
-        except BaseException:
-            self.stopping.set()
-            raise
-
-    def _step(self, place: int) -> None:
-        with self.claiming:
-            left = self.study.fill(self.sweep)
-            folders = [folder for folder in left if folder not in {*self.stopped, *self.going}]
-            claimed = next(filter(None, (self._claim(folder, left[folder]) for folder in folders)), None)
-            going = " ".join(self.going) or "waiting for other workers"
-            self.bar.update(len(self.sweep.grid.runs) - len(left) - self.bar.n)
-            self.bar.set_postfix_str(going, refresh=going != self.bar.postfix)
-        if claimed is not None:
-            self._make(*claimed, place)
-            check_results(self.study, self.sweep)
-        elif left.keys() <= self.stopped:
-            self.stopping.set()
-        else:
-            self.stopping.wait(_LOOK)
+        while not self.stopping.is_set():
+            with self.claiming:
+                left = self.study.fill(self.sweep)
+                folders = [folder for folder in left if folder not in {*self.stopped, *self.going}]
+                claimed = next(filter(None, (self._claim(folder, left[folder]) for folder in folders)), None)
+                going = " ".join(self.going) or "waiting for other workers"
+                self.bar.update(len(self.sweep.grid.runs) - len(left) - self.bar.n)
+                self.bar.set_postfix_str(going, refresh=going != self.bar.postfix)
+            if claimed is not None:
+                self._make(*claimed, place)
+                check_results(self.study, self.sweep)
+            elif left.keys() <= self.stopped:
+                return
+            else:
+                self.stopping.wait(_LOOK)
 
     def _claim(self, folder: str, trial: FrozenTrial) -> tuple[Run, FrozenTrial, int] | None:
         """Return a run that no worker has, which is now this one's, with its trial and the lock on its folder."""

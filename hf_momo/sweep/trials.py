@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ _ALREADY_FINISHED = RuntimeError
 _STATES = {"done": TrialState.COMPLETE, "diverged": TrialState.PRUNED}
 
 
-class Study:
+class Study(AbstractContextManager["Study"]):
     """The study of the sweep in a folder, whose path is its name.
 
     Args:
@@ -75,9 +75,6 @@ class Study:
             # Of several workers that start together one creates it.
             options: dict[str, Any] = {"direction": direction, "load_if_exists": True}
             self._study = optuna.create_study(study_name=name, storage=self._storage, **options)
-
-    def __enter__(self) -> Study:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if isinstance(self._storage, RDBStorage):
