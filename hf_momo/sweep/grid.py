@@ -103,7 +103,8 @@ def parse_grid(
                 f"{'--optim' if longest in names else '--grid'}: the folder {longest[:40]}... would have a name of"
                 f" {len(longest.encode())} bytes; a file system takes at most {_LONGEST_NAME}, so give a shorter value"
             )
-    seeds_read = _values("--seed", seeds, "whole numbers from 0 on, separated by commas: 0,1,2", int, r"\d{1,9}")
+    legal = "whole numbers from 0 on, separated by commas: 0,1,2"
+    seeds_read = _values("--seed", seeds, legal, lambda text: int(text) if int(text) < 2**32 else None, r"\d+")
     return Grid(variants, _rates_by_optimizer(learning_rates, names, trials), seeds_read, trials)
 
 

@@ -7,6 +7,7 @@ import re
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import sqlalchemy
 from filelock import FileLock
@@ -40,7 +41,9 @@ def open_storage(location: str) -> BaseStorage:
     except (*DATABASE_ERRORS, ImportError, ValueError) as error:
         password = re.search(r"://[^/@]*?:(.+)@", location)
         text = str(error) or repr(error)
-        raise UsageError(f"--storage: {text.replace(password[1], '***') if password else text}") from error
+        for shown in (password[1], unquote(password[1])) if password else ():
+            text = text.replace(shown, "***")
+        raise UsageError(f"--storage: {text}") from error
 
 
 class _JournalLock(JournalFileSymlinkLock):
@@ -55,12 +58,12 @@ class _JournalLock(JournalFileSymlinkLock):
         self._path, self._file = path, FileLock(f"{path}.lock")
 
     def acquire(self) -> bool:
-        self._file.acquire()
-        with self._path.open("rb+") as journal:
+        with self._file, self._path.open("rb+") as journal:
             end = journal.seek(0, os.SEEK_END)
             journal.seek(max(0, end - 2**20))
             tail = journal.read()
             journal.truncate(end - len(tail) + tail.rfind(b"\n") + 1)
+            self._file.acquire()
         return True
 
     def release(self) -> None:
