@@ -117,7 +117,8 @@ class _Worker:
             elif left.keys() <= self.stopped:
                 return
             else:
-                self.stopping.wait(_LOOK)
+                # All threads together look once a second.
+                self.stopping.wait(_LOOK * self.jobs)
 
     def _claim(self, folder: str, trial: FrozenTrial) -> tuple[Run, FrozenTrial, int] | None:
         """Return a run that no worker has, which is now this one's, with its trial and the lock on its folder."""
@@ -128,9 +129,10 @@ class _Worker:
         if lock is None:
             return None
         if self.study.state(trial) == TrialState.RUNNING and not self.study.has_heartbeat:
-            # Its worker would have the lock if it lived. The run's next trial is there at the next look.
+            # Its worker would have the lock if it lived.
             self.study.give_back(trial, self.sweep)
-        elif run := self.study.claim(trial, self.sweep):
+            trial = self.study.trials()[folder]
+        if run := self.study.claim(trial, self.sweep):
             self.going.append(folder)
             return run, trial, lock
         os.close(lock)

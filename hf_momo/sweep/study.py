@@ -23,10 +23,8 @@ def apply_study(options: argparse.Namespace, path: Path, parser: argparse.Argume
     ``learning_rate`` is a value for all optimizers or a mapping from optimizer to value, ``grid`` a mapping, ``set`` a
     mapping of each optimizer to one, ``arguments`` a mapping or a list of words.
     """
-    known = vars(parser.parse_args([]))
-    for name in ("config", "report", "func"):
-        del known[name]
-    content = read_yaml(path, typed=False)
+    content, others = read_yaml(path, typed=False), ("config", "report", "func")
+    known = {name: value for name, value in vars(parser.parse_args([])).items() if name not in others}
     words: list[str] = []
     for name, value in content.items():
         where = f"{path}: {name}"
