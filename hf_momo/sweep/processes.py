@@ -57,10 +57,6 @@ def run_environment(job: int, jobs: int, base: Mapping[str, str], devices: Seque
     """Return the environment of one of several ``jobs``, with its share of the cores and of the GPUs ``devices``.
 
     With fewer GPUs than jobs several share one. ``OMP_NUM_THREADS`` stays if ``base`` sets it.
-
-    Example:
-        >>> run_environment(1, 2, {"OMP_NUM_THREADS": "4"}, ["0", "1", "2", "3"])["CUDA_VISIBLE_DEVICES"]
-        '2,3'
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Unbuffered, so that the log of a run that is killed is whole.

@@ -87,12 +87,7 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
 
 
 def find_divergence(log: str) -> str | None:
-    """Return why a running script has diverged by the losses in its log, or ``None``.
-
-    Example:
-        >>> find_divergence("{'loss': 2.0}" + "{'loss': 2.5}" * 10)
-        'pruned: the loss was above its start (2) for 10 logs'
-    """
+    """Return why a running script has diverged by the losses in its log, or ``None``."""
     losses = [float(text) for text in _LOGGED_LOSS.findall(log)]
     if len(losses) <= _PATIENCE or any(loss <= losses[0] for loss in losses[-_PATIENCE:]):
         return None
@@ -100,12 +95,7 @@ def find_divergence(log: str) -> str | None:
 
 
 def describe_exit(status: int) -> str:
-    """Return an exit status in words.
-
-    Example:
-        >>> describe_exit(137)
-        'exit status 137 (SIGKILL; out of memory?)'
-    """
+    """Return an exit status in words."""
     try:
         name = signal.Signals(status - 128).name
     except ValueError:

@@ -61,12 +61,7 @@ class Sweep:
 
 
 def is_greater_better(metric: str, given: str | None = None) -> bool:
-    """Return the direction of a metric, which is ``given`` as ``"true"`` or ``"false"`` or follows from its name.
-
-    Example:
-        >>> is_greater_better("eval_bleu"), is_greater_better("eval_loss"), is_greater_better("perplexity")
-        (True, False, False)
-    """
+    """Return the direction of a metric, which is ``given`` as ``"true"`` or ``"false"`` or follows from its name."""
     return given == "true" if given else _LOWER_IS_BETTER.isdisjoint(metric.lower().split("_"))
 
 
