@@ -128,13 +128,15 @@ class Study(AbstractContextManager["Study"]):
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 patiently(fail_stale_trials)(self._study)
         trials, runs = self.trials(), {str(run.folder): run for run in sweep.grid.runs}
+        added = False
         for folder, run in runs.items():
             trial = trials.get(folder)
             if trial is None or (trial.state == TrialState.FAIL and record_of(trial) is None):
                 self._add(run if trial is None else run_of(trial), sweep, trial)
+                added = True
             elif difference := _difference(trial, sweep):
                 raise UsageError(f"{self.folder}: another command continues it with other settings: {difference}")
-        trials = self.trials()
+        trials = self.trials() if added else trials
         return {folder: trials[folder] for folder in runs if record_of(trials[folder]) is None}
 
     @patiently
@@ -148,7 +150,12 @@ class Study(AbstractContextManager["Study"]):
                 return None
         except _ALREADY_FINISHED:
             return None
-        run, rates = run_of(trial), sweep.grid.learning_rates[trial.user_attrs["optim"]]
+        run = run_of(trial)
+        # A run that is retried keeps its rate, also one outside of the range of this command.
+        rates = [
+            *sweep.grid.learning_rates[run.optim],
+            *([] if math.isnan(run.learning_rate) else [run.learning_rate]),
+        ]
         # The rate of the grid, or in a search one that is drawn by the results of that optimizer.
         drawing = optuna.Trial(self._study, trial._trial_id)
         rate = drawing.suggest_float(f"learning_rate of {run.name}", min(rates), max(rates), log=True)
