@@ -152,10 +152,8 @@ class Study(AbstractContextManager["Study"]):
             return None
         run = run_of(trial)
         # A run that is retried keeps its rate, also one outside of the range of this command.
-        rates = [
-            *sweep.grid.learning_rates[run.optim],
-            *([] if math.isnan(run.learning_rate) else [run.learning_rate]),
-        ]
+        known = [] if math.isnan(run.learning_rate) else [run.learning_rate]
+        rates = [*sweep.grid.learning_rates[run.optim], *known]
         # The rate of the grid, or in a search one that is drawn by the results of that optimizer.
         drawing = optuna.Trial(self._study, trial._trial_id)
         rate = drawing.suggest_float(f"learning_rate of {run.name}", min(rates), max(rates), log=True)
