@@ -1,4 +1,4 @@
-"""The settings of a sweep: script, arguments, grid and metric; compared when a sweep goes on."""
+"""The settings of a sweep: script, arguments, grid and metric; compared when a sweep continues."""
 
 from __future__ import annotations
 
