@@ -1,4 +1,4 @@
-# make demo   set up .venv, train a small German-English transformer with adamw_torch and with momo_adam, each at one good
+# make demo   set up .venv, train a small German-English transformer with adamw_torch and with momo_muon, each at one good
 #             learning rate and at two that are far too large, and compare them (five minutes; results in runs/demo_rates)
 # make test   set up .venv, run the tests
 # make check  set up .venv, run the linter, the formatter and the type checker
@@ -34,7 +34,8 @@ $(READY): pyproject.toml Makefile .ci/setup.sh
 	@touch $@
 
 demo: $(READY)
-	$(DEMO) --optim adamw_torch --learning_rate 3e-3 --jobs 1
+	$(DEMO) --optim momo_muon --learning_rate 3e-3 --set momo_muon:optim_args=lower_bound=0 --jobs 1 \
+		--output_dir runs/demo_pilot
 	$(DEMO)
 	$(PYTHON) recipes/compare_runs.py runs/demo_rates/*/lr_3e-02/seed_42/output
 

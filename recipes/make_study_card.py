@@ -40,6 +40,14 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, help="CSV: optimizer, learning_rate, mean, deviation")
     parser.add_argument("--reference_name", default="paper", help="its name in the table (default: paper)")
     parser.add_argument("--metric_name", help="name of the score in the table (default: its key)")
+    parser.add_argument(
+        "--rename",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("OLD", "NEW"),
+        help="another name for an optimizer with its options, as the tables of the sweep have it; may be given again",
+    )
     parser.add_argument("--digits", type=int, help="show scores with this many digits, not in percent")
     parser.add_argument("--chance", type=float, default=0.1, help="score of guessing (default: 0.1)")
     parser.add_argument(
@@ -72,6 +80,12 @@ def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Referen
             runs += read_runs(study)
     if len(metrics) > 1:
         raise UsageError(f"the sweeps of one card must have one metric; got {', '.join(sorted(metrics))}")
+    names = dict(arguments.rename)
+    if unknown := names.keys() - {run["optimizer"] for run in runs}:
+        known = "; ".join(dict.fromkeys(run["optimizer"] for run in runs))
+        raise UsageError(f"--rename: got {unknown.pop()!r}, must be one of: {known}")
+    for run in runs:
+        run["optimizer"] = names.get(run["optimizer"], run["optimizer"])
     reference = read_reference(arguments.reference) if arguments.reference else {}
     cells = read_cells(runs, reference, arguments.chance, arguments.tolerance)
     chosen = {name: getattr(arguments, name) for name in ("metric_name", "digits")}

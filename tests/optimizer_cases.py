@@ -60,6 +60,13 @@ def _muon_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tens
     return (u * s) @ vh * scale[group.settings["adjust_lr_fn"]]
 
 
+def _muon_dual_norm(p: OracleParameter, gradient: Tensor, group: OracleGroup) -> Tensor | None:
+    """The slope of the average, by the ratio of Frobenius norms."""
+    if group.settings["method"] == "adam":
+        return None
+    return (p.d * p.u).sum() * gradient.norm() / p.d.norm() if p.d.norm() > 0 else p.d.sum()
+
+
 def _adafactor_update(oracle: Oracle, p: OracleParameter, group: OracleGroup) -> Tensor:
     # Both averages of rows and columns are linear, so they are those of the average of the squares.
     v = p.v
@@ -120,9 +127,11 @@ METHODS = {
             "muon": {"lr": 0.05},
             "muon-original": {"lr": 0.05, "adjust_lr_fn": "original", "betas": (0.5, 0.9), "ns_steps": 3},
             "muon-nesterov": {"lr": 0.05, "nesterov": True, "betas": (0.9, 0.98)},
+            "muon-batch-progress": {"lr": 0.05, "slope": "batch", "gap": "progress", "caution": 2.0},
         },
         lambda group: {
             "update": _muon_update,
+            "dual_norm": _muon_dual_norm,
             "beta": group["betas"][0],
             "model_beta": group["betas"][0] ** (2 if group["nesterov"] else 1),
             "beta2": group["betas"][1],
@@ -147,7 +156,7 @@ METHODS = {
         },
         lambda group: {
             "update": lambda oracle, p, group: p.d.sign(),
-            "dual_norm": lambda gradient: gradient.abs().sum(),
+            "dual_norm": lambda p, gradient, group: gradient.abs().sum(),
             "beta": group["betas"][1],
             "model_beta": group["betas"][0],
             "decay": "decoupled",

@@ -23,7 +23,9 @@ shrinkage. A bound ``b`` that comes with a batch makes ``w-bar*bound`` the avera
 With ``slope="batch"`` the denominator is at least ``w-bar * L`` times the sum of ``0.9^(k-j) A_j / L_j`` over the
 steps ``j``, divided by that of ``0.9^(k-j) c_j``, where ``L`` is the largest ``lr_i`` and
 
-    A = sqrt(sum lr_i s_i <d, M^-1 d> * sum lr_i s_i <g, M^-1 g>)  with u = M^-1 d,  or  sum lr_i ||g||_*
+    A = sqrt(sum lr_i s_i <d, M^-1 d> * sum lr_i s_i <g, M^-1 g>) + sum lr_j ||g||_*
+
+over the parameters i with u = M^-1 d, and those j whose updates have a constant length.
 
 With ``gap="progress"`` the numerator is ``w-bar`` times the decrease of the loss over the last octave of steps, at
 least 1% of ``|f-bar / w-bar|``, at most ``f-bar / w-bar - bound``. ``caution`` multiplies the denominator.
@@ -85,8 +87,8 @@ class Oracle:
         model_beta: Weight of the past in the direction and the model; ``beta`` if left out.
         from_zero: Averages start at zero, not at the first sample.
         decay: ``"proximal"``, ``"adamw"`` or ``"decoupled"``.
-        dual_norm: Takes a gradient; returns the norm in whose dual steps have a constant length. ``None`` where the
-            update is linear in ``d``.
+        dual_norm: Takes a parameter, its gradient and its group; returns the norm in whose dual steps have a constant
+            length, or ``None`` for a parameter whose update is linear in ``d``. ``None`` where all are.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class Oracle:
         adapt_lower_bound: bool = False,
         from_zero: bool = True,
         decay: str = "proximal",
-        dual_norm: Callable[[Tensor], Tensor] | None = None,
+        dual_norm: Callable[[OracleParameter, Tensor, OracleGroup], Tensor | float | None] | None = None,
         slope: str = "direction",
         gap: str = "bound",
         caution: float = 1.0,
@@ -144,7 +146,7 @@ class Oracle:
             self.skipped += 1
             return
         self.k += 1
-        gamma = squares = norms = 0.0
+        gamma = steps = squares = norms = 0.0
         for group, group_grads in zip(self.groups, grads, strict=True):
             for p, g in zip(group.params, group_grads, strict=True):
                 if g is None and not p.seen:
@@ -156,8 +158,12 @@ class Oracle:
                 p.u = self.update(self, p, group)
                 gamma += _dot(g, p.x)
                 if self.slope == "batch" and not p.frozen:
-                    norms += group.lr * float(self.dual_norm(g)) if self.dual_norm else 0.0
-                    squares += 0.0 if self.dual_norm else self._rate(group) * _dot(g, self._update_for(p, g, group))
+                    norm = self.dual_norm(p, g, group) if self.dual_norm else None
+                    if norm is None:
+                        steps += self._rate(group) * _dot(p.d, p.u)
+                        squares += self._rate(group) * _dot(g, self._update_for(p, g, group))
+                    else:
+                        norms += group.lr * float(norm)
         bound = self.initial if bound is None else bound
         self.loss_avg, loss_avg = self._averages(self.loss_avg, sample_weight * loss)
         self.gamma, gamma_avg = self._averages(self.gamma, gamma)
@@ -187,7 +193,7 @@ class Oracle:
             progress = max(octave_decrease(self.losses) * weight_avg, 0.01 * abs(loss_avg))
             numerator = min(progress, loss_avg - bound_term)
         if self.slope == "batch":
-            slope = self._batch_slope(math.sqrt(denominator * squares) + norms, sample_weight)
+            slope = self._batch_slope(math.sqrt(steps * squares) + norms, sample_weight)
             denominator = max(denominator, weight_avg * slope)
         denominator *= self.caution
         self.t = min(max(numerator / denominator, 0.0), 1.0) if denominator > 0 else 0.0

@@ -7,18 +7,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import ParamsT
 
 from hf_momo.kernels import Kernel
 from hf_momo.kernels.eager import Scratch
 from hf_momo.kernels.slices import check_shapes, rectangles
 from hf_momo.optimizers import shards
-from hf_momo.optimizers.base import MomoOptimizer
 from hf_momo.optimizers.direction import Group, Measured, wants_batch_slope
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.group_tensors import GroupTensors
-from hf_momo.optimizers.momo_adam import AdamDirection
-from hf_momo.sharding import ProcessGroup
+from hf_momo.optimizers.momo_adam import AdamDirection, MomoAdam
 from hf_momo.step_size import Averaging, bias_correction
 
 # Steps below this rate are none: the inverse of the rate stays far from the largest float32.
@@ -215,7 +212,7 @@ def _blocks(tensors: Sequence[Tensor], rows: Tensor, cols: Tensor, size: int) ->
         yield (*(tensor[index] for tensor in tensors), rows[(*leading, row, whole)], cols[(*leading, whole, col)])
 
 
-class MomoAdafactor(MomoOptimizer):
+class MomoAdafactor(MomoAdam):
     r"""Adam with a factored second moment, whose step size is worked out from the loss.
 
     The second moment of a matrix is kept as its averages over rows and over columns, so the state is about half of
@@ -266,36 +263,3 @@ class MomoAdafactor(MomoOptimizer):
     """
 
     direction = AdafactorDirection()
-
-    def __init__(
-        self,
-        params: ParamsT,
-        lr: float | Tensor = 1e-2,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        weight_decay_form: str = "proximal",
-        lower_bound: float = 0.0,
-        adapt_lower_bound: bool = False,
-        slope: str = "direction",
-        gap: str = "bound",
-        caution: float = 1.0,
-        kernel: str = "auto",
-        process_group: ProcessGroup = None,
-        sharded: bool = False,
-    ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "weight_decay_form": weight_decay_form,
-            "lower_bound": lower_bound,
-            "adapt_lower_bound": adapt_lower_bound,
-            "slope": slope,
-            "gap": gap,
-            "caution": caution,
-            "kernel": kernel,
-        }
-        super().__init__(params, defaults, process_group=process_group, sharded=sharded)

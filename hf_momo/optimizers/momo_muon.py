@@ -59,6 +59,8 @@ class MomoMuon(MomoOptimizer):
         weight_decay: Decoupled weight decay (``param * (1 - lr * weight_decay)`` before the step), in [0, inf).
         lower_bound: Lower bound of the loss, in units of the loss. It cannot be estimated on the fly: the estimate
             rests on a quadratic metric.
+        slope: ``"direction"``, or ``"batch"`` to use the average of bounds of the slopes of single batches where it is
+            larger. The ratio of Frobenius norms stands in them for that of the dual norms of a matrix.
         gap: ``"bound"``, or ``"progress"`` to use the decrease of the loss over the last octave of training in place
             of the distance to ``lower_bound``.
         caution: Factor of the slope, in (0, inf): steps below the cap are shorter by it.
@@ -106,6 +108,7 @@ class MomoMuon(MomoOptimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         lower_bound: float = 0.0,
+        slope: str = "direction",
         gap: str = "bound",
         caution: float = 1.0,
         kernel: str = "auto",
@@ -124,6 +127,7 @@ class MomoMuon(MomoOptimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "lower_bound": lower_bound,
+            "slope": slope,
             "gap": gap,
             "caution": caution,
             "kernel": kernel,

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from hf_momo import sharding, step_size
-from hf_momo.kernels import Kernel, eager
+from hf_momo.kernels import Kernel
 from hf_momo.kernels.slices import check_shapes, flat_pieces, piece_size
 from hf_momo.optimizers import newton_schulz, shards
-from hf_momo.optimizers.direction import Direction, Group, Measured
+from hf_momo.optimizers.direction import Direction, Group, Measured, wants_batch_slope
 from hf_momo.optimizers.fused import apply_fused
 from hf_momo.optimizers.group_tensors import GroupTensors
 from hf_momo.optimizers.momo_adam import AdamDirection, fused_adam
 from hf_momo.optimizers.options import betas, choice, flag, number
 from hf_momo.sharding import Ranks
 from hf_momo.step_size import Averaging, bias_correction
+
+Row = tuple[Tensor, ...]
 
 OPTIONS = {
     "method": choice("muon", "adam"),
@@ -61,6 +63,7 @@ class MuonDirection(_SharedModel):
     whole_tensors = True
     base_cls = "Muon"
     base_state: ClassVar = {"exp_avg": "momentum_buffer"}
+    batch_slope = "dual norm"
 
     def __init__(self, ranks: Ranks | None = None) -> None:
         self.ranks = ranks or Ranks()
@@ -74,33 +77,62 @@ class MuonDirection(_SharedModel):
 
     def measure(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Measured:
         owners, made = tensors.owners, list(tensors.params)
-        columns = list(zip(*tensors.columns(self.state_names(group)), strict=True))
-        for tensors_of_row in columns:
-            check_shapes(tensors_of_row)
-        sums = _Sums(group, tensors, averaging)
-        for rows in self._rounds(group, owners):
-            shares = [self._share(group, owners[row], columns[row], sums) for row in rows]
+        rows = list(zip(*tensors.columns(self.state_names(group)), strict=True))
+        for row in rows:
+            check_shapes(row)
+        slopes = averaging.bias_correction.new_zeros(len(owners))
+        for indices in self._rounds(group, owners):
+            shares = [self._share(group, owners[index], rows[index], slopes[index]) for index in indices]
             updates = shards.share_out(shares, owners[0].device, self.ranks.process_group)
-            for row, update in zip(rows, updates, strict=True):
-                made[row] = shards.own_piece(update.view(owners[row].shape), owners[row])
-                if sharding.is_dtensor(owners[row]) and made[row].numel():
-                    param, grad, exp_avg = columns[row]
-                    sums.add(owners[row], param, grad, _averaged(group, grad, exp_avg), made[row])
-        return Measured(sums.total, made)
+            for index, update in zip(indices, updates, strict=True):
+                made[index] = shards.own_piece(update.view(owners[index].shape), owners[index])
+                if sharding.is_dtensor(owners[index]):
+                    average = _averaged(group, *rows[index][1:])
+                    slopes[index] += _slope(group, owners[index], average, made[index], slopes.dtype)
+        sums = [*self._products(group, tensors, averaging, kernel), slopes.sum()]
+        if wants_batch_slope(group):
+            sums.append((slopes * self._norm_ratios(group, owners, rows, slopes.dtype)).sum())
+        return Measured(torch.stack(sums), made)
+
+    def _products(self, group: Group, tensors: GroupTensors, averaging: Averaging, kernel: Kernel) -> Sequence[Tensor]:
+        """Return the inner products of the averaged and of the new gradients with the parameters."""
+        filled = tensors.not_empty
+        if not filled.params:
+            return averaging.bias_correction.new_zeros(2).unbind()
+        weight = averaging.grad_weight
+        columns = filled.columns(self.state_names(group))
+        return kernel.measure_identity(*columns, grad_weight=weight, dtype=weight.dtype)[:2].unbind()
+
+    @staticmethod
+    def _norm_ratios(group: Group, owners: Sequence[Tensor], rows: Sequence[Row], dtype: torch.dtype) -> Tensor:
+        """Return, for each matrix, the Frobenius norm of its gradient over that of the average.
+
+        This stands for the ratio of their dual norms, which would take a second orthogonalization.
+        """
+        squares = [
+            torch.stack([each.to(dtype).square().sum() for each in (row[1], _averaged(group, *row[1:]))])
+            for row in rows
+        ]
+        # A matrix may be sharded along several dimensions; the sums over each complete those over the ones before.
+        for dim in (-1, -2, -3):
+            cut = [(square, owner, dim) for square, owner in zip(squares, owners, strict=True) if owner.ndim >= -dim]
+            shards.sum_over_shards(cut)
+        grad, average = torch.stack(squares).unbind(dim=1)
+        return torch.where(average > 0, (grad / average).sqrt(), 0.0)
 
     def commit(
         self, group: Group, tensors: GroupTensors, averaging: Averaging, made: Any, lr: Tensor, skip: Tensor
     ) -> None:
         rows = zip(*tensors.columns(self.state_names(group)), made, tensors.owners, strict=True)
-        piece = _commit_piece(lr.device)
+        skips = skip > 0
         for *columns, owner in rows:
             rate = lr * _scale(group, owner)
 
             # Bound now, as each matrix has its own rate.
             def muon(*lists: list[Tensor], rate: Tensor = rate) -> None:
-                for param, grad, average, update in flat_pieces([each[0] for each in lists], piece):
+                for param, grad, average, update in flat_pieces([each[0] for each in lists], piece_size(lr.device)):
                     # A gradient that is not finite would make the average NaN at any weight.
-                    average.lerp_(torch.where(skip > 0, average, grad), 1.0 - averaging.beta)
+                    average.lerp_(torch.where(skips, average, grad), 1.0 - averaging.beta)
                     _descend(param, update.to(param.dtype), rate, skip)
 
             if columns[0].numel():
@@ -119,45 +151,25 @@ class MuonDirection(_SharedModel):
         for start in range(0, len(sharded), size):
             yield sharded[start : start + size]
 
-    def _share(self, group: Group, owner: Tensor, columns: tuple[Tensor, ...], sums: _Sums) -> shards.Share:
+    def _share(self, group: Group, owner: Tensor, row: Row, slope: Tensor) -> shards.Share:
         shape = _matrix_shape(group, owner)
         dtype = newton_schulz.working_dtype(group["ns_dtype"], owner, newton_schulz.cost(shape))
         # What is kept until the commit is as small as the parameter or the iteration.
         kept = owner.dtype if owner.dtype.itemsize < dtype.itemsize else dtype
-        param, *averaged = columns
-        is_sharded = sharding.is_dtensor(owner)
         # Gathered here, where all ranks are, and not in the function, which one of them calls.
-        gathered = shards.whole_tensor(_averaged(group, *averaged), owner) if is_sharded else None
+        whole = shards.whole_tensor(_averaged(group, *row[1:]), owner) if sharding.is_dtensor(owner) else None
 
-        def make() -> Tensor:
-            average = _averaged(group, *averaged) if gathered is None else gathered
+        def make(slope: Tensor = slope) -> Tensor:
+            average = _averaged(group, *row[1:]) if whole is None else whole
             steps = int(group["ns_steps"])
             update = newton_schulz.orthogonalized(average.reshape(shape), steps=steps, dtype=dtype).to(kept)
-            if gathered is None and update.numel():
+            if whole is None:
                 # Every rank measures what it orthogonalizes, and its share of the sums is divided by their number.
                 ranks = sharding.num_ranks(self.ranks.process_group)
-                sums.add(owner, param, averaged[0], average, update.view(owner.shape), weight=ranks)
+                slope += ranks * _slope(group, owner, average, update.view(owner.shape), slope.dtype)
             return update
 
         return shards.Share(newton_schulz.cost(shape), shape, kept, make)
-
-
-class _Sums:
-    """The inner products of a step over the matrices of a group, added one matrix at a time."""
-
-    def __init__(self, group: Group, tensors: GroupTensors, averaging: Averaging) -> None:
-        self.group = group
-        self.scratch = eager.Scratch(tensors.params, averaging.bias_correction.dtype)
-        self.total = averaging.bias_correction.new_zeros(3)
-
-    def add(
-        self, owner: Tensor, param: Tensor, grad: Tensor, average: Tensor, update: Tensor, *, weight: float = 1.0
-    ) -> None:
-        columns = [[each] for each in (param, grad, average, update)]
-        sums = eager.measure_direction(
-            columns, lambda row, param, grad, *direction: direction, self.scratch, [_scale(self.group, owner)]
-        )
-        self.total = self.total + sums * weight
 
 
 class AdamHalf(_SharedModel, AdamDirection):
@@ -178,6 +190,7 @@ class AdamHalf(_SharedModel, AdamDirection):
                 eps=group["eps"],
                 bias_corrections=(self._correction(averaging, num_steps), bias_correction(beta2, num_steps + 1)),
                 dtype=dtype,
+                batch_slope=wants_batch_slope(group),
             )
         )
 
@@ -235,9 +248,11 @@ def _scale(group: Group, owner: Tensor) -> float:
     return 0.2 * math.sqrt(max(rows, columns))
 
 
-def _commit_piece(device: torch.device) -> int:
-    # On a CPU, pieces of the four tensors stay in the cache between the operations on them.
-    return 1 << 16 if device.type == "cpu" else piece_size(device)
+def _slope(group: Group, owner: Tensor, average: Tensor, update: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the slope ``<d, u>`` of a matrix, or of this rank's piece of it."""
+    pieces = flat_pieces((average, update), piece_size(average.device))
+    products = [torch.dot(left.to(dtype), right.to(dtype)) for left, right in pieces]
+    return _scale(group, owner) * torch.stack(products or [average.new_zeros((), dtype=dtype)]).sum()
 
 
 def _descend(param: Tensor, update: Tensor, lr: Tensor, skip: Tensor) -> None:

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import fully_shard
 from trainer.tiny import decay_groups, scalars_of
 
-from hf_momo import Momo, MomoAdafactor, MomoAdam, adamw_state_dict, load_adamw_state_dict
+from hf_momo import Momo, MomoAdafactor, MomoAdam, MomoMuon, adamw_state_dict, load_adamw_state_dict
 from hf_momo.optimizers import MomoOptimizer
 
 STEPS, SAVE_EVERY, BATCH = 8, 2, 8
@@ -33,6 +33,7 @@ SETTINGS: dict[str, Callable[[nn.Module], MomoOptimizer]] = {
     "momo_adam": lambda model: MomoAdam(decay_groups(model, 0.1), lr=0.3, adapt_lower_bound=True, lower_bound=-0.1),
     "momo": lambda model: Momo(decay_groups(model, 0.1), lr=5.0),
     "momo_adafactor": lambda model: MomoAdafactor(decay_groups(model, 0.1), lr=0.3, lower_bound=-0.1),
+    "momo_muon": lambda model: MomoMuon(decay_groups(model, 0.1), lr=0.1, slope="batch", lower_bound=-0.1),
     "estimates": lambda model: MomoAdam(decay_groups(model, 0.1), lr=0.3, slope="batch", gap="progress"),
 }
 

@@ -51,6 +51,7 @@ RUNS: dict[str, Callable[..., Job]] = {
             ("momo_adam", True),
             ("momo", True),
             ("momo_adafactor", False),
+            ("momo_muon", False),
             ("estimates", False),
         )
     },

@@ -199,7 +199,7 @@ LOOPS = (
     Setting(
         "momo_muon decay",
         "momo_muon",
-        {"lr": 0.3, "weight_decay": 0.1, "lower_bound": 1.2, "nesterov": True},
+        {"lr": 0.3, "weight_decay": 0.1, "lower_bound": 1.2, "nesterov": True, "slope": "batch", "gap": "progress"},
         groups="decay",
         layout="unequal",
     ),

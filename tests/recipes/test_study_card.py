@@ -167,6 +167,14 @@ def test_several_sweeps_become_one_card(tmp_path: Path, monkeypatch: pytest.Monk
     record = json.loads((tmp_path / "card" / "record.json").read_text())
     assert [(cell["optimizer"], cell["learning_rate"]) for cell in record["cells"]] == list(SCORES)
 
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--rename", "sgd", "SGD, as it is"])
+    make_study_card.main()
+    page = (tmp_path / "card" / "README.md").read_text()
+    assert "| `SGD, as it is` | 1e-01 |" in page and "`sgd`" not in page
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--rename", "adam", "Adam"])
+    with pytest.raises(UsageError, match="--rename: got 'adam', must be one of: momo; sgd"):
+        make_study_card.main()
+
 
 def test_what_is_no_finished_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed = sweep_of(tmp_path / "crashed", {("momo", 0.1): (0.9, 0.9), ("sgd", 0.1): (0.9, -1)})
