@@ -6,30 +6,30 @@ import json
 import math
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 # In the folder of a run: a copy of the record for people and other programs, the script's own output, and its files.
 RECORD_FILE, LOG_FILE, OUTPUT_FOLDER = "run.json", "log.txt", "output"
-RESULTS_FILE, STATE_FILE = "all_results.json", "trainer_state.json"
+_RESULTS_FILE, _STATE_FILE = "all_results.json", "trainer_state.json"
 # A run has diverged when this many losses in a row were logged above the first one.
 _PATIENCE = 10
 # The last line of a traceback, as torch prefixes it in distributed runs.
 _ERROR = re.compile(r"(?:\[rank\d+\]:\s*)?(?:\w+\.)*(\w*(?:Error|Exception))(?::|$)")
+# Launchers end with an error of their own, which only says that there was one.
 _ERRORS_OF_LAUNCHERS = {"CalledProcessError", "ChildFailedError"}
 # The Trainer prints its logs as dicts, whose numbers are text since transformers 5.
-_LOGGED_LOSS = re.compile(r"'loss': '?([-+.\w]+)")
-
-Status = Literal["done", "diverged", "crashed", "no metric"]
+_LOGGED_LOSS = re.compile(r"'loss': '?(nan|inf|-?\d+\.?\d*(?:e[-+]?\d+)?)")
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The meaning of a record for one metric: a score, or the reason why there is none (see the page of the sweep)."""
 
-    status: Status
+    status: Literal["done", "diverged", "crashed", "no metric"]
     score: float | None = None
     reason: str | None = None
 
@@ -50,13 +50,6 @@ class Record:
     divergence: str | None
     last_message: str | None
 
-    @property
-    def metrics(self) -> list[str]:
-        """Names of the numbers among the results."""
-        return [
-            name for name, value in (self.results or {}).items() if value is None or isinstance(value, int | float)
-        ]
-
     def judge(self, metric: str) -> Outcome:
         """Return the meaning of the record for one metric."""
         message = f": {self.last_message}" if self.last_message else ""
@@ -65,12 +58,10 @@ class Record:
         if self.exit_status != 0:
             return Outcome("crashed", reason=f"{describe_exit(self.exit_status)}{message}")
         if self.results is None:
-            return Outcome("crashed", reason=f"left no {RESULTS_FILE} in its --output_dir{message}")
-        if metric not in self.results:
-            return Outcome("no metric", reason=f"{RESULTS_FILE} has no {metric}")
-        value = self.results[metric]
+            return Outcome("crashed", reason=f"left no {_RESULTS_FILE} in its --output_dir{message}")
+        value = self.results.get(metric, "")
         if isinstance(value, str | list | dict):
-            return Outcome("no metric", reason=f"{metric} is no number in {RESULTS_FILE}")
+            return Outcome("no metric", reason=f"{_RESULTS_FILE} has no number {metric}")
         if value is None or not math.isfinite(value):
             return Outcome("diverged", reason=f"{metric} is not finite")
         return Outcome("done", score=float(value))
@@ -78,61 +69,38 @@ class Record:
 
 def collect(folder: Path, exit_status: int, pruned: str | None = None) -> Record:
     """Return the record of a run that has just ended; ``pruned`` is the reason if the sweep stopped it."""
-    path = folder / OUTPUT_FOLDER / RESULTS_FILE
+    path = folder / OUTPUT_FOLDER / _RESULTS_FILE
     results = _read_object(path)
     if exit_status == 0 and pruned is None:
         pruned = _divergence(results or {}, read_history(folder))
     message = _last_message(folder / LOG_FILE) if exit_status != 0 or results is None else None
     if exit_status == 0 and results is None and path.exists():
         message = f"the file there is no JSON object{'; ' + message if message else ''}"
-    return Record(exit_status, strict(results), pruned, message)
+    # Strict JSON has no NaN.
+    return Record(exit_status, json.loads(json.dumps(results), parse_constant=lambda _: None), pruned, message)
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
     """Return ``log_history`` of the Trainer in the folder of a run; empty if it left none."""
-    history = (_read_object(folder / OUTPUT_FOLDER / STATE_FILE) or {}).get("log_history")
+    history = (_read_object(folder / OUTPUT_FOLDER / _STATE_FILE) or {}).get("log_history")
     return [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
 
 
 def find_divergence(log: str) -> str | None:
-    """Return why a running script has diverged by the losses in its log, or ``None``.
-
-    Example:
-        >>> find_divergence("{'loss': 2.0}" + "{'loss': 2.5}" * 10)
-        'pruned: the loss was above its start (2) for 10 logs'
-    """
-    losses = []
-    for text in _LOGGED_LOSS.findall(log):
-        try:
-            losses.append(float(text))
-        except ValueError:
-            continue
+    """Return why a running script has diverged by the losses in its log, or ``None``."""
+    losses = [float(text) for text in _LOGGED_LOSS.findall(log)]
     if len(losses) <= _PATIENCE or any(loss <= losses[0] for loss in losses[-_PATIENCE:]):
         return None
     return f"pruned: the loss was above its start ({losses[0]:g}) for {_PATIENCE} logs"
 
 
 def describe_exit(status: int) -> str:
-    """Return an exit status in words.
-
-    Example:
-        >>> describe_exit(137)
-        'exit status 137 (SIGKILL; out of memory?)'
-    """
+    """Return an exit status in words."""
     try:
         name = signal.Signals(status - 128).name
     except ValueError:
         return f"exit status {status}"
     return f"exit status {status} ({name}{'; out of memory?' if name == 'SIGKILL' else ''})"
-
-
-def strict(content: Any) -> Any:
-    """Return the content as strict JSON has it: ``None`` for a number that is not finite."""
-    if isinstance(content, dict):
-        return {str(key): strict(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [strict(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:
@@ -144,18 +112,14 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _divergence(results: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str | None:
+def _divergence(results: Mapping[str, Any], history: list[dict[str, Any]]) -> str | None:
     # At the end and not anywhere: one batch that is not finite is skipped by MoMo and by gradient scaling.
     for key in ("loss", "eval_loss"):
-        since: Mapping[str, Any] | None = None
-        for entry in history:
-            if isinstance(entry.get(key), int | float):
-                since = None if math.isfinite(entry[key]) else since or entry
-        if since is not None:
-            return f"{key} is {since[key]} from step {since.get('step', '?')} on"
+        entries = [entry for entry in history if isinstance(entry.get(key), int | float)]
+        if last := [*takewhile(lambda entry: not math.isfinite(entry[key]), reversed(entries))]:  # noqa: B023
+            return f"{key} is {last[-1][key]} from step {last[-1].get('step', '?')} on"
     for key in ("train_loss", "eval_loss"):
-        value = results.get(key)
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value := results.get(key), float) and not math.isfinite(value):
             return f"{key} is {value}"
     return None
 
@@ -164,10 +128,9 @@ def _last_message(log: Path) -> str | None:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 20_000))
-            lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()
+            text = file.read().decode(errors="replace")
     except OSError:
         return None
-    lines = [line.strip() for line in lines if line.strip()]
-    # Launchers end with an error of their own, which only says that there was one.
+    lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     errors = [line for line in lines if (match := _ERROR.match(line)) and match[1] not in _ERRORS_OF_LAUNCHERS]
     return (errors or lines)[-1][:300] if lines else None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import sqlalchemy
 from filelock import FileLock
@@ -34,15 +35,15 @@ patiently = retry(
 
 
 def open_storage(location: str) -> BaseStorage:
-    """Open a storage by its URL, or a journal by its path.
-
-    Raises:
-        UsageError: If it cannot be used; the message does not show the password of the URL.
-    """
+    """Return the storage of a URL, or the journal of a path; an error does not show the password of the URL."""
     try:
         return _open_database(location) if "://" in location else _open_journal(Path(location))
     except (*DATABASE_ERRORS, ImportError, ValueError) as error:
-        raise UsageError(f"--storage: {_without_password(error, location)}") from error
+        password = re.search(r"://[^/@]*?:(.+)@", location)
+        text = str(error) or repr(error)
+        for shown in (password[1], unquote(password[1])) if password else ():
+            text = text.replace(shown, "***")
+        raise UsageError(f"--storage: {text}") from error
 
 
 class _JournalLock(JournalFileSymlinkLock):
@@ -61,8 +62,7 @@ class _JournalLock(JournalFileSymlinkLock):
             end = journal.seek(0, os.SEEK_END)
             journal.seek(max(0, end - 2**20))
             tail = journal.read()
-            if tail and not tail.endswith(b"\n"):
-                journal.truncate(end - len(tail) + tail.rfind(b"\n") + 1)
+            journal.truncate(end - len(tail) + tail.rfind(b"\n") + 1)
             self._file.acquire()
         return True
 
@@ -74,9 +74,8 @@ def _open_journal(path: Path) -> BaseStorage:
     # Before anything else: the repair of a torn line must not cut somebody's file.
     if path.is_file():
         with path.open("rb") as file:
-            begin = file.read(len(_JOURNAL_BEGIN))
-        if not _JOURNAL_BEGIN.startswith(begin):
-            raise UsageError(f"{path} is not JSON of Optuna's journal; give the path of one, or of no file")
+            if not _JOURNAL_BEGIN.startswith(file.read(len(_JOURNAL_BEGIN))):
+                raise UsageError(f"{path} is not JSON of Optuna's journal; give the path of one, or of no file")
     return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
 
 
@@ -84,32 +83,13 @@ def _open_journal(path: Path) -> BaseStorage:
 def _open_database(url: str) -> BaseStorage:
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
-        options["connect_args"] = {"timeout": 60}
+        options["connect_args"] = {"timeout": 60, "isolation_level": None}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         storage = RDBStorage(url, engine_kwargs=options, heartbeat_interval=HEARTBEAT, grace_period=PATIENCE)
     if storage.engine.name == "sqlite":
-        _serialize_transactions(storage.engine)
+        # Every transaction begins with the write lock: else two workers can both see that a trial is waiting.
+        sqlalchemy.event.listen(
+            storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+        )
     return storage
-
-
-def _serialize_transactions(engine: sqlalchemy.Engine) -> None:
-    """Begin every transaction with the write lock: else two workers can both see that a trial is waiting."""
-
-    @sqlalchemy.event.listens_for(engine, "connect")
-    def _leave_transactions_to_us(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-
-    @sqlalchemy.event.listens_for(engine, "begin")
-    def _begin(connection: sqlalchemy.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    engine.dispose()
-
-
-def _without_password(error: BaseException, url: str) -> str:
-    text = f"{error}" or repr(error)
-    with suppress(sqlalchemy.exc.ArgumentError):
-        if password := sqlalchemy.make_url(url).password:
-            text = text.replace(str(password), "***")
-    return text

@@ -3,127 +3,94 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hf_momo.sweep.grid import argument_name
 from hf_momo.utils.errors import UsageError
 from hf_momo.utils.yaml_files import nearest, read_yaml
 
-# Written as on the command line; lists stand for values separated by commas.
-_WORDS = ("script", "metric", "greater_is_better", "output_dir", "storage", "jobs", "launcher", "sampler", "trials")
-_LISTS = ("optim", "seed")
-_FLAGS = ("plain", "prune")
-KEYS = (*_WORDS, *_LISTS, "learning_rate", "grid", "set", *_FLAGS, "arguments")
+# Keys whose values are separated by commas on the command line, and may be lists in the file.
+_LISTS = ("optim", "seed", "learning_rate", "grid")
+# Keys whose values are mappings, or mappings of mappings.
+_MAPPINGS = {"learning_rate": 1, "grid": 1, "set": 2}
 
 
-def apply_study(options: argparse.Namespace, path: Path) -> None:
-    """Fill in the options that the command line leaves out.
+def apply_study(options: argparse.Namespace, path: Path, parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the options of a study file with those of the command line, which take precedence.
 
-    Args:
-        options: Parsed command line, ``None`` or empty where nothing was given; changed in place.
-        path: The YAML file. ``learning_rate`` is a value for all optimizers or a mapping from optimizer to value,
-            ``grid`` a mapping, ``set`` a mapping of each optimizer to one, ``arguments`` a mapping or a list of words.
-
-    Raises:
-        UsageError: If the file cannot be read, or its keys or values are not legal.
+    ``learning_rate`` is a value for all optimizers or a mapping from optimizer to value, ``grid`` a mapping, ``set`` a
+    mapping of each optimizer to one, ``arguments`` a mapping or a list of words.
     """
-    study = read_yaml(path, typed=False)
-    for name in study:
-        if name not in KEYS:
-            raise UsageError(f"{path}: {name} is no key of a study{nearest(name, KEYS)}; it takes {', '.join(KEYS)}")
+    content, others = read_yaml(path, typed=False), ("config", "report", "func")
+    known = {name: value for name, value in vars(parser.parse_args([])).items() if name not in others}
+    words: list[str] = []
+    for name, value in content.items():
+        where = f"{path}: {name}"
+        if name not in known:
+            raise UsageError(f"{where} is no key of a study{nearest(name, known)}; it takes {', '.join(known)}")
+        if known[name] is False:
+            if str(value).lower() not in ("true", "false"):
+                raise UsageError(f"{where}: got {value!r}, must be true or false")
+            words += [f"--{name}"] * (str(value).lower() == "true")
+        elif name != "arguments":
+            words += _texts(name, value, where, "" if name == "script" else f"--{name}=", _MAPPINGS.get(name, 0))
+    study = parser.parse_args(words)
+    merged = {**vars(study), **{name: value for name, value in vars(options).items() if value}}
     # Optimizers that --set may name, also where the command line takes only some of them.
-    options.optims_of_study = _joined(study.get("optim", ""), "optim", path)
-    for name in (*_WORDS, *_LISTS):
-        if getattr(options, name, None) is None:
-            read = _word if name in _WORDS else _joined
-            setattr(options, name, read(study[name], name, path) if name in study else None)
-    if options.greater_is_better is not None:
-        options.greater_is_better = _boolean(str(options.greater_is_better), "greater_is_better", path)
-    for name in _FLAGS:
-        setattr(options, name, getattr(options, name, False) or _boolean(study.get(name, "false"), name, path))
-    options.learning_rate = _merged_rates(study.get("learning_rate"), options, path)
-    options.grid = _merged_grid(study.get("grid", {}), options.grid, path)
-    options.set = _merged_set(study.get("set", {}), options.set, path)
-    options.arguments = _merged_arguments(study.get("arguments", {}), options.arguments, path)
-    if options.output_dir is None:
-        options.output_dir = str(Path("sweeps", path.stem))
+    merged["optims_of_study"] = study.optim
+    merged["output_dir"] = merged["output_dir"] or str(Path("sweeps", path.stem))
+    for name in ("grid", "set"):
+        merged[name] = _merged(getattr(study, name), getattr(options, name))
+    if all("=" in text for text in options.learning_rate):
+        # With fewer optimizers on the command line the rates of the others are of no use.
+        swept = [each.strip() for each in (merged["optim"] or "").split(",")]
+        rates = [text for text in study.learning_rate if "=" not in text or text.partition("=")[0] in swept]
+        merged["learning_rate"] = _merged(rates, options.learning_rate)
+    merged["arguments"] = _merged_arguments(content.get("arguments", {}), options.arguments, f"{path}: arguments")
+    return argparse.Namespace(**merged)
 
 
-def _boolean(text: Any, name: str, path: Path) -> bool:
-    if str(text).lower() not in ("true", "false"):
-        raise UsageError(f"{path}: {name}: got {text!r}, must be true or false")
-    return str(text).lower() == "true"
+def _merged(study: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Values of the same name on the command line replace those of the file."""
+    names = {argument_name(text) for text in given}
+    return [*(text for text in study if argument_name(text) not in names), *given]
 
 
-def _word(value: Any, name: str, path: Path) -> str:
+def _texts(name: str, value: Any, where: str, prefix: str, depth: int) -> list[str]:
+    """Return the values of a key, with what stands before them on the command line, from mappings of a ``depth``."""
+    if depth and not (name == "learning_rate" and not isinstance(value, dict)):
+        return [
+            text
+            for key, each in _mapping(value, where).items()
+            for text in _texts(name, each, f"{where}: {key}", f"{prefix}{key}{':' if depth > 1 else '='}", depth - 1)
+        ]
+    if name in _LISTS and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        value = ",".join(value)
     if not isinstance(value, str):
-        raise UsageError(f"{path}: {name} must be one value, as on the command line")
+        raise UsageError(f"{where}: got {value!r}, must be one value{', or a list of values' * (name in _LISTS)}")
+    return [f"{prefix}{value}"]
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: got {value!r}, must be `name: value` lines")
     return value
 
 
-def _joined(value: Any, name: str, path: Path) -> str:
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return ",".join(value)
-    if not isinstance(value, str):
-        raise UsageError(f"{path}: {name} must be a list, or values separated by commas")
-    return value
-
-
-def _merged_rates(value: Any, options: argparse.Namespace, path: Path) -> list[str]:
-    """Rates for all optimizers on the command line replace the file's; those for one optimizer, that optimizer's."""
-    given: list[str] = options.learning_rate
-    own = {text.partition("=")[0] for text in given if "=" in text}
-    if value is None or len(own) < len(given):
-        return given
-    if not isinstance(value, dict):
-        return [_joined(value, "learning_rate", path), *given]
-    # With fewer optimizers on the command line the rates of the others are of no use.
-    swept = {name.strip() for name in (options.optim or "").split(",")}
-    names = [name for name in value if name in swept and name not in own]
-    return [*(f"{name}={_joined(value[name], f'learning_rate of {name}', path)}" for name in names), *given]
-
-
-def _merged_grid(value: Any, given: Sequence[str], path: Path) -> list[str]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{path}: grid must hold `name: values` lines")
-    own = {_name(text) for text in given}
-    words = {name: _joined(each, f"grid {name}", path) for name, each in value.items() if name not in own}
-    return [*(f"{name}={text}" for name, text in words.items()), *given]
-
-
-def _merged_set(value: Any, given: Sequence[str], path: Path) -> list[str]:
-    """Return arguments for single optimizers, with those of the command line last, where they count."""
-    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
-        raise UsageError(f"{path}: set must hold for each optimizer `name: value` lines")
-    own = [
-        f"{optim}:{name}={_word(each, f'{name} of {optim}', path)}"
-        for optim, arguments in value.items()
-        for name, each in arguments.items()
-    ]
-    return [*own, *given]
-
-
-def _merged_arguments(value: Any, given: Sequence[str], path: Path) -> list[str]:
+def _merged_arguments(value: Any, given: Sequence[str], where: str) -> list[str]:
     """An argument of the script on the command line replaces the file's of the same name."""
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return [*value, *given]
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{path}: arguments must be `name: value` lines, or a list of words")
-    own = {_name(word) for word in given if word.startswith("--")}
-    words = [word for name, each in value.items() if name not in own for word in _words_of(name, each, path)]
+    own = {argument_name(word) for word in given if word.startswith("--")}
+    words: list[str] = []
+    for name, each in _mapping(value, where).items():
+        values = each if isinstance(each, list) else [each] if each != "" else []
+        if not all(isinstance(word, str) for word in values):
+            raise UsageError(f"{where}: {name}: got {each!r}, must be one value, or a list of values")
+        if argument_name(name) not in own:
+            # argparse would take a value such as -0.5 for a flag of its own.
+            joined = len(values) == 1 and values[0].startswith("-")
+            words += [f"--{name}={values[0]}"] if joined else [f"--{name}", *values]
     return [*words, *given]
-
-
-def _words_of(name: str, value: Any, path: Path) -> list[str]:
-    values = value if isinstance(value, list) else [value] if value != "" else []
-    if not all(isinstance(each, str) for each in values):
-        raise UsageError(f"{path}: {name} of the arguments must be a value or a list of values")
-    if len(values) == 1 and values[0].startswith("-"):
-        # argparse would take a value such as -0.5 for a flag of its own.
-        return [f"--{name}={values[0]}"]
-    return [f"--{name}", *values]
-
-
-def _name(text: str) -> str:
-    return text.partition("=")[0].strip().lstrip("-").replace("-", "_")

@@ -76,7 +76,7 @@ def read_runs(study: Study) -> list[dict[str, Any]]:
         details = json.loads((folder / run.folder / OUTPUT_FOLDER / "record.json").read_text(encoding="utf-8"))
         runs.append(
             {
-                "optimizer": run.variant.name,
+                "optimizer": run.name,
                 "learning_rate": run.learning_rate,
                 "seed": run.seed,
                 "status": outcome.status,

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from recipe_runs import ROOT
 
+from hf_momo.sweep.cli import add_sweep_parser
 from hf_momo.sweep.grid import parse_grid
 from hf_momo.sweep.study import apply_study
 
@@ -17,9 +18,8 @@ STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_study(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    names = ("script", "optim", "seed", "metric", "greater_is_better", "output_dir", "jobs", "launcher")
-    options = argparse.Namespace(**dict.fromkeys(names), plain=False, learning_rate=[], grid=[], set=[], arguments=[])
-    apply_study(options, path)
+    parser = add_sweep_parser(argparse.ArgumentParser().add_subparsers())
+    options = apply_study(parser.parse_args([]), path, parser)
     grid = parse_grid(options.optim, options.learning_rate, options.seed or "42", options.grid)
     text = path.read_text(encoding="utf-8")
     counted = re.search(r"(\d+) runs", text)

@@ -56,7 +56,7 @@ def sweep_of(tmp_path: Path, scores: Mapping[tuple[str, float], Sequence[float |
             run = study.claim(trial, sweep)
             assert run is not None
             write(folder / run.folder / "output" / "record.json", details(f"python recipe.py --seed {run.seed}"))
-            study.finish(trial, ended(scores[run.variant.optim, run.learning_rate][run.seed]), sweep.metric)
+            study.finish(trial, ended(scores[run.optim, run.learning_rate][run.seed]), sweep.metric)
     (tmp_path / "paper.csv").write_text(PUBLISHED)
     return folder
 

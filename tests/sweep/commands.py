@@ -15,7 +15,10 @@ METRIC = ("--metric", "eval_accuracy", "--plain")
 
 def sweep(*words):
     """Run ``hf-momo sweep`` here; the runs are processes all the same."""
-    return main(["sweep", *map(str, words)])
+    try:
+        return main(["sweep", *map(str, words)])
+    except SystemExit as error:
+        return error.code
 
 
 def start_sweep(*words):

@@ -53,7 +53,7 @@ def test_a_folder_with_something_else_is_left_alone(folder, undrawn, capsys):
     assert "holds other files and no sweep; give a new folder" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
     assert sweep(*words, "--output_dir", folder / "thesis.tex") == 2
-    assert "which is a file; give a folder" in capsys.readouterr().err
+    assert "which is a file or a broken link; give a folder" in capsys.readouterr().err
 
 
 def test_words_after_the_dashes_are_the_scripts(folder, undrawn):

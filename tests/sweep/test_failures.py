@@ -56,7 +56,7 @@ def below_a_file(folder):
 
 def dangling_link(folder):
     (folder / "link").symlink_to(folder / "nowhere")
-    return folder / "link", "nowhere, which does not exist"
+    return folder / "link", "which is a file or a broken link"
 
 
 def read_only(folder):
@@ -99,9 +99,9 @@ def test_a_full_disk_ends_the_sweep_and_the_same_command_goes_on(open_folder, un
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--grid", f"optim_args={'a' * 300}"), "--grid: optim_args_aaaa"),
-        (("--grid", f"optim_args={'ä' * 150}"), "has 311 bytes; a file system takes at most 255"),
-        (("--optim", "a" * 256), "--optim: aaaa"),
+        (("--grid", f"optim_args={'a' * 300}"), "--grid: the folder optim_args_aaaa"),
+        (("--grid", f"optim_args={'ä' * 150}"), "a name of 311 bytes; a file system takes at most 255"),
+        (("--optim", "a" * 256), "--optim: the folder aaaa"),
         (("--optim", "momo_adma", "--sampler", "grid"), "which neither hf_momo nor transformers has (did you mean"),
         (("--sampler", "random"), "--sampler: got 'random', must be grid without --trials, or tpe with --trials N"),
         (("--sampler", "tpe"), "--sampler: got 'tpe', must be"),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_momo.sweep.grid import Run, Variant, format_rate, parse_grid, parse_rates
+from hf_momo.sweep.grid import Run, format_rate, parse_grid, parse_rates
 from hf_momo.utils.errors import UsageError
 
 
@@ -24,7 +24,7 @@ from hf_momo.utils.errors import UsageError
     ],
 )
 def test_lists_and_ranges(text, rates):
-    assert parse_rates(text) == rates
+    assert parse_rates(text) == list(rates)
 
 
 def test_points_that_three_digits_do_not_tell_apart_are_not_rounded():
@@ -37,18 +37,18 @@ def test_points_that_three_digits_do_not_tell_apart_are_not_rounded():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "got '', must be numbers above 0"),
-        ("1e-3,", "got '1e-3,', must be numbers above 0"),
-        ("1e-3,fast", "got '1e-3,fast', in which 'fast' is no number above 0"),
+        ("", "got ''; must be numbers above 0"),
+        ("1e-3,", "got '1e-3,', in which '' is wrong; must be numbers above 0"),
+        ("1e-3,fast", "got '1e-3,fast', in which 'fast' is wrong; must be numbers above 0"),
         ("0", "got '0'; must be numbers above 0"),
-        ("1e-3,nan", "in which 'nan' is no number above 0"),
+        ("1e-3,nan", "in which 'nan' is wrong; must be numbers above 0"),
         ("1e-3,1e-3", "in which a value stands twice"),
         ("1e-3,0.001", "in which a value stands twice"),
-        ("1e-3:1", "got '1e-3:1', must be .* a range: 1e-4:1:decades"),
-        ("1e-3:1:decade", "must end in decades, half-decades or a number of points from 2 on"),
-        ("1e-3:1:1", "must end in decades, half-decades or a number of points from 2 on"),
-        ("1:1e-3:decades", "a range must go up"),
-        ("1e-3:0:decades", "in which '0' is no number above 0"),
+        ("1e-3:1", "got '1e-3:1'; must be .* a range: 1e-4:1:decades"),
+        ("1e-3:1:decade", "must end in decades, half-decades or a number of points"),
+        ("1e-3:1:1", "must end in decades, half-decades or a number of points"),
+        ("1:1e-3:decades", "a range must go up from a number above 0 to a larger one"),
+        ("1e-3:0:decades", "a range must go up from a number above 0 to a larger one"),
         ("1e-3:5:decades", "0.001 to 5 is no whole number of decades; give other ends, a number of points, or list"),
         ("1e-3:5e-1:half-decades", "no whole number of half-decades"),
     ],
@@ -63,21 +63,24 @@ def test_bad_rates(text, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("a,,b", ["1"], "0", []), "--optim: got 'a,,b', must be names of optimizers"),
+        (("a,,b", ["1"], "0", []), "--optim: got 'a,,b', in which '' is wrong; must be names of optimizers"),
         (("a,a", ["1"], "0", []), "--optim: got 'a,a', in which a value stands twice"),
-        (("../a", ["1"], "0", []), "--optim: got '../a', in which '../a' is no name"),
+        (("../a", ["1"], "0", []), "--optim: got '../a'; must be names of optimizers"),
         (("a", [], "0", []), "--learning_rate: nothing was given for a; must be numbers above 0"),
         (("a,b", ["a=1"], "0", []), "--learning_rate: nothing was given for b"),
-        (("a", ["1", "2"], "0", []), "--learning_rate: got '1' and '2'; give one, or OPTIM=... for each"),
-        (("a", ["a=1", "a=2"], "0", []), "--learning_rate: got a=... twice"),
+        (("a", ["1", "2"], "0", []), "--learning_rate: got '1' and '2' for all optimizers; give one list or range"),
+        (("a", ["a=1", "a=2"], "0", []), "--learning_rate: got '1' and '2' for a; give one list or range"),
         (("a", ["b=1"], "0", []), "--learning_rate: got 'b=1', but 'b' is not among --optim a"),
         (("a", ["a=x"], "0", []), "--learning_rate a: got 'x'; must be numbers"),
-        (("a", ["1"], "0,-1", []), "--seed: got '0,-1', must be whole numbers from 0 on"),
+        (("a", ["1"], "0,-1", []), "--seed: got '0,-1', in which '-1' is wrong; must be whole numbers from 0 on"),
         (("a", ["1"], "1,01", []), "--seed: got '1,01', in which a value stands twice"),
         (("a", ["1"], "0", ["beta"]), "--grid: got 'beta', must be NAME=v1,v2"),
         (("a", ["1"], "0", ["seed=1,2"]), "--grid: got 'seed=1,2', but seed is already given"),
         (("a", ["1"], "0", ["x=1", "x=2"]), "--grid: got 'x=2', but x is already given"),
-        (("a", ["1"], "0", ["x=1,,2"]), "--grid x: got '1,,2', must be values separated by commas"),
+        (
+            ("a", ["1"], "0", ["x=1,,2"]),
+            "--grid x: got '1,,2', in which '' is wrong; must be values",
+        ),
         (("a", ["1"], "0", ["x=a/b,a:b"]), "--grid: got x=a/b,a:b, in which two values give one folder"),
     ],
 )
@@ -90,7 +93,7 @@ def test_bad_grids(arguments, message):
 
 def test_every_combination_once_and_the_first_seed_first():
     grid = parse_grid("momo,sgd", ["1e-2,1e-1", "sgd=1"], "3,1", ["--weight-decay=0,0.1"])
-    found = [(run.seed, run.variant.name, run.learning_rate) for run in grid.runs]
+    found = [(run.seed, run.name, run.learning_rate) for run in grid.runs]
     variants = [
         ("momo, weight_decay=0", 0.01),
         ("momo, weight_decay=0", 0.1),
@@ -106,7 +109,7 @@ def test_every_combination_once_and_the_first_seed_first():
 
 def test_arguments_of_a_run_are_exact():
     """0.1 + 0.2 is not 0.3: the script gets the number that the folder names."""
-    run = Run(Variant("momo_adam", (("optim_args", "lower_bound=0.5"),)), 0.1 + 0.2, 7)
+    run = Run("momo_adam", {"optim_args": "lower_bound=0.5"}, 0.1 + 0.2, 7)
     assert run.arguments == [
         *("--optim", "momo_adam", "--learning_rate", "0.30000000000000004", "--seed", "7"),
         *("--optim_args", "lower_bound=0.5"),

@@ -2,47 +2,48 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from hf_momo.optimizers.bounds import PILOT_SHARE
-from hf_momo.sweep.grid import Run, Variant, parse_grid
+from hf_momo.sweep.grid import Run, parse_grid
 from hf_momo.sweep.records import Outcome
-from hf_momo.sweep.report import EndedRun, OptimizerResult, Point, Report, suggest_bound
+from hf_momo.sweep.report import Report, describe_width, render_csv, render_markdown, render_text, suggest_bound
 from hf_momo.sweep.settings import Sweep
-from hf_momo.sweep.tables import best_csv, describe_width, points_csv, render_markdown, render_text, runs_csv
 
-MOMO, ADAMW = Variant("momo_adam"), Variant("adamw_torch")
+MOMO, ADAMW = "momo_adam", "adamw_torch"
 DIVERGED = Outcome("diverged", reason="loss is nan")
 
 
-def line(means, greater=True, unsound=()):
-    """One seed; learning rates 1, 10, 100, ...; those in `unsound` have a second seed that diverged."""
-    points = [Point(10.0**k, (mean,), int(k in unsound), 0) for k, mean in enumerate(means)]
-    return OptimizerResult(MOMO, tuple(points), greater)
-
-
 def report_of(rows, metric="eval_bleu", greater=True):
-    """Rows of variant, learning rate and, by seed, scores or outcomes."""
+    """Rows of optimizer, learning rate and, by seed, scores or outcomes."""
     runs = [
-        EndedRun(
-            Run(variant, rate, seed),
-            outcome if isinstance(outcome, Outcome) else Outcome("done", outcome),
-            Run(variant, rate, seed).folder,
-        )
-        for variant, rate, outcomes in rows
+        (Run(optim, {}, rate, seed), outcome if isinstance(outcome, Outcome) else Outcome("done", outcome))
+        for optim, rate, outcomes in rows
         for seed, outcome in enumerate(outcomes)
     ]
     sweep = Sweep("train.py", (), (), False, parse_grid("momo_adam", ["1"], "0", []), metric, greater)
-    return Report(sweep, tuple(runs), 0)
+    return Report(sweep, Path(), runs)
+
+
+def best_of(means, greater=True, unsound=()):
+    """One seed; learning rates 1, 10, 100, ...; those in `unsound` have a second seed that diverged."""
+    rows = [(MOMO, 10.0**k, [mean, *[DIVERGED] * (k in unsound)]) for k, mean in enumerate(means)]
+    report = report_of(rows, greater=greater)
+    best = report.bests[MOMO]
+    return best, best and describe_width(best, report.points[MOMO])
 
 
 def test_mean_and_sample_deviation():
-    point = Point(1.0, (1.0, 2.0, 4.0), 0, 0)
-    assert point.mean == pytest.approx(7 / 3)
-    assert point.deviation == pytest.approx(math.sqrt(7 / 3))
-    assert Point(1.0, (1.0,), 2, 1).deviation is None and Point(1.0, (), 2, 1).mean is None
-    assert (Point(1.0, (1.0,), 2, 1).runs, Point(1.0, (1.0,), 2, 1).is_sound) == (4, False)
+    crashed = Outcome("crashed", reason="exit status 1")
+    rows = [(MOMO, 1.0, [1.0, 2.0, 4.0]), (MOMO, 2.0, [1.0, DIVERGED, DIVERGED, crashed]), (MOMO, 3.0, [crashed])]
+    whole, partial, failed = report_of(rows).points[MOMO]
+    assert whole.mean == pytest.approx(7 / 3) and whole.deviation == pytest.approx(math.sqrt(7 / 3))
+    assert (whole.lowest, whole.highest, whole.is_sound) == (1.0, 4.0, True)
+    assert (partial.mean, partial.deviation, partial.is_sound) == (1.0, None, False)
+    assert (partial.runs, partial.diverged, partial.crashed) == (4, 2, 1)
+    assert (failed.mean, failed.lowest, failed.is_sound) == (None, None, False)
 
 
 @pytest.mark.parametrize(
@@ -61,33 +62,32 @@ def test_mean_and_sample_deviation():
         ([0.0, 0.0], True, 1, 1, 10),
     ],
 )
-def test_the_width_is_the_contiguous_range_round_the_best(means, greater, best, low, high):
-    found = line(means, greater)
-    assert found.best.learning_rate == best
-    assert (found.width.low, found.width.high) == (low, high)
-    assert found.width.decades == pytest.approx(math.log10(high / low))
+def test_the_width_is_the_contiguous_range_around_the_best(means, greater, best, low, high):
+    found, _ = best_of(means, greater)
+    assert found.best_learning_rate == best
+    assert (found.low, found.high) == (low, high)
+    assert found.width_decades == pytest.approx(math.log10(high / low))
 
 
 def test_a_rate_at_which_a_seed_diverged_is_neither_best_nor_within():
     """The mean of the seeds that survived is no result of that learning rate."""
-    found = line([99.5, 100, 101, 100], unsound={2})
-    assert found.best.learning_rate == 10
-    assert (found.width.low, found.width.high, found.width.above) == (1, 10, 100)
-    assert line([1, 2], unsound={0, 1}).best is None and line([1, 2], unsound={0, 1}).width is None
+    found, width = best_of([99.5, 100, 101, 100], unsound={2})
+    assert (found.best_learning_rate, found.low, found.high) == (10, 1, 10)
+    assert width == "1.0 or more (the grid ends below)"
+    assert best_of([1, 2], unsound={0, 1}) == (None, None)
 
 
 def test_the_width_says_what_the_grid_leaves_open():
-    inside = line([1, 100, 100, 1]).width
-    assert (inside.decades, inside.at_most) == (1, pytest.approx(3))
-    assert describe_width(inside) == "1.0 (< 3.0)"
-    ends = line([100, 100, 1]).width
-    assert ends.at_most is None and describe_width(ends) == "1.0 or more (the grid ends below)"
-    assert describe_width(line([1, 100]).width) == "0.0 or more (the grid ends above)"
-    assert describe_width(line([100]).width) == "0.0 or more (the grid ends below and above)"
+    inside, text = best_of([1, 100, 100, 1])
+    assert (inside.width_decades, inside.width_at_most) == (1, pytest.approx(3)) and text == "1.0 (< 3.0)"
+    ends, text = best_of([100, 100, 1])
+    assert ends.width_at_most is None and text == "1.0 or more (the grid ends below)"
+    assert best_of([1, 100])[1] == "0.0 or more (the grid ends above)"
+    assert best_of([100])[1] == "0.0 or more (the grid ends below and above)"
 
 
-def rows_of(text):
-    return list(csv.DictReader(io.StringIO(text)))
+def rows_of(report, name):
+    return list(csv.DictReader(io.StringIO(render_csv(report)[name])))
 
 
 def test_tables():
@@ -104,7 +104,7 @@ def test_tables():
             (ADAMW, 1e-1, [diverged, crashed]),
         ]
     )
-    points = rows_of(points_csv(report))
+    points = rows_of(report, "points.csv")
     assert [(row["optimizer"], row["learning_rate"], row["runs"]) for row in points] == [
         ("momo_adam", "0.001", "2"),
         ("momo_adam", "0.01", "2"),
@@ -114,10 +114,10 @@ def test_tables():
     ]
     assert [row["mean"] for row in points[2:]] == ["35.25", "20.0", ""]
     assert [(row["diverged"], row["crashed"]) for row in points[2:]] == [("0", "0"), ("1", "0"), ("1", "1")]
-    best = rows_of(best_csv(report))
+    best = rows_of(report, "best.csv")
     assert [row["best_learning_rate"] for row in best] == ["0.001", "0.001"]
     assert [row["width_decades"] for row in best] == ["1.0", "0.0"] and best[0]["width_at_most"] == ""
-    assert rows_of(runs_csv(report))[-1] == {
+    assert rows_of(report, "runs.csv")[-1] == {
         **{"optimizer": "adamw_torch", "learning_rate": "0.1", "seed": "1"},
         **{"status": "crashed", "score": ""},
     }
@@ -140,7 +140,8 @@ def test_small_losses_show_four_digits():
 
 def test_an_optimizer_without_any_score():
     report = report_of([(MOMO, 1.0, [Outcome("no metric", reason="x")])])
-    assert rows_of(best_csv(report)) == [{**dict.fromkeys(rows_of(best_csv(report))[0], ""), "optimizer": "momo_adam"}]
+    (row,) = rows_of(report, "best.csv")
+    assert row == {**dict.fromkeys(row, ""), "optimizer": "momo_adam"}
     assert "momo_adam/lr_1e+00/seed_0 no metric: x" in render_text(report)
 
 
@@ -149,7 +150,7 @@ def test_the_bound_that_the_best_run_suggests(tmp_path, monkeypatch):
     rows = [(MOMO, 1e-3, [36.1]), (MOMO, 1e-2, [35.0]), (ADAMW, 1e-3, [35.5, 37.5]), (ADAMW, 1e-2, [99.0, DIVERGED])]
     report = report_of(rows)
     assert suggest_bound(report) is None, "no run has left a log"
-    for loss, run in enumerate(report.runs, start=1):
+    for loss, (run, _) in enumerate(report.runs, start=1):
         state = run.folder / "output" / "trainer_state.json"
         state.parent.mkdir(parents=True)
         state.write_text(json.dumps({"log_history": [{"step": 1, "loss": 9.0}, {"step": 20, "loss": float(loss)}]}))

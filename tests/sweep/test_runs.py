@@ -66,8 +66,8 @@ def test_changed_arguments_are_refused_by_name(folder, undrawn, capfd):
     capfd.readouterr()
     assert sweep(SCRIPT, *grid, *METRIC, "--", "--max_steps", "5", "--weight_decay", "0.1") == 2
     assert last_line(capfd.readouterr()) == (
-        "hf-momo sweep: error: sweeps/quick_script/sgd/lr_1e-03/seed_0 was run with other settings (--max_steps: 3"
-        " before, 5 now; --weight_decay: not given before, 0.1 now); give the settings of before, or another"
+        "hf-momo sweep: error: sweeps/quick_script/sgd/lr_1e-03/seed_0 was run with other settings (--max_steps 3"
+        " before, --max_steps 5 now; nothing before, --weight_decay 0.1 now); give the settings of before, or another"
         " --output_dir"
     )
     assert records(folder) == before
@@ -170,7 +170,10 @@ def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(folder, undrawn, tmp
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGINT
-    assert output.endswith("stopped: 0 of 2 runs have ended; the same command goes on\n") and "Traceback" not in output
+    assert (
+        output.endswith("stopped: 0 of 2 runs have ended; the same command continues the sweep\n")
+        and "Traceback" not in output
+    )
     assert not is_running(starts(started)[0][0])
     assert records(folder) == {}
     # Nothing has ended, so nothing binds the arguments.
@@ -185,7 +188,7 @@ def test_a_run_that_was_stopped_from_outside_is_no_result(folder, undrawn, tmp_p
     words = (script, "--optim", "sgd", "--learning_rate", "1", "--seed", "0", *METRIC, "--output_dir", folder)
     assert sweep(*words) == 128 + signal.SIGTERM
     assert records(folder) == {}
-    assert "was stopped by SIGTERM; the same command makes it again" in capfd.readouterr().err
+    assert "was stopped by SIGTERM; the same command repeats it" in capfd.readouterr().err
 
 
 def test_a_run_killed_by_the_system_is_a_result(folder, undrawn, tmp_path):

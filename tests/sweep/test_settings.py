@@ -8,7 +8,7 @@ from hf_momo.sweep.settings import Sweep, check_script, describe_difference, is_
 from hf_momo.utils.errors import UsageError
 
 GRID = parse_grid("momo,sgd", ["1:100:decades", "sgd=0.1"], "0,1", ["beta=0.8,0.9"])
-SWEEP = Sweep("train.py", ("--max_steps", "100", "--fp16"), (), False, GRID, "eval_loss", False)
+SWEEP = Sweep("train.py", ["--max_steps", "100", "--fp16"], [], False, GRID, "eval_loss", False)
 
 
 def difference(**changes):
@@ -16,12 +16,16 @@ def difference(**changes):
 
 
 def test_a_sweep_is_read_as_it_was_written():
-    sweep = replace(SWEEP, own_arguments=(("momo", "--optim_args=lower_bound=auto"),))
+    sweep = replace(SWEEP, own_arguments=[["momo", "--optim_args=lower_bound=auto"]])
     content = json.loads(json.dumps(asdict(sweep)))
     assert Sweep.from_json(content) == sweep and Sweep.from_json(content).grid.runs == sweep.grid.runs
     # One that was written before optimizers could have arguments of their own.
     del content["own_arguments"]
-    assert Sweep.from_json(content) == SWEEP
+    assert Sweep.from_json(content) == replace(SWEEP, own_arguments=())
+    # One whose options were pairs.
+    for variant in content["grid"]["variants"]:
+        variant["options"] = [list(pair) for pair in variant["options"].items()]
+    assert Sweep.from_json(content).grid.runs == SWEEP.grid.runs
 
 
 def test_same_settings_do_not_differ():
@@ -33,17 +37,18 @@ def test_same_settings_do_not_differ():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"arguments": ("--max_steps", "200", "--fp16")}, "--max_steps: 100 before, 200 now"),
-        ({"arguments": ("--max_steps", "100")}, "--fp16: given before, not given now"),
-        ({"arguments": (*SWEEP.arguments, "--bf16")}, "--bf16: not given before, given now"),
-        ({"arguments": ("--max_steps", "100", "--fp16", "false")}, "--fp16: given before, false now"),
-        ({"arguments": ("config.yaml", *SWEEP.arguments)}, "ARGS: not given before, config.yaml now"),
-        ({"script": "other.py"}, "SCRIPT: train.py before, other.py now"),
-        ({"plain": True}, "--plain: not given before, given now"),
-        ({"own_arguments": (("momo", "--beta=0.5"),)}, "--beta: not given before, 0.5 now"),
+        ({"arguments": ("--max_steps", "200", "--fp16")}, "--max_steps 100 before, --max_steps 200 now"),
+        ({"arguments": ("--max_steps", "100")}, "--fp16 before, nothing now"),
+        ({"arguments": (*SWEEP.arguments, "--bf16")}, "nothing before, --bf16 now"),
+        ({"arguments": ("--max_steps", "100", "--fp16", "false")}, "--fp16 before, --fp16 false now"),
+        ({"arguments": ("config.yaml", *SWEEP.arguments)}, "SCRIPT train.py before, SCRIPT train.py config.yaml now"),
+        ({"script": "other.py"}, "SCRIPT train.py before, SCRIPT other.py now"),
+        ({"plain": True}, "no --plain before, --plain now"),
+        ({"own_arguments": (("momo", "--beta=0.5"),)}, "nothing before, --beta 0.5 now"),
         ({"own_arguments": (("sgd", "--beta=0.5"),)}, None),
-        ({"launcher": ("accelerate", "launch")}, "--launcher: not given before, accelerate launch now"),
-        ({"script": "a.py", "plain": True}, "SCRIPT: train.py before, a.py now; --plain: not given before, given now"),
+        ({"launcher": ("accelerate", "launch")}, "--launcher '' before, --launcher 'accelerate launch' now"),
+        ({"arguments": (*SWEEP.arguments, "--fp16", "no")}, "--fp16 before, --fp16 --fp16 no now"),
+        ({"script": "a.py", "plain": True}, "no --plain before, --plain now; SCRIPT train.py before, SCRIPT a.py now"),
     ],
 )
 def test_differences_are_named(changes, text):
@@ -95,5 +100,5 @@ def test_the_metric_of_a_report():
     other = SWEEP.with_metric("eval_bleu", None)
     assert (other.metric, other.greater_is_better) == ("eval_bleu", True)
     assert SWEEP.with_metric(None, None) == SWEEP == SWEEP.with_metric("eval_loss", None)
-    assert SWEEP.with_metric(None, True).greater_is_better is True
-    assert SWEEP.with_metric("eval_bleu", False).greater_is_better is False
+    assert SWEEP.with_metric(None, "true").greater_is_better is True
+    assert SWEEP.with_metric("eval_bleu", "false").greater_is_better is False

@@ -127,6 +127,16 @@ def test_a_search_draws_learning_rates_near_the_best(folder, undrawn, capfd):
     assert sweep(*words) == 0 and records(folder) == found, "nothing is repeated"
 
 
+def test_a_retried_run_of_a_search_keeps_its_rate(folder, undrawn):
+    """Optuna warns of a value outside of the range, which the new command may have narrowed."""
+    search = (SCRIPT, "--optim", "sgd", "--sampler", "tpe", "--trials", "2", "--seed", "0", *METRIC, "--learning_rate")
+    assert sweep(*search, "10:100") == 0
+    before = {name: record["learning_rate"] for name, record in records(folder).items()}
+    assert {record["status"] for record in records(folder).values()} == {"crashed"}
+    assert sweep(*search, "1e-3:1", "--retry_failed") == 0
+    assert {name: record["learning_rate"] for name, record in records(folder).items()} == before
+
+
 def test_pruning_stops_what_has_diverged(folder, undrawn, tmp_path):
     script = tmp_path / "rising.py"
     script.write_text(
