@@ -39,7 +39,7 @@ SCHEDULERS = {
 
 # torch 2.6 and 2.9 fail, 2.11 passes. Their schedulers do so with torch's own optimizers too.
 needs_tensor_rates = pytest.mark.skipif(
-    torch.__version__ < "2.11", reason="schedulers of torch before 2.11 replace a tensor lr or crash on one of shape (1,)"
+    torch.__version__ < "2.11", reason="schedulers of torch before 2.11 lose a tensor lr or fail on shape (1,)"
 )
 
 
