@@ -37,7 +37,7 @@ SCHEDULERS = {
     ),
 }
 
-# torch 2.6 and 2.9 fail, 2.11 passes. Their schedulers do so with torch's own optimizers too.
+# torch 2.6 and 2.9 fail, 2.11 passes, 2.10 has not been run. Their schedulers do so with torch's own optimizers too.
 needs_tensor_rates = pytest.mark.skipif(
     torch.__version__ < "2.11", reason="schedulers of torch before 2.11 lose a tensor lr or fail on shape (1,)"
 )
@@ -47,7 +47,7 @@ def weights(problem):
     return torch.cat([param.detach().reshape(-1) for param in problem.params])
 
 
-# SequentialLR calls its schedulers in the way that torch 2.6 to 2.9 themselves deprecate.
+# SequentialLR calls its schedulers in a way that torch 2.6 itself deprecates.
 @pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")
 class TestSchedulers:
     def test_table_has_every_scheduler_of_torch(self):
