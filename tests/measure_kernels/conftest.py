@@ -8,7 +8,7 @@ import torch
 def kernel(request):
     """Every kernel that this machine can run; without a GPU the Triton kernel runs in Triton's interpreter."""
     if request.param == "triton":
-        pytest.importorskip("triton")
+        pytest.importorskip("triton", minversion="3.7")
     return importlib.import_module(f"hf_momo.kernels.{request.param}")
 
 

@@ -16,7 +16,7 @@ import torch
 from optimizer_cases import VARIANTS, assert_near, make_params
 from torch import nn
 
-pytest.importorskip("triton")
+pytest.importorskip("triton", minversion="3.7")
 
 from hf_momo.kernels import eager
 from hf_momo.kernels import triton as kernel

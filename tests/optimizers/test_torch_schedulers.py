@@ -37,15 +37,23 @@ SCHEDULERS = {
     ),
 }
 
+# torch 2.6 and 2.9 fail, 2.11 passes, 2.10 has not been run. Their schedulers do so with torch's own optimizers too.
+needs_tensor_rates = pytest.mark.skipif(
+    torch.__version__ < "2.11", reason="schedulers of torch before 2.11 lose a tensor lr or fail on shape (1,)"
+)
+
 
 def weights(problem):
     return torch.cat([param.detach().reshape(-1) for param in problem.params])
 
 
+# SequentialLR calls its schedulers in a way that torch 2.6 itself deprecates.
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")
 class TestSchedulers:
     def test_table_has_every_scheduler_of_torch(self):
         assert set(lr_scheduler.__all__) - {"LRScheduler"} == SCHEDULERS.keys()
 
+    @needs_tensor_rates
     @by_method
     @pytest.mark.parametrize("shape", [(), (1,)], ids=str)
     @pytest.mark.parametrize("name", SCHEDULERS)
@@ -88,7 +96,9 @@ class TestSchedulers:
             problem.run(1)
 
     @by_method
-    @pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)], ids=["number", "tensor"])
+    @pytest.mark.parametrize(
+        "lr", [0.1, pytest.param(torch.tensor(0.1), marks=needs_tensor_rates)], ids=["number", "tensor"]
+    )
     @pytest.mark.parametrize("name", SCHEDULERS)
     def test_continues_to_the_bit(self, cls, lr, name):
         """A run continued with a new optimizer and scheduler from state dicts equals the unbroken run."""
