@@ -86,6 +86,11 @@ def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Referen
         raise UsageError(f"--rename: got {unknown.pop()!r}, must be one of: {known}")
     for run in runs:
         run["optimizer"] = names.get(run["optimizer"], run["optimizer"])
+    points = [(run["optimizer"], run["learning_rate"], run["seed"]) for run in runs]
+    if twice := next((point for point in points if points.count(point) > 1), None):
+        raise UsageError(
+            f"{twice[0]} has two runs at {twice[1]:g} with seed {twice[2]}; leave one of their sweeps out"
+        )
     reference = read_reference(arguments.reference) if arguments.reference else {}
     cells = read_cells(runs, reference, arguments.chance, arguments.tolerance)
     chosen = {name: getattr(arguments, name) for name in ("metric_name", "digits")}

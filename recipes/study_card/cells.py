@@ -62,6 +62,9 @@ def read_runs(study: Study) -> list[dict[str, Any]]:
     """
     sweep, folder = study.sweep, study.folder
     ended = {run.folder: (run, record) for run, record in study.ended(sweep)}
+    own: dict[str, list[str]] = {}
+    for optim, word in sweep.own_arguments:
+        own.setdefault(optim, []).append(word.removeprefix("--"))
     runs = []
     for planned in sweep.grid.runs:
         if planned.folder not in ended:
@@ -76,7 +79,8 @@ def read_runs(study: Study) -> list[dict[str, Any]]:
         details = json.loads((folder / run.folder / OUTPUT_FOLDER / "record.json").read_text(encoding="utf-8"))
         runs.append(
             {
-                "optimizer": run.name,
+                # Without its own arguments it could not be told from the same optimizer in another sweep.
+                "optimizer": ", ".join([run.name, *own.get(run.optim, [])]),
                 "learning_rate": run.learning_rate,
                 "seed": run.seed,
                 "status": outcome.status,

@@ -47,8 +47,11 @@ def weights(problem):
     return torch.cat([param.detach().reshape(-1) for param in problem.params])
 
 
-# SequentialLR calls its schedulers in a way that torch 2.6 itself deprecates.
-@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")
+# SequentialLR of torch 2.6 calls its schedulers in a way that torch 2.6 itself deprecates.
+_OLD_WARNING = pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")
+pytestmark = [_OLD_WARNING] if torch.__version__ < "2.9" else []
+
+
 class TestSchedulers:
     def test_table_has_every_scheduler_of_torch(self):
         assert set(lr_scheduler.__all__) - {"LRScheduler"} == SCHEDULERS.keys()

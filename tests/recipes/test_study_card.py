@@ -43,13 +43,18 @@ def sweep(tmp_path: Path) -> Path:
     return sweep_of(tmp_path, SCORES)
 
 
-def sweep_of(tmp_path: Path, scores: Mapping[tuple[str, float], Sequence[float | None]], greater: bool = True) -> Path:
+def sweep_of(
+    tmp_path: Path,
+    scores: Mapping[tuple[str, float], Sequence[float | None]],
+    greater: bool = True,
+    own: Sequence[tuple[str, str]] = (),
+) -> Path:
     folder = tmp_path / "sweep"
     rates: dict[str, list[str]] = {}
     for optimizer, rate in scores:
         rates.setdefault(optimizer, []).append(repr(rate))
     grid = parse_grid(",".join(rates), [f"{name}={','.join(each)}" for name, each in rates.items()], "0,1", [])
-    sweep = Sweep("recipe.py", (), (), True, grid, "eval_accuracy", greater)
+    sweep = Sweep("recipe.py", (), (), True, grid, "eval_accuracy", greater, own)
     with Study(folder, None, sweep) as study:
         study.begin(sweep, retry_failed=False)
         for trial in study.trials().values():
@@ -176,6 +181,23 @@ def test_several_sweeps_become_one_card(tmp_path: Path, monkeypatch: pytest.Monk
         make_study_card.main()
 
 
+def test_sweeps_that_differ_in_own_arguments_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sweeps of momo, one with a bound by `--set`, became one line, as if their runs were seeds of one cell."""
+    scores = {("momo", 0.1): (0.9, 0.91)}
+    plain = sweep_of(tmp_path / "plain", scores)
+    bound = sweep_of(tmp_path / "bound", scores, own=[("momo", "--optim_args=lower_bound=1")])
+    words = [plain, bound, "--title", "Two sweeps", "--output", tmp_path / "card"]
+    monkeypatch.setattr(sys, "argv", ["make_study_card.py", *map(str, words)])
+    make_study_card.main()
+    record = json.loads((tmp_path / "card" / "record.json").read_text())
+    assert [cell["optimizer"] for cell in record["cells"]] == ["momo", "momo, optim_args=lower_bound=1"]
+
+    words[1] = plain
+    monkeypatch.setattr(sys, "argv", ["make_study_card.py", *map(str, words)])
+    with pytest.raises(UsageError, match=r"momo has two runs at 0\.1 with seed 0; leave one of their sweeps out"):
+        make_study_card.main()
+
+
 def test_what_is_no_finished_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed = sweep_of(tmp_path / "crashed", {("momo", 0.1): (0.9, 0.9), ("sgd", 0.1): (0.9, -1)})
     with pytest.raises(UsageError, match="seed_1 has no eval_accuracy: exit status 1"):
@@ -219,5 +241,5 @@ def test_published_cards_are_the_render_of_their_records(path: Path) -> None:
 def test_there_are_study_cards() -> None:
     assert {path.parent.name for path in STUDY_CARDS} == {
         *("mnist-mlp-study", "mnist-mlp-init-seed-study", "criteo-subset-study"),
-        "multi30k-to-iwslt14-finetune-study",
+        *("multi30k-to-iwslt14-finetune-study", "multi30k-from-scratch-study", "multi30k-from-scratch-options-study"),
     }
