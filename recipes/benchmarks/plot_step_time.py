@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,23 @@ def title(record: dict[str, Any]) -> str:
     return f"{SETS[record['parameters']]}: {record['elements'] / 1e6:.3g}M in {record['tensors']:,} tensors"
 
 
+def ratio(record: dict[str, Any], name: str) -> float:
+    """Return the time of a step relative to fused AdamW, NaN where the set has no matrices for the method."""
+    return float(record["to_fused_adamw"].get(name, math.nan))
+
+
+def shown(number: float) -> str:
+    """Return two digits of the number, nothing for NaN."""
+    return "" if math.isnan(number) else f"{number:.2f}"
+
+
 def markdown(records: list[dict[str, Any]]) -> str:
     """Return a table of the times relative to fused AdamW: one row an optimizer, one column a set."""
     heads = [f"{title(record)} ({record['median_seconds'][BASELINE] * 1e3:.0f} ms)" for record in records]
     lines = [f"| step, to torch's fused AdamW | {' | '.join(heads)} |", "|---|" + "---|" * len(records)]
     for name in records[0]["median_seconds"]:
         if name not in MEMORY:
-            ratios = [f"{record['to_fused_adamw'][name]:.2f}" for record in records]
-            lines.append(f"| {name} | {' | '.join(ratios)} |")
+            lines.append(f"| {name} | {' | '.join(shown(ratio(record, name)) for record in records)} |")
     return "\n".join(lines)
 
 
@@ -43,13 +53,13 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # keeps the dashed line off the numbers
     names = [name for name in records[0]["median_seconds"] if name not in MEMORY]
     for panel, record in zip(panels, records, strict=True):
-        ratios = [record["to_fused_adamw"][name] for name in names]
+        ratios = [ratio(record, name) for name in names]
         colors = [
             next((c for start, c in COLORS.items() if name.startswith(start)), COLORS["torch"]) for name in names
         ]
         bars = panel.barh(names, ratios, color=colors)
-        panel.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=3, fontsize=8, bbox=white)
-        panel.set(xlim=(0, 1.15 * max(ratios)), xlabel="time of a step, fused AdamW = 1")
+        panel.bar_label(bars, list(map(shown, ratios)), padding=3, fontsize=8, bbox=white)
+        panel.set(xlim=(0, 1.15 * max(filter(math.isfinite, ratios))), xlabel="time of a step, fused AdamW = 1")
         panel.set_title(title(record), fontsize=9)
         panel.axvline(1.0, color="black", linewidth=0.8, linestyle="--", zorder=1)
         panel.spines[["top", "right"]].set_visible(False)
