@@ -59,7 +59,9 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
         ]
         bars = panel.barh(names, ratios, color=colors)
         panel.bar_label(bars, list(map(shown, ratios)), padding=3, fontsize=8, bbox=white)
-        panel.set(xlim=(0, 1.15 * max(filter(math.isfinite, ratios))), xlabel="time of a step, fused AdamW = 1")
+        panel.set(xscale="log", xlim=(0.3, 2.5 * max(filter(math.isfinite, ratios))))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.set_xlabel("time of a step, fused AdamW = 1")
         panel.set_title(title(record), fontsize=9)
         panel.axvline(1.0, color="black", linewidth=0.8, linestyle="--", zorder=1)
         panel.spines[["top", "right"]].set_visible(False)
