@@ -159,14 +159,14 @@ class MuonDirection(_SharedModel):
         # Gathered here, where all ranks are, and not in the function, which one of them calls.
         whole = shards.whole_tensor(_averaged(group, *row[1:]), owner) if sharding.is_dtensor(owner) else None
 
-        def make(slope: Tensor = slope) -> Tensor:
+        def make() -> Tensor:
             average = _averaged(group, *row[1:]) if whole is None else whole
             steps = int(group["ns_steps"])
             update = newton_schulz.orthogonalized(average.reshape(shape), steps=steps, dtype=dtype).to(kept)
             if whole is None:
                 # Every rank measures what it orthogonalizes, and its share of the sums is divided by their number.
                 ranks = sharding.num_ranks(self.ranks.process_group)
-                slope += ranks * _slope(group, owner, average, update.view(owner.shape), slope.dtype)
+                slope.add_(ranks * _slope(group, owner, average, update.view(owner.shape), slope.dtype))
             return update
 
         return shards.Share(newton_schulz.cost(shape), shape, kept, make)
