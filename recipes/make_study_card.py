@@ -17,6 +17,7 @@ Given the folder of a card instead of a sweep, it makes page and picture anew fr
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ def main() -> None:
         default=[],
         metavar=("OLD", "NEW"),
         help="another name for an optimizer with its options, as the tables of the sweep have it; may be given again",
+    )
+    parser.add_argument(
+        "--base",
+        action="append",
+        help="an optimizer around whose best score the widths of all are measured; may be given again",
     )
     parser.add_argument("--digits", type=int, help="show scores with this many digits, not in percent")
     parser.add_argument("--chance", type=float, default=0.1, help="score of guessing (default: 0.1)")
@@ -81,9 +87,7 @@ def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Referen
     if len(metrics) > 1:
         raise UsageError(f"the sweeps of one card must have one metric; got {', '.join(sorted(metrics))}")
     names = dict(arguments.rename)
-    if unknown := names.keys() - {run["optimizer"] for run in runs}:
-        known = "; ".join(dict.fromkeys(run["optimizer"] for run in runs))
-        raise UsageError(f"--rename: got {unknown.pop()!r}, must be one of: {known}")
+    check_names("--rename", names, runs)
     for run in runs:
         run["optimizer"] = names.get(run["optimizer"], run["optimizer"])
     points = [(run["optimizer"], run["learning_rate"], run["seed"]) for run in runs]
@@ -91,6 +95,8 @@ def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Referen
         raise UsageError(
             f"{twice[0]} has two runs at {twice[1]:g} with seed {twice[2]}; leave one of their sweeps out"
         )
+    bases = arguments.base or []
+    check_names("--base", bases, runs)
     reference = read_reference(arguments.reference) if arguments.reference else {}
     cells = read_cells(runs, reference, arguments.chance, arguments.tolerance)
     chosen = {name: getattr(arguments, name) for name in ("metric_name", "digits")}
@@ -99,6 +105,7 @@ def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Referen
         "metric": sweep.metric,
         "greater_is_better": sweep.greater_is_better,
         **{name: value for name, value in chosen.items() if value is not None},
+        **({"bases": bases} if bases else {}),
         "chance": arguments.chance,
         "tolerance": arguments.tolerance,
         "reference": arguments.reference.name if arguments.reference else None,
@@ -108,6 +115,13 @@ def study_record(arguments: argparse.Namespace) -> tuple[dict[str, Any], Referen
         "runs": runs,
     }
     return record, reference
+
+
+def check_names(flag: str, given: Iterable[str], runs: Sequence[Mapping[str, Any]]) -> None:
+    """Check that every name given by a flag is that of an optimizer among the runs."""
+    known = dict.fromkeys(run["optimizer"] for run in runs)
+    if unknown := next((name for name in given if name not in known), None):
+        raise UsageError(f"{flag}: got {unknown!r}, must be one of: {'; '.join(known)}")
 
 
 def write_study(record: dict[str, Any], reference: Reference, folder: Path) -> None:

@@ -148,3 +148,9 @@ def read_cells(runs: Sequence[Mapping[str, Any]], reference: Reference, chance: 
 
 def _agree(mean: float, published: float, chance: float, tolerance: float) -> bool:
     return abs(mean - published) <= tolerance or max(mean, published) <= 2 * chance
+
+
+def format_score(mean: float, deviation: float | None, record: Mapping[str, Any]) -> str:
+    """Return a score with the ``digits`` of the record of a study; without this key, in percent."""
+    digits, factor = (2, 100) if record.get("digits") is None else (record["digits"], 1)
+    return f"{factor * mean:.{digits}f}" + ("" if deviation is None else f" ± {factor * deviation:.{digits}f}")

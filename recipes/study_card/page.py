@@ -9,7 +9,8 @@ from huggingface_hub import ModelCardData
 from hf_momo.hub.cards import MARKER
 from hf_momo.hub.cards.words import count, table
 from hf_momo.sweep.grid import format_rate
-from study_card.cells import Cell, read_cells
+from study_card.cells import Cell, format_score, read_cells
+from study_card.widths import widths_table
 
 PICTURE = "score.png"
 _COMPARED = """\
@@ -47,6 +48,7 @@ def render_study(record: Record, reference: Mapping[tuple[str, float], tuple[flo
         f"![score by learning rate]({PICTURE})",
         _cells_table(cells, record),
         _note(cells, record),
+        *([widths_table(cells, record)] if record.get("bases") else []),
         _how(record["runs"]),
     ]
     notes = record.get("notes") or []
@@ -63,7 +65,7 @@ def _cells_table(cells: Sequence[Cell], record: Record) -> str:
     header += [*(_OTHER_SCORES[each] for each in others), "steps at the cap"]
     rows = []
     for cell in cells:
-        beside = [_score(*(_others(cell, each, record) or (0.0, None)), record) for each in others]
+        beside = [format_score(*(_others(cell, each, record) or (0.0, None)), record) for each in others]
         capped = [run["capped"] for run in _runs(cell, record) if run.get("capped") is not None]
         rows.append([*_row(cell, record), *beside, f"{statistics.fmean(capped):.0%}" if capped else ""])
     return table(header, rows)
@@ -72,10 +74,10 @@ def _cells_table(cells: Sequence[Cell], record: Record) -> str:
 def _row(cell: Cell, record: Record) -> list[str]:
     published, difference = "", ""
     if cell.published is not None:
-        published = _score(*cell.published, record)
+        published = format_score(*cell.published, record)
         difference = f"{100 * (cell.mean - cell.published[0]):+.2f}"
     verdict = "" if cell.agrees is None else "yes" if cell.agrees else "**no**"
-    mean = _score(cell.mean, cell.deviation, record)
+    mean = format_score(cell.mean, cell.deviation, record)
     diverged = str(cell.diverged) if cell.diverged else ""
     return [f"`{cell.optimizer}`", format_rate(cell.learning_rate), mean, diverged, published, difference, verdict]
 
@@ -93,11 +95,6 @@ def _others(cell: Cell, score: tuple[str, str], record: Record) -> tuple[float, 
     if len(found) < len(values) or tuple(found) == cell.scores:
         return None
     return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None
-
-
-def _score(mean: float, deviation: float | None, record: Record) -> str:
-    digits, factor = (2, 100) if record.get("digits") is None else (record["digits"], 1)
-    return f"{factor * mean:.{digits}f}" + ("" if deviation is None else f" ± {factor * deviation:.{digits}f}")
 
 
 def _note(cells: Sequence[Cell], record: Record) -> str:

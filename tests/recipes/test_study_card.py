@@ -181,6 +181,41 @@ def test_several_sweeps_become_one_card(tmp_path: Path, monkeypatch: pytest.Monk
         make_study_card.main()
 
 
+def test_widths_around_the_scores_of_a_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = {
+        ("momo", 0.01): (2.1, 2.1),
+        ("momo", 0.1): (2.0, 2.0),
+        ("momo", 1.0): (2.02, 2.02),
+        ("sgd", 0.01): (2.08, 2.12),
+        ("sgd", 0.03): (3.0, 3.0),
+        ("sgd", 0.1): (4.0, 4.2),
+    }
+    sweep = sweep_of(tmp_path, losses, greater=False)
+    words = [
+        sweep,
+        "--title",
+        "A loss",
+        "--digits",
+        "2",
+        "--base",
+        "sgd",
+        "--base",
+        "momo",
+        "--output",
+        tmp_path / "card",
+    ]
+    monkeypatch.setattr(sys, "argv", ["make_study_card.py", *map(str, words)])
+    make_study_card.main()
+    page = (tmp_path / "card" / "README.md").read_text()
+    assert "| within 1% / 5% of `sgd` (2.10) | within 1% / 5% of `momo` (2.00) |" in page
+    # A better score is within the width of a worse base; three times 0.01 was not run with momo.
+    assert "| `momo` | 2.00 | 1e-01 | 2.0 / 2.0 | 1.0 / 2.0 | not run | +1.0% |" in page
+    assert "| `sgd` | 2.10 | 1e-02 | 0.0 / 0.0 | none / 0.0 | +42.9% | +95.2% |" in page
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--base", "adam"])
+    with pytest.raises(UsageError, match="--base: got 'adam', must be one of: momo; sgd"):
+        make_study_card.main()
+
+
 def test_sweeps_that_differ_in_own_arguments_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two sweeps of momo, one with a bound by `--set`, became one line, as if their runs were seeds of one cell."""
     scores = {("momo", 0.1): (0.9, 0.91)}
