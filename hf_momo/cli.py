@@ -61,11 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    lines = []
     for name in list_optimizers():
         info = get_optimizer_info(name)
-        print(f"{name}: {info.description}")
-        print("  defaults      " + ", ".join(f"{option}={value!r}" for option, value in info.defaults.items()))
-        print("  --optim_args  " + ", ".join(info.optim_args))
+        lines.append(f"{name}: {info.description}")
+        lines.append("  defaults      " + ", ".join(f"{option}={value!r}" for option, value in info.defaults.items()))
+        lines.append("  --optim_args  " + ", ".join(info.optim_args))
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        # `hf-momo list | head`; without another output Python would fail again when it flushes this one at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -135,6 +135,16 @@ def test_version() -> None:
     assert launch("-m", "hf_momo", "--version").stdout == f"hf_momo {hf_momo.__version__}\n"
 
 
+def test_a_list_that_nobody_reads_on_is_no_error() -> None:
+    """`hf-momo list | head -1` ended in a traceback of BrokenPipeError."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "hf_momo", "list"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_listing_needs_torch_alone() -> None:
     code = (
         "import sys; sys.modules['transformers'] = sys.modules['accelerate'] = None;"
