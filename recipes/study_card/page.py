@@ -10,6 +10,7 @@ from hf_momo.hub.cards import MARKER
 from hf_momo.hub.cards.words import count, table
 from hf_momo.sweep.grid import format_rate
 from study_card.cells import Cell, format_score, read_cells
+from study_card.picture import LEAST_RATES, drawn_optimizers
 from study_card.widths import widths_table
 
 PICTURE = "score.png"
@@ -109,6 +110,8 @@ def _note(cells: Sequence[Cell], record: Record) -> str:
             "*Diverged* is the number of runs whose loss was not finite at the end; they count with the score of "
             "their last model."
         )
+    if len(drawn_optimizers(cells)) < len({cell.optimizer for cell in cells}):
+        sentences.append(f"The picture shows the optimizers with at least {LEAST_RATES} learning rates.")
     compared = [cell for cell in cells if cell.agrees is not None]
     if compared:
         agreeing = sum(cell.agrees is True for cell in compared)

@@ -1,5 +1,6 @@
 """The picture of a study: final scores over learning rates as lines, published ones as circles."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,15 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from hf_momo.utils.pictures import STYLES, save
 from study_card.cells import Cell
+
+# Optimizers with fewer learning rates are left to the table, where there are others.
+LEAST_RATES = 3
+
+
+def drawn_optimizers(cells: Sequence[Cell]) -> list[str]:
+    """Return the optimizers that have a line in the picture."""
+    rates = Counter(cell.optimizer for cell in cells)
+    return [name for name, number in rates.items() if number >= LEAST_RATES] or list(rates)
 
 
 def draw_scores(
@@ -20,7 +30,7 @@ def draw_scores(
     percent: bool = True,
     greater_is_better: bool = True,
 ) -> None:
-    """Draw a line with the range over seeds for every optimizer, and a circle for every published mean.
+    """Draw lines with the range over seeds, one for each of ``drawn_optimizers``, and a circle for a published mean.
 
     Args:
         cells: Cells of all optimizers.
@@ -31,10 +41,10 @@ def draw_scores(
         greater_is_better: If false, the axis of the scores is logarithmic.
     """
     # Two panels: all scores, and a close-up of the best.
-    names = list(dict.fromkeys(cell.optimizer for cell in cells))
-    # Names with options, one a line.
-    columns = 5 if max(map(len, names)) < 20 else 1
-    figure = Figure(figsize=(8.0, 7.0 if columns > 1 else 7.0 + 0.2 * len(names)))
+    names = drawn_optimizers(cells)
+    cells = sorted((cell for cell in cells if cell.optimizer in names), key=lambda cell: cell.learning_rate)
+    columns = 5 if max(map(len, names)) < 20 else 2
+    figure = Figure(figsize=(8.0, 7.0 if columns > 2 else 7.0 + 0.1 * len(names)))
     panels = figure.subplots(2, 1, sharex=True)
     factor = 100 if percent else 1
     for number, optimizer in enumerate(names):
