@@ -73,7 +73,8 @@ def _study(record: Mapping[str, Any]) -> list[str]:
     digits = record.get("digits")
     mean = f"{100 * best['mean']:.2f}%" if digits is None else f"{best['mean']:.{digits}f}"
     at = f"`{best['optimizer']}` at {format_rate(best['learning_rate'])}"
-    optimizers = dict.fromkeys(f"`{cell['optimizer']}`" for cell in record["cells"])
+    # Without the options, of which a study may have many.
+    optimizers = dict.fromkeys(f"`{cell['optimizer'].split(',')[0]}`" for cell in record["cells"])
     steps = sorted({run["steps"] for run in record["runs"]})
     return [
         f"{record['title']} ({count(len(record['runs']), 'run')})",

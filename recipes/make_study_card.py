@@ -134,6 +134,7 @@ def write_study(record: dict[str, Any], reference: Reference, folder: Path) -> N
         folder / PICTURE,
         record.get("metric_name") or record["metric"],
         record.get("reference_name", "paper"),
+        record.get("bases", ()),
         percent=record.get("digits") is None,
         greater_is_better=record.get("greater_is_better", True),
     )

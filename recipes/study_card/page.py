@@ -21,6 +21,7 @@ both are at most twice the score of guessing."""
 # Names of further scores in the table, by split and key.
 _OTHER_SCORES = {
     ("validation", "loss"): "validation loss",
+    ("validation", "perplexity"): "perplexity",
     ("validation", "auc"): "validation AUC",
     ("test", "loss"): "test loss",
     ("test", "auc"): "test AUC",
@@ -100,18 +101,17 @@ def _others(cell: Cell, score: tuple[str, str], record: Record) -> tuple[float, 
 
 def _note(cells: Sequence[Cell], record: Record) -> str:
     seeds = sorted({run["seed"] for run in record["runs"]})
-    named = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    several = f"Mean and sample standard deviation over seeds {', '.join(map(str, seeds))}"
+    shown = several if len(seeds) > 1 else f"The score of seed {seeds[0]}"
     percent = ", in percent" if record.get("digits") is None else ""
-    sentences = [
-        f"Mean and sample standard deviation over {named}{percent}, at the end of training (not the best score)."
-    ]
+    sentences = [f"{shown}{percent}, at the end of training (not the best score)."]
     if any(cell.diverged for cell in cells):
         sentences.append(
             "*Diverged* is the number of runs whose loss was not finite at the end; they count with the score of "
             "their last model."
         )
-    if len(drawn_optimizers(cells)) < len({cell.optimizer for cell in cells}):
-        sentences.append(f"The picture shows the optimizers with at least {LEAST_RATES} learning rates.")
+    if len(drawn_optimizers(cells, record.get("bases", ()))) < len({cell.optimizer for cell in cells}):
+        sentences.append(f"The picture shows those with at least {LEAST_RATES} learning rates and the bases.")
     compared = [cell for cell in cells if cell.agrees is not None]
     if compared:
         agreeing = sum(cell.agrees is True for cell in compared)
@@ -136,12 +136,10 @@ def _how(runs: Sequence[Record]) -> str:
 
 def _data(run: Record) -> str:
     data = run["data"]
-    if "pairs" in data:
-        pairs = ", ".join(f"{number:,} {name}" for name, number in data["pairs"].items())
-        return f"{pairs} sentence pairs ({data['name'] or ', '.join(data['files'].values())})"
-    if "splits" in data:
-        splits = ", ".join(f"{number:,} {name}" for name, number in data["splits"].items())
-        return f"{splits} images ({data['name']})"
+    for key, unit in (("pairs", "sentence pairs"), ("splits", "images"), ("tokens", "tokens")):
+        if key in data:
+            sizes = ", ".join(f"{number:,} {split}" for split, number in data[key].items())
+            return f"{sizes} {unit} ({data['name'] or ', '.join(data['files'].values())})"
     scored = [f"{scores['rows']:,} of {split}" for split, scores in (run.get("metrics") or {}).items()]
     also = f" (and {' and '.join(scored)})" if scored else ""
     return f"{count(run['rows'], 'row')}{also}: {data['name']}"

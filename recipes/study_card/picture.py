@@ -15,10 +15,11 @@ from study_card.cells import Cell
 LEAST_RATES = 3
 
 
-def drawn_optimizers(cells: Sequence[Cell]) -> list[str]:
-    """Return the optimizers that have a line in the picture."""
+def drawn_optimizers(cells: Sequence[Cell], bases: Sequence[str]) -> list[str]:
+    """Return the optimizers that have a line in the picture; ``bases`` always have one."""
     rates = Counter(cell.optimizer for cell in cells)
-    return [name for name, number in rates.items() if number >= LEAST_RATES] or list(rates)
+    drawn = [name for name, number in rates.items() if number >= LEAST_RATES or name in bases]
+    return drawn or list(rates)
 
 
 def draw_scores(
@@ -26,6 +27,7 @@ def draw_scores(
     path: Path,
     metric: str,
     reference: str,
+    bases: Sequence[str] = (),
     *,
     percent: bool = True,
     greater_is_better: bool = True,
@@ -37,11 +39,12 @@ def draw_scores(
         path: File of the picture.
         metric: Label of the score's axis.
         reference: Name of the circles in the legend.
+        bases: Optimizers that are drawn however few learning rates they have.
         percent: Whether to draw scores in percent.
         greater_is_better: If false, the axis of the scores is logarithmic.
     """
     # Two panels: all scores, and a close-up of the best.
-    names = drawn_optimizers(cells)
+    names = drawn_optimizers(cells, bases)
     cells = sorted((cell for cell in cells if cell.optimizer in names), key=lambda cell: cell.learning_rate)
     columns = 5 if max(map(len, names)) < 20 else 2
     figure = Figure(figsize=(8.0, 7.0 if columns > 2 else 7.0 + 0.1 * len(names)))
