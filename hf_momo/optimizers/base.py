@@ -6,6 +6,7 @@ device, nothing of the model or the optimizer has changed, so a bad batch leaves
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -42,6 +43,13 @@ class MomoOptimizer(torch.optim.Optimizer):
 
     option_keys: ClassVar[Mapping[str, str]] = {}
     """Names of constructor arguments whose keys in the parameter groups are others, with these keys."""
+
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # Python 3.10 shows the signature of an inherited ``__new__`` for a class without an ``__init__`` of its own.
+        cls.__signature__ = inspect.signature(partial(cls.__init__, None))
 
     def __new__(cls, *args: Any, **options: Any) -> MomoOptimizer:
         # Python's own error for an unknown argument gives no reason.
