@@ -3,7 +3,8 @@
 # make test   set up .venv, run the tests
 # make check  set up .venv, run the linter, the formatter and the type checker
 # make test-oldest
-#             set up .venv-oldest with the oldest supported transformers and accelerate, run the tests that use them
+#             set up .venv-oldest with the lowest version of everything that pyproject.toml names, on Python 3.10 if there
+#             is one, and run the tests that these versions decide
 # make gpu    set up .venv, run the tests that need a GPU, time the steps of all methods on it and train one model, in
 #             eight minutes (runs/gpu/report.md); `make gpu DATA=FOLDER` trains on Multi30k. Without a GPU it says so
 # make clean  remove what these targets have made
@@ -17,8 +18,9 @@ DEMO := $(PYTHON) -m hf_momo sweep --config recipes/studies/demo.yaml
 # Tests run in so many processes; the launches among them start two more each.
 WORKERS ?= 2
 
-# What the versions of transformers and accelerate decide; the optimizers themselves know neither.
-OLDEST_TESTS ?= tests/integration tests/trainer tests/hub tests/tap tests/test_versions.py
+# What the versions of torch, transformers, accelerate and optuna decide.
+OLDEST_TESTS ?= tests/optimizers tests/measure_kernels tests/integration tests/trainer tests/hub tests/tap tests/sweep \
+	tests/test_sharding.py tests/test_step_size.py tests/test_versions.py
 
 .PHONY: demo gpu test test-oldest check clean setup
 .DEFAULT_GOAL := test
@@ -26,11 +28,11 @@ OLDEST_TESTS ?= tests/integration tests/trainer tests/hub tests/tap tests/test_v
 setup: $(READY)
 
 $(READY): pyproject.toml Makefile .ci/setup.sh
-	@sh .ci/setup.sh "$(VENV)" "$(TORCH)"
+	@sh .ci/setup.sh "$(VENV)" dev "$(TORCH)"
 	@touch $@
 
-.venv-oldest/.ready: pyproject.toml Makefile .ci/setup.sh .ci/oldest.txt
-	@sh .ci/setup.sh .venv-oldest "$(TORCH)" test-core .ci/oldest.txt
+.venv-oldest/.ready: pyproject.toml Makefile .ci/setup.sh
+	@sh .ci/setup.sh .venv-oldest test-core lowest
 	@touch $@
 
 demo: $(READY)

@@ -43,6 +43,10 @@ class MomoOptimizer(torch.optim.Optimizer):
     option_keys: ClassVar[Mapping[str, str]] = {}
     """Names of constructor arguments whose keys in the parameter groups are others, with these keys."""
 
+    def __init_subclass__(cls) -> None:
+        # Python 3.10 shows the signature of an inherited ``__new__`` in place of that of an inherited ``__init__``.
+        cls.__init__ = cls.__init__  # type: ignore[method-assign]
+
     def __new__(cls, *args: Any, **options: Any) -> MomoOptimizer:
         # Python's own error for an unknown argument gives no reason.
         check_has_estimate(cls, options)
@@ -130,8 +134,7 @@ class MomoOptimizer(torch.optim.Optimizer):
             param_group = {self.option_keys.get(name, name): value for name, value in param_group.items()}
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        # Which kernel runs is a matter of this machine and not of a checkpoint, which restores the entries of the
-        # groups.
+        # Which kernel runs is a matter of this machine, and a checkpoint restores the entries of the groups.
         group.pop("kernel", None)
         try:
             group["initial_lower_bound"] = group["lower_bound"]
@@ -186,16 +189,14 @@ class MomoOptimizer(torch.optim.Optimizer):
         check_shared(self.param_groups, self._options)
         blocks = self._blocks()
         if loss is None and all(float(group["lr"]) == 0.0 for group in self.param_groups):
-            # torch's distributed checkpoint calls a bare step() at lr 0 to have the state made before it loads into
-            # it.
+            # torch's distributed checkpoint calls a bare step() at lr 0 to have the state that it loads into.
             return None
         scalars.place(self.entries)
 
         # loss -> measure -> reduce -> rule -> commit
         values = loss_and_excess(loss, lower_bound, self.entries[0])
         weights = self._averaging()
-        shares = [self._measure(block, weights) for block in blocks]
-        values, sums = self._ranks.sum(values, torch.stack(shares))
+        values, sums = self._ranks.sum(values, torch.stack([self._measure(block, weights) for block in blocks]))
         step = self._rule(values, sums, [block.settings for block in blocks], weights, sample_weight)
         self._commit(step, blocks, weights)
         return loss
@@ -219,8 +220,7 @@ class MomoOptimizer(torch.optim.Optimizer):
         return blocks
 
     def _averaging(self) -> Averaging:
-        group = self.entries[0]
-        direction = self.direction_of(group)
+        direction = self.direction_of(group := self.entries[0])
         return averaging(
             self._scalar("num_steps"),
             direction.beta(group),

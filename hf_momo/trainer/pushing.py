@@ -204,9 +204,10 @@ class PushMixin(_TrainerBase):
 
     def _has_repository(self) -> bool:
         """Return whether this save can be pushed; if the Hub was unreachable, ask it again in the background."""
-        if self.hub_model_id is None and (self._creation is None or self._creation.done()):
+        known = self.hub_model_id is not None
+        if not known and (self._creation is None or self._creation.done()):
             self._creation = HfApi().run_as_future(super().init_hf_repo)
-        return self.hub_model_id is not None
+        return known
 
     def _finish_current_push(self) -> None:
         push: Any = getattr(self, "push_in_progress", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 # The bounds of the extras `trainer` and `test` in pyproject.toml, which a test compares with these; `make test-oldest`
-# runs those of `trainer`.
+# installs the lowest version of all that the extra `test-core` names.
 OLDEST = {"transformers": "4.57.1", "accelerate": "1.10.0", "deepspeed": "0.19.8"}
 
 

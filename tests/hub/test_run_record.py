@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -114,4 +115,4 @@ def test_the_instructions_are_those_that_torch_computes_with() -> None:
     code = "import torch; from hf_momo.hub.machine import hardware as h; print(h(torch.device('cpu'), 1, None))"
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert "'instructions': 'DEFAULT'" in told.stdout
+    assert re.search("'instructions': '(DEFAULT|NO AVX)'", told.stdout), "torch 2.6 says NO AVX"

@@ -19,6 +19,11 @@ from invariants.configurations import Backend
 TESTS = Path(__file__).resolve().parents[1]
 WORKER = Path(__file__).with_name("worker.py")
 
+needs_cpu_events = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"),
+    reason="FSDP2 on a CPU needs record_event, of torch 2.7",
+)
+
 Ranks = list[dict[str, Any]]
 """What every rank wrote about one job."""
 
@@ -28,6 +33,8 @@ def marks_of(backend: Backend) -> list[pytest.MarkDecorator]:
     marks = [pytest.mark.gpu] if backend.device == "cuda" else []
     if backend.device == "cuda" and torch.cuda.device_count() < backend.ranks:
         marks.append(pytest.mark.skipif(True, reason=f"needs {backend.ranks} CUDA device(s)"))
+    if backend.name == "fsdp2":
+        marks.append(needs_cpu_events)
     if backend.name.startswith("zero") and find_spec("deepspeed") is None:
         marks.append(pytest.mark.skipif(True, reason="needs deepspeed"))
     return marks

@@ -38,6 +38,12 @@ def test_row(name):
         info.defaults["lr"] = 3.0
 
 
+def test_signature_of_a_class_without_init_of_its_own():
+    """On Python 3.10 it was that of ``__new__``: momo_adafactor had no default and refused each of its options."""
+    inherited = type("Inherited", (Momo,), {})
+    assert inspect.signature(inherited) == inspect.signature(Momo)
+
+
 def test_unknown_name_lists_the_known():
     with pytest.raises(ValueError, match="name: got 'momo_adagrad', must be one of 'momo', 'momo_adam'"):
         get_optimizer_info("momo_adagrad")

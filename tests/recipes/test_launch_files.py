@@ -15,6 +15,7 @@ from accelerate.commands.config.config_args import ClusterConfig, load_config_fr
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+from invariants.launching import needs_cpu_events
 from recipes.launching import LAUNCH_FILES, ROOT, TRANSLATION, environment, launch, read_json
 from safetensors.torch import load_file
 from torch.distributed.fsdp import OffloadPolicy
@@ -107,6 +108,7 @@ def test_deepspeed_makes_the_stage_without_offloading(
 PATHS = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "recipes")))
 
 
+@needs_cpu_events
 def test_fsdp2_trains_a_causal_language_model_as_one_process(tmp_path: Path) -> None:
     launch("fsdp2", CAUSAL_LM, tmp_path / "two", cwd=tmp_path, PYTHONPATH=PATHS)
     command = [sys.executable, str(CAUSAL_LM), str(tmp_path / "one")]

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from invariants.launching import needs_cpu_events
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -218,6 +219,7 @@ def one_rank() -> Iterator[None]:
     dist.destroy_process_group()
 
 
+@needs_cpu_events
 def test_losses_of_fully_sharded_models_are_assigned_by_the_gradients(one_rank: None) -> None:
     """FSDP2: a second training beside a first one that was not freed ended in an error."""
     accelerator, mesh = Accelerator(cpu=True), init_device_mesh("cpu", (1,))
