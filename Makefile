@@ -20,7 +20,7 @@ WORKERS ?= 2
 
 # What the versions of torch, transformers, accelerate and optuna decide.
 OLDEST_TESTS ?= tests/optimizers tests/measure_kernels tests/integration tests/trainer tests/hub tests/tap tests/sweep \
-	tests/test_sharding.py tests/test_step_size.py tests/test_versions.py
+	tests/invariants tests/test_sharding.py tests/test_step_size.py tests/test_versions.py
 
 .PHONY: demo gpu test test-oldest check clean setup
 .DEFAULT_GOAL := test

@@ -33,7 +33,7 @@ def marks_of(backend: Backend) -> list[pytest.MarkDecorator]:
     marks = [pytest.mark.gpu] if backend.device == "cuda" else []
     if backend.device == "cuda" and torch.cuda.device_count() < backend.ranks:
         marks.append(pytest.mark.skipif(True, reason=f"needs {backend.ranks} CUDA device(s)"))
-    if backend.name == "fsdp2":
+    if backend.name in ("fsdp2", "torch"):  # most layouts of the latter are FSDP2's too
         marks.append(needs_cpu_events)
     if backend.name.startswith("zero") and find_spec("deepspeed") is None:
         marks.append(pytest.mark.skipif(True, reason="needs deepspeed"))
