@@ -14,7 +14,6 @@ TORCH ?= 2.13.0
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
-DEMO := $(PYTHON) -m hf_momo sweep --config recipes/studies/demo.yaml
 # Tests run in so many processes; the launches among them start two more each.
 WORKERS ?= 2
 
@@ -36,9 +35,7 @@ $(READY): pyproject.toml Makefile .ci/setup.sh
 	@touch $@
 
 demo: $(READY)
-	$(DEMO) --optim momo_muon --learning_rate 3e-3 --set momo_muon:optim_args=lower_bound=0 --jobs 1 \
-		--output_dir runs/demo_pilot
-	$(DEMO)
+	$(PYTHON) -m hf_momo sweep --config recipes/studies/demo.yaml
 	$(PYTHON) recipes/compare_runs.py runs/demo_rates/*/lr_3e-02/seed_42/output
 
 test: $(READY)
