@@ -67,7 +67,9 @@ def _cells_table(cells: Sequence[Cell], record: Record) -> str:
     header += [*(_OTHER_SCORES[each] for each in others), "steps at the cap"]
     rows = []
     for cell in cells:
-        beside = [format_score(*(_others(cell, each, record) or (0.0, None)), record) for each in others]
+        # A loss is no share, whatever the study's own score is.
+        shown = {"digits": record.get("digits") or 3}
+        beside = [format_score(*(_others(cell, each, record) or (0.0, None)), shown) for each in others]
         capped = [run["capped"] for run in _runs(cell, record) if run.get("capped") is not None]
         rows.append([*_row(cell, record), *beside, f"{statistics.fmean(capped):.0%}" if capped else ""])
     return table(header, rows)

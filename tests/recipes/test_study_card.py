@@ -275,6 +275,8 @@ def test_published_cards_are_the_render_of_their_records(path: Path) -> None:
 
 def test_there_are_study_cards() -> None:
     assert {path.parent.name for path in STUDY_CARDS} == {
-        *("mnist-mlp-study", "mnist-mlp-init-seed-study", "criteo-subset-study"),
-        *("multi30k-to-iwslt14-finetune-study", "multi30k-from-scratch-study", "multi30k-from-scratch-options-study"),
+        *("mnist-mlp-study", "mnist-mlp-init-seed-study", "mnist-mlp-methods-study", "criteo-subset-study"),
+        *("multi30k-from-scratch-study", "multi30k-to-iwslt14-finetune-study", "multi30k-to-iwslt14-lora-study"),
+        *("iwslt14-to-multi30k-finetune-study", "tinyshakespeare-from-scratch-study"),
+        "tinyshakespeare-to-talks-finetune-study",
     }
