@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from invariants.configurations import Backend
+from invariants.configurations import Backend, Row
 
 TESTS = Path(__file__).resolve().parents[1]
 WORKER = Path(__file__).with_name("worker.py")
@@ -24,16 +24,20 @@ needs_cpu_events = pytest.mark.skipif(
     reason="FSDP2 on a CPU needs record_event, of torch 2.7",
 )
 
+# Layouts of torch alone that `fully_shard` makes, as meshes.py names them.
+FSDP2_LAYOUTS = ("replicas 2x1", "replicas 1x2", "two meshes", "plain and sharded")
+
 Ranks = list[dict[str, Any]]
 """What every rank wrote about one job."""
 
 
-def marks_of(backend: Backend) -> list[pytest.MarkDecorator]:
-    """Return the marks of a test: ``gpu``, and a skip if this machine cannot launch ``backend``."""
+def marks_of(row: Row) -> list[pytest.MarkDecorator]:
+    """Return the marks of a test: ``gpu``, and a skip if this machine cannot launch the backend of ``row``."""
+    backend = row.backend
     marks = [pytest.mark.gpu] if backend.device == "cuda" else []
     if backend.device == "cuda" and torch.cuda.device_count() < backend.ranks:
         marks.append(pytest.mark.skipif(True, reason=f"needs {backend.ranks} CUDA device(s)"))
-    if backend.name in ("fsdp2", "torch"):  # most layouts of the latter are FSDP2's too
+    if backend.name == "fsdp2" or (backend.name == "torch" and row.setting.name.endswith(FSDP2_LAYOUTS)):
         marks.append(needs_cpu_events)
     if backend.name.startswith("zero") and find_spec("deepspeed") is None:
         marks.append(pytest.mark.skipif(True, reason="needs deepspeed"))

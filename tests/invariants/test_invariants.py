@@ -19,7 +19,7 @@ from invariants.sabotage import SABOTAGES
 Report = Callable[[str, Row, Differences], None]
 
 
-@pytest.mark.parametrize("job", [pytest.param(name, marks=marks_of(row.backend)) for name, row in ROWS.items()])
+@pytest.mark.parametrize("job", [pytest.param(name, marks=marks_of(row)) for name, row in ROWS.items()])
 def test_one_trajectory(job: str, run: Callable[[str], Ranks], report: Report) -> None:
     row, ranks = ROWS[job], run(job)
     seen = differences(row, ranks)
@@ -42,7 +42,7 @@ def check_against_the_oracle(setting: Setting, trajectory: Trajectory) -> None:
     assert len(set(trajectory.step_size)) > 3, "the step size is meant to adapt in this row"
 
 
-@pytest.mark.parametrize("job", [pytest.param(name, marks=marks_of(row.backend)) for name, row in REFUSED.items()])
+@pytest.mark.parametrize("job", [pytest.param(name, marks=marks_of(row)) for name, row in REFUSED.items()])
 def test_is_refused_before_training(job: str, run: Callable[[str], Ranks]) -> None:
     """Every rank raises an error that names FSDP2, when the optimizer or the Trainer is made."""
     for result in run(job):
@@ -53,7 +53,7 @@ def test_is_refused_before_training(job: str, run: Callable[[str], Ranks]) -> No
 
 def jobs(color: str) -> list[Any]:
     names = [(name, row) for name, sabotage in SABOTAGES.items() for row in getattr(sabotage, color)]
-    return [pytest.param(f"{name}:{row}", marks=marks_of(ROWS[row].backend)) for name, row in names]
+    return [pytest.param(f"{name}:{row}", marks=marks_of(ROWS[row])) for name, row in names]
 
 
 @pytest.mark.parametrize("job", jobs("red"))

@@ -191,19 +191,8 @@ def test_widths_around_the_scores_of_a_base(tmp_path: Path, monkeypatch: pytest.
         ("sgd", 0.1): (4.0, 4.2),
     }
     sweep = sweep_of(tmp_path, losses, greater=False)
-    words = [
-        sweep,
-        "--title",
-        "A loss",
-        "--digits",
-        "2",
-        "--base",
-        "sgd",
-        "--base",
-        "momo",
-        "--output",
-        tmp_path / "card",
-    ]
+    words = [sweep, "--title", "A loss", "--digits", "2", "--base", "sgd", "--base", "momo", "--output"]
+    words.append(tmp_path / "card")
     monkeypatch.setattr(sys, "argv", ["make_study_card.py", *map(str, words)])
     make_study_card.main()
     page = (tmp_path / "card" / "README.md").read_text()
